@@ -1,0 +1,1 @@
+"""The command line ``npcsynth``: thin, one module for each command."""

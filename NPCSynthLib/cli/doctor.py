@@ -1,0 +1,128 @@
+"""``npcsynth doctor``: does everything that NPCSynth needs work on this computer?"""
+
+import importlib.metadata
+import platform
+import shutil
+import sys
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from .console import UNEXPECTED, command, print_json
+from .options import AsJson, Device, Weights
+
+NAME = "doctor"
+
+_NEEDED = ("torch", "numpy", "scipy", "SimpleITK", "pydicom", "safetensors", "slicerio", "matplotlib")
+_OPTIONAL = {
+    "open_clip_torch": "only needed for prompts in your own words and for training",
+    "torchvision": "only needed together with open_clip_torch",
+    "slicer-core": "only needed to write scene.mrb outside 3D Slicer",
+    "lightning-fabric": "only needed for training",
+}
+_DISK_NEEDED_GB = 2
+
+
+@dataclass(frozen=True)
+class Check:
+    """One finding. ``ok`` is False only where NPCSynth cannot work; ``remedy`` then says what to do."""
+
+    name: str
+    ok: bool
+    found: str
+    remedy: str = ""
+
+
+@command
+def run(device: Device = None, weights: Weights = None, json: AsJson = False) -> None:
+    """Check Python, packages, device, weights and disk; exit code 5 when something needed does not work.
+
+    [bold]Examples[/]
+
+    [cyan]npcsynth doctor[/]
+
+    [cyan]npcsynth doctor --device cuda --json[/]
+    """
+    checks = [_python(), *_packages(), _device(device), _weights(weights), _disk()]
+    healthy = all(check.ok for check in checks)
+    if json:
+        print_json({"ok": healthy, "checks": [asdict(check) for check in checks]})
+    else:
+        _print_table(checks)
+    if not healthy:
+        sys.exit(UNEXPECTED)
+
+
+def _python() -> Check:
+    version = platform.python_version()
+    return Check("Python", (3, 10) <= sys.version_info < (3, 14), f"{version}, {platform.platform()}",
+                 "Install NPCSynth with Python 3.10 to 3.13.")
+
+
+def _packages() -> list[Check]:
+    checks = []
+    for name in _NEEDED:
+        version = _version(name)
+        checks.append(Check(name, version is not None, version or "missing", f"Install it: pip install {name}"))
+    for name, use in _OPTIONAL.items():
+        checks.append(Check(name, True, _version(name) or f"not installed, {use}"))
+    return checks
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _device(wanted: str | None) -> Check:
+    """A convolution on the device against the CPU's result: a driver that does not fit fails here, not in a run."""
+    try:
+        import torch
+
+        best = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        device = torch.device(wanted or best)
+        generator = torch.Generator().manual_seed(0)
+        image, kernel = torch.rand(1, 8, 32, 32, generator=generator), torch.rand(8, 8, 3, 3, generator=generator)
+        expected = torch.nn.functional.conv2d(image, kernel)
+        found = torch.nn.functional.conv2d(image.to(device), kernel.to(device)).cpu()
+        error = float((found - expected).abs().max() / expected.abs().max())
+        name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} threads"
+    except Exception as problem:
+        return Check("Device", False, f"{wanted or 'default'}: {type(problem).__name__}",
+                     "Update the driver or choose --device cpu.")
+    return Check("Device", error < 1e-2, f"{device} ({name}), convolution differs by {error:.0e}",
+                 "The device computes wrongly: choose --device cpu.")
+
+
+def _weights(path: Path | None) -> Check:
+    from ..errors import NPCSynthError
+
+    try:
+        from ..model.weights import load_weights
+
+        load_weights(path)
+    except NPCSynthError as error:
+        return Check("Weights", False, str(error), "Install NPCSynth again, or name intact weights with --weights.")
+    except ImportError as error:
+        return Check("Weights", False, f"not verified: {error}", "Install the missing package.")
+    return Check("Weights", True, f"verified: {path or 'those that ship with NPCSynth'}")
+
+
+def _disk() -> Check:
+    free = shutil.disk_usage(tempfile.gettempdir()).free / 1e9
+    return Check("Disk for temporary files", free >= _DISK_NEEDED_GB, f"{free:.1f} GB free",
+                 f"Free some space: {_DISK_NEEDED_GB} GB are needed.")
+
+
+def _print_table(checks) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table("", "What", "Found", "Remedy")
+    for check in checks:
+        table.add_row("[green]ok[/]" if check.ok else "[red]no[/]", check.name, escape(check.found),
+                      "" if check.ok else escape(check.remedy))
+    Console().print(table)

@@ -1,0 +1,31 @@
+"""Options that several commands share, so that they mean and read the same everywhere."""
+
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+OutFolder = Annotated[Path, typer.Option("--out", help="Folder to write; made anew, whole or not at all.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace earlier NPCSynth results in the folder.")]
+Device = Annotated[
+    str | None,
+    typer.Option("--device", help='"cpu", "cuda", "cuda:1" or "mps". [dim]Default: the best one there is.[/]'),
+]
+Weights = Annotated[
+    Path | None, typer.Option("--weights", help="Folder of weights. [dim]Default: those that ship with NPCSynth.[/]")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, for programs.")]
+
+
+class PhantomSize(str, Enum):
+    """How finely the digital patient is made."""
+
+    small = "small"
+    full = "full"
+
+
+Seed = Annotated[int, typer.Option("--seed", min=0, help="The same number gives the same patient.")]
+Size = Annotated[
+    PhantomSize, typer.Option("--size", help="full: 1 mm anatomy, about half a minute; small: 4 mm, for a quick try.")
+]

@@ -1,0 +1,138 @@
+"""``npcsynth synthesize``: one patient's missing sequences and segmentation."""
+
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..errors import UsageError
+from .console import command, print_json, progress_bar, say, warn
+from .options import AsJson, Device, OutFolder, Overwrite, Weights
+
+NAME = "synthesize"
+
+
+@command
+def run(
+    out: OutFolder,
+    folder: Annotated[
+        Path | None, typer.Argument(metavar="STUDY_FOLDER", help="The patient's DICOM, NIfTI, NRRD or MHA files.")
+    ] = None,
+    source: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--source", metavar="SEQUENCE=FILE", help="A source by file, instead of a folder. [dim]Repeatable.[/]"
+        ),
+    ] = None,
+    targets: Annotated[
+        str | None,
+        typer.Option("--targets", help="Sequences to make, e.g. T1C,T2FS. [dim]Default: all missing ones.[/]"),
+    ] = None,
+    segment: Annotated[bool, typer.Option("--segment/--no-segment", help="Segment tumor and organs at risk.")] = True,
+    reference: Annotated[
+        str | None,
+        typer.Option("--reference", help="Source whose grid the results take. [dim]Default: the best one.[/]"),
+    ] = None,
+    prompt: Annotated[
+        list[str] | None,
+        typer.Option("--prompt", metavar="SEQUENCE=TEXT", help="Own wording for a target. [dim]Repeatable.[/]"),
+    ] = None,
+    device: Device = None,
+    weights: Weights = None,
+    overwrite: Overwrite = False,
+    json: AsJson = False,
+) -> None:
+    """Make a patient's missing sequences and a segmentation.
+
+    Writes TARGET.nii.gz, TARGET_uncertainty.nii.gz, segmentation.seg.nrrd, result.json and scene.mrb.
+
+    [bold]Examples[/]
+
+    [cyan]npcsynth synthesize patient/ --out result[/]
+
+    [cyan]npcsynth synthesize patient/ --out result --targets T1C,T2FS --no-segment[/]
+
+    [cyan]npcsynth synthesize --source T1=a.nii.gz --source T2=b.nii.gz --targets FLAIR --out result[/]
+
+    [cyan]npcsynth synthesize patient/ --out result --prompt T2FS="T2-weighted, fat suppressed, TE 90 ms"[/]
+    """
+    from ..output.folder import check_free
+    from ..vocabulary import get_sequence, parse_sequences
+
+    # All that can be told without reading images comes first, so that a slip does not cost minutes.
+    if (folder is None) == (not source):
+        raise UsageError("Name either a study folder or files with --source SEQUENCE=FILE, not both.")
+    files = {name: Path(path) for name, path in _pairs(source or [], "--source", "T1=a.nii.gz").items()}
+    prompts = _pairs(prompt or [], "--prompt", 'T2FS="T2-weighted, fat suppressed"')
+    wanted = parse_sequences(targets) if targets is not None else None
+    reference = get_sequence(reference).id if reference else None
+    for name in wanted or ():
+        if name in files:
+            raise UsageError(f"{name} is given as a source and asked for as a target. Leave it out of one of the two.")
+    check_free(out, overwrite)
+
+    from ..inference.synthesizer import Synthesizer
+    from ..output.write import write_result
+
+    with progress_bar() as on_progress:
+        on_progress(0.0, "Loading weights")
+        synthesizer = Synthesizer(weights=weights, device=device)
+        started = time.perf_counter()
+        study = _study(folder, files, reference, lambda done, stage: on_progress(0.3 * done, stage))
+        reading = time.perf_counter() - started
+        wanted = wanted or _missing(study, synthesizer)
+        result = synthesizer.run(study, wanted, segment=segment, prompts=prompts or None,
+                                 on_progress=lambda done, stage: on_progress(0.3 + 0.6 * done, stage))
+        result = replace(result, seconds={"reading": reading, **result.seconds})
+        on_progress(0.9, "Writing")
+        document = write_result(result, study, out, overwrite)
+    if json:
+        print_json(document)
+        return
+    warn(document["warnings"])
+    say(f"Wrote {', '.join(wanted)} from {', '.join(result.sources)} to {out} "
+        f"({result.device}, {sum(result.seconds.values()):.0f} s). Synthetic images: research use only.")
+
+
+def _study(folder, files, reference, on_progress):
+    from ..study.build import build_study, study_from_folder
+    from ..study.identify import identify
+    from ..study.read import check_usable, read_file
+
+    if folder is not None:
+        return study_from_folder(folder, reference=reference, on_progress=on_progress)
+    volumes = {name: read_file(path) for name, path in files.items()}
+    warnings = []
+    for name, volume in volumes.items():
+        warnings += check_usable(volume)
+        seen = identify(volume.metadata, volume.name).sequence
+        if seen not in (name, None):
+            warnings.append(f"{volume.name} was used as {name}, as named, but looks like {seen}.")
+    return build_study(volumes, reference=reference, on_progress=on_progress, warnings=warnings)
+
+
+def _missing(study, synthesizer) -> tuple[str, ...]:
+    present = {source.sequence for source in study.sources}
+    missing = tuple(name for name in synthesizer.sequences if name not in present)
+    if not missing:
+        raise UsageError("Nothing is missing: the study has every sequence that these weights know. "
+                         "Name files with --source to leave one out.")
+    return missing
+
+
+def _pairs(texts: list[str], option: str, example: str) -> dict[str, str]:
+    """{"T1": "a.nii.gz"} from ["T1=a.nii.gz"]. Raises UsageError."""
+    from ..vocabulary import get_sequence
+
+    pairs = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not value.strip():
+            raise UsageError(f'"{text}" is not what {option} takes. Write it as {option} {example}.')
+        sequence = get_sequence(name).id
+        if sequence in pairs:
+            raise UsageError(f"{option} names {sequence} twice. Give each sequence once.")
+        pairs[sequence] = value.strip()
+    return pairs

@@ -1,0 +1,46 @@
+"""``npcsynth train``: make weights of one's own."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..errors import Cancelled, UsageError
+from .console import command, progress_bar, say
+
+NAME = "train"
+
+
+@command
+def run(
+    config: Annotated[str, typer.Argument(help="Name of a configuration that ships, or a file of your own.")],
+    data: Annotated[
+        Path, typer.Option("--data", help="Folder with cohorts/ and labelmaps/.", exists=True, file_okay=False)
+    ],
+    out: Annotated[Path, typer.Option("--out", help="Folder for checkpoints and weights; a run in it is resumed.")],
+    max_minutes: Annotated[float | None, typer.Option("--max-minutes", min=0, help="Stop after that long.")] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume/--fresh", help="Go on from the last checkpoint, or start anew.")
+    ] = True,
+) -> None:
+    """Train weights on registered MR sequences and on simulated contrasts.
+
+    Needs the "train" extra. Stop with Ctrl-C at any time and go on with the same command.
+
+    [bold]Examples[/]
+
+    [cyan]npcsynth train small --data data --out runs/first[/]
+
+    [cyan]npcsynth train my.json --data data --out runs/mine --max-minutes 60[/]
+    """
+    try:
+        from ..training.trainer import train
+    except ModuleNotFoundError as error:
+        raise UsageError(f'Training needs {error.name}. Install NPCSynth with its "train" extra.') from error
+    try:
+        with progress_bar() as on_progress:
+            train(config, data, out, resume=resume, max_minutes=max_minutes,
+                  on_step=lambda step, steps, losses: on_progress(step / steps, f"Step {step} of {steps}"))
+    except KeyboardInterrupt:
+        raise Cancelled("Training stopped. The same command goes on from the last checkpoint.") from None
+    say(f"Training ended. Checkpoints and weights are in {out}.")

@@ -1,0 +1,44 @@
+"""Errors of our own, each with a message for a person.
+
+A message says what is wrong (naming the file, series or volume) and what to do about it. It
+never holds patient names or identifiers.
+"""
+
+
+class NPCSynthError(Exception):
+    """Base of every error that NPCSynth raises on purpose. ``str(error)`` is fit to show a user."""
+
+    exit_code = 5
+
+
+class UsageError(NPCSynthError):
+    """The request itself makes no sense, e.g. an unknown sequence or a target that is also a source."""
+
+    exit_code = 2
+
+
+class InputError(NPCSynthError):
+    """An image, series or folder cannot be used."""
+
+    exit_code = 3
+
+
+class WeightsError(NPCSynthError):
+    """The weights are missing, damaged or not the ones that the manifest describes."""
+
+    exit_code = 3
+
+
+class OutputError(NPCSynthError):
+    """A result could not be written; nothing partial has been left behind."""
+
+    exit_code = 5
+
+
+class Cancelled(NPCSynthError):
+    """The user cancelled; nothing has been written."""
+
+    exit_code = 4
+
+    def __init__(self, message="Cancelled. Nothing was changed."):
+        super().__init__(message)

@@ -1,0 +1,1 @@
+"""From a Study to a SynthesisResult: device and memory plan, uncertainty, segmentation."""

@@ -1,0 +1,46 @@
+"""Class maps of the segmentation head to named structures."""
+
+import numpy as np
+import SimpleITK as sitk
+
+from ..study.volume import Grid
+from ..vocabulary import load_structures
+from .geometry import left_coordinate
+from .result import Segment, SegmentationResult
+
+#: Islands smaller than this are noise, not structures.
+ISLAND_MM3 = 50.0
+
+
+def without_islands(mask: np.ndarray, voxel_mm3: float) -> np.ndarray:
+    """The (k, j, i) bool mask without connected parts smaller than ``ISLAND_MM3``."""
+    least = int(np.ceil(ISLAND_MM3 / voxel_mm3))
+    parts = sitk.ConnectedComponent(sitk.GetImageFromArray(mask.astype(np.uint8)))
+    return sitk.GetArrayFromImage(sitk.RelabelComponent(parts, least)) > 0
+
+
+def to_segments(classes: np.ndarray, names: tuple[str, ...], body: np.ndarray, grid: Grid) -> SegmentationResult:
+    """Name the classes; paired organs are told apart by the middle of the body.
+
+    Args:
+        classes: (k, j, i) uint8 index into ``names``.
+        names: class names in the order of the head.
+        body: (k, j, i) bool.
+    """
+    voxel_mm3 = float(np.abs(np.linalg.det(grid.ijk_to_lps[:3, :3])))
+    left = left_coordinate(grid)
+    middle = float(left[body].mean()) if body.any() else 0.0
+    labelmap = np.zeros(classes.shape, np.uint8)
+    segments, cleaned = [], {}
+    for structure in load_structures():
+        segments.append(Segment(structure.name, structure.label, structure.color, structure.code))
+        if structure.label == 0 or structure.class_name not in names:
+            continue
+        if structure.class_name not in cleaned:
+            mask = (classes == names.index(structure.class_name)) & body
+            cleaned[structure.class_name] = without_islands(mask, voxel_mm3)
+        mask = cleaned[structure.class_name]
+        if structure.side is not None:
+            mask = mask & ((left >= middle) == (structure.side == "left"))
+        labelmap[mask] = structure.label
+    return SegmentationResult(labelmap, body, tuple(segments))

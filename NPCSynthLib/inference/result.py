@@ -1,0 +1,91 @@
+"""What a synthesis is asked for and what it gives back. No torch here."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ..study.volume import Grid
+
+#: Units of every synthetic image: these values stand for the 0.5 and 99.5 body percentiles.
+INTENSITY_LOW, INTENSITY_HIGH = 0, 1000
+
+
+@dataclass(frozen=True)
+class SynthesizedSequence:
+    """One synthetic sequence on the reference grid.
+
+    Attributes:
+        sequence: id in the vocabulary.
+        array: (k, j, i) int16; 0 and 1000 are the 0.5 and 99.5 percentiles of the body.
+        uncertainty: (k, j, i) int16, predicted mean absolute error in the same units.
+        prompt: the text that the decoder was given.
+        mean_uncertainty: mean of ``uncertainty`` inside the body.
+    """
+
+    sequence: str
+    array: np.ndarray
+    uncertainty: np.ndarray
+    prompt: str
+    mean_uncertainty: float
+
+
+@dataclass(frozen=True)
+class Segment:
+    """One structure of the segmentation.
+
+    Attributes:
+        name: TG-263 name, e.g. "GTVp", "Parotid_L", "SpinalCord", "External".
+        label: value in ``SegmentationResult.labelmap`` (0 for External, which is ``external``).
+        color: (r, g, b) in 0..1.
+        code: SNOMED CT code and meaning of category, type and (for paired organs) modifier, as
+            {"category": [scheme, value, meaning], "type": [...], "modifier": [...] or None}.
+    """
+
+    name: str
+    label: int
+    color: tuple[float, float, float]
+    code: dict
+
+
+@dataclass(frozen=True)
+class SegmentationResult:
+    """Predicted structures on the reference grid.
+
+    Attributes:
+        labelmap: (k, j, i) uint8, exclusive labels; 0 is unlabelled.
+        external: (k, j, i) bool, the patient's body.
+        segments: what the labels mean, in order of label; External last.
+    """
+
+    labelmap: np.ndarray
+    external: np.ndarray
+    segments: tuple[Segment, ...]
+
+    def mask(self, segment: Segment) -> np.ndarray:
+        """(k, j, i) bool mask of one segment."""
+        return self.external if segment.label == 0 else self.labelmap == segment.label
+
+
+@dataclass(frozen=True)
+class SynthesisResult:
+    """The outcome of one run; everything lies on ``grid``.
+
+    Attributes:
+        grid: the study's reference grid (LPS, mm).
+        sequences: the synthetic sequences in the order asked for.
+        segmentation: predicted structures, or None when not asked for.
+        sources: sequence ids used as input.
+        model: {"name", "version", "sha256"} of the weights.
+        device: where it ran, in words ("CPU, 2 threads, bfloat16").
+        seconds: stage -> wall seconds.
+        warnings: sentences for the user.
+    """
+
+    grid: Grid
+    sequences: tuple[SynthesizedSequence, ...]
+    segmentation: SegmentationResult | None
+    sources: tuple[str, ...]
+    model: dict
+    device: str
+    seconds: dict = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()

@@ -1,0 +1,190 @@
+"""The one call that does the work: ``Synthesizer().run(study, ["T1C", "T2FS"])``."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import torch
+
+from ..errors import Cancelled, UsageError
+from ..model.network import TextFeatures
+from ..model.weights import LoadedModel, load_weights
+from ..study.study import Study
+from ..vocabulary import canonical_prompt, get_sequence
+from .device import Device, choose_device, plan_batch
+from .labels import to_segments
+from .result import INTENSITY_HIGH, SynthesisResult, SynthesizedSequence
+from .slicing import Slicing
+
+_CLIP = 2.0  # like the training images, which are cut off at twice the 99.5 percentile
+
+
+class Synthesizer:
+    """Holds verified weights on a device; one instance serves any number of runs.
+
+    Args:
+        weights: a weights folder, or None for the shipped ones.
+        device: "auto", "cuda", "mps", "cpu" or None for auto.
+
+    Raises:
+        WeightsError, UsageError: see ``load_weights`` and ``choose_device``.
+    """
+
+    def __init__(self, weights=None, device: str | None = None):
+        self.loaded: LoadedModel = load_weights(weights)
+        self.device, self._notes = choose_device(device)
+        self._move()
+
+    def _move(self) -> None:
+        self.loaded.model.to(self.device.torch, memory_format=torch.channels_last)
+
+    @property
+    def sequences(self) -> tuple[str, ...]:
+        """Ids of the sequences that the weights were trained to make."""
+        return tuple(self.loaded.manifest["prompts"])
+
+    def run(
+        self,
+        study: Study,
+        targets: Sequence[str],
+        segment: bool = True,
+        prompts: Mapping[str, str] | None = None,
+        on_progress: Callable[[float, str], None] | None = None,
+        cancel: Callable[[], bool] | None = None,
+    ) -> SynthesisResult:
+        """Make the targets, and the segmentation, from everything that the study has.
+
+        Args:
+            targets: sequence ids; none may be among the study's sources.
+            prompts: free text instead of the canonical prompt of a target.
+            on_progress: called with a fraction 0..1 and the stage in words.
+            cancel: asked before every batch of slices and every target.
+
+        Raises:
+            UsageError: unknown target, or one that the study already has. Cancelled: ``cancel`` said so.
+        """
+        targets = self._check_targets(study, targets)
+        prompts = dict(prompts or {})
+        warnings = [*study.warnings, *self._notes]
+        seconds = {}
+        started = time.perf_counter()
+        texts, wordings = {}, {}
+        for target in targets:
+            wordings[target] = prompts.get(target) or canonical_prompt(get_sequence(target))
+            features, unknown = self.loaded.text_features(wordings[target])
+            texts[target] = features
+            if unknown:
+                warnings.append(f"The model does not know these words of the prompt for {target}: {', '.join(unknown)}.")
+            if target not in self.sequences:
+                warnings.append(f"The model has never been trained on {target}: what it makes is a guess from its words.")
+        seconds["prompts"] = time.perf_counter() - started
+
+        started = time.perf_counter()
+        while True:
+            try:
+                means, scales, classes = self._slices(study, targets, texts, segment, on_progress, cancel)
+                break
+            except torch.OutOfMemoryError:
+                torch.cuda.empty_cache()
+                warnings.append("The graphics memory was too small for this study, so it was computed on the CPU.")
+                self.device = choose_device("cpu")[0]
+                self._move()
+        seconds["synthesis"] = time.perf_counter() - started
+
+        started = time.perf_counter()
+        sequences = []
+        calibration = self.loaded.manifest.get("calibration", {})
+        for n, target in enumerate(targets):
+            uncertainty = (scales[n].astype(np.float32) * calibration.get(target, 1.0)).round().astype(np.int16)
+            inside = float(uncertainty[study.body].mean()) if study.body.any() else 0.0
+            sequences.append(SynthesizedSequence(target, means[n], uncertainty, wordings[target], inside))
+        segmentation = None
+        if segment:
+            if on_progress:
+                on_progress(0.97, "Naming structures")
+            segmentation = to_segments(classes, self.loaded.model.config.classes, study.body, study.grid)
+        seconds["finishing"] = time.perf_counter() - started
+        if on_progress:
+            on_progress(1.0, "Done")
+        return SynthesisResult(
+            study.grid, tuple(sequences), segmentation, tuple(s.sequence for s in study.sources),
+            self.loaded.identity, self.device.label, seconds, tuple(dict.fromkeys(warnings)),
+        )  # fmt: skip
+
+    @staticmethod
+    def _check_targets(study: Study, targets: Sequence[str]) -> list[str]:
+        targets = list(dict.fromkeys(get_sequence(t).id for t in targets))
+        if not targets:
+            raise UsageError("No sequence was asked for. Name at least one to synthesize.")
+        have = {s.sequence for s in study.sources}
+        both = [t for t in targets if t in have]
+        if both:
+            raise UsageError(
+                f"{', '.join(both)} cannot be both a source and a target. Leave it out of the targets, or out of the "
+                "sources if you want to see it synthesized."
+            )
+        return targets
+
+    @torch.inference_mode()
+    def _slices(self, study, targets, texts, segment, on_progress, cancel):
+        """Run the model over all slices; arrays come back in the order of the study's grid."""
+        model = self.loaded.model
+        slicing = Slicing.plan(study.grid, model.config.stride)
+        count = slicing.shape[0]
+        images = [slicing.take(s.array) for s in study.sources]
+        covered = [slicing.take(s.inside) for s in study.sources]
+        partial = not all(bool(s.inside.all()) for s in study.sources)
+        means = [np.zeros(slicing.shape, np.int16) for _ in targets]
+        scales = [np.zeros(slicing.shape, np.int16) for _ in targets]
+        classes = np.zeros(slicing.shape, np.uint8) if segment else None
+        texts = {t: TextFeatures(*(x.to(self.device.torch) for x in (f.pooled, f.tokens, f.mask))) for t, f in texts.items()}
+        batch = plan_batch(self.device, model.config, len(images), *slicing.padded, count)
+        first = 0
+        while first < count:
+            if cancel and cancel():
+                raise Cancelled()
+            rows = range(first, min(first + batch, count))
+            try:
+                self._batch(slicing, rows, images, covered, partial, targets, texts, means, scales, classes, cancel)
+            except torch.OutOfMemoryError:
+                if batch == 1:
+                    raise
+                torch.cuda.empty_cache()
+                batch = max(1, batch // 2)
+                continue
+            first = rows.stop
+            if on_progress:
+                on_progress(0.95 * first / count, f"Synthesizing slice {first} of {count}")
+        put = slicing.put
+        return (
+            [np.ascontiguousarray(put(m)) for m in means],
+            [np.ascontiguousarray(put(s)) for s in scales],
+            np.ascontiguousarray(put(classes)) if segment else None,
+        )
+
+    def _batch(self, slicing, rows, images, covered, partial, targets, texts, means, scales, classes, cancel) -> None:
+        model, device = self.loaded.model, self.device
+        n, s, count = len(rows), len(images), slicing.shape[0]
+        around = np.clip(np.add.outer(np.array(rows), (-1, 0, 1)), 0, count - 1)
+        stack = np.stack([image[around] for image in images], axis=1)  # (n, s, 3, rows, columns)
+        stack = torch.from_numpy(stack).to(device.torch).clamp_(0, _CLIP).flatten(0, 1)
+        stack = slicing.to_work(stack).contiguous(memory_format=torch.channels_last)
+        if partial:
+            present = torch.from_numpy(np.stack([c[list(rows)] for c in covered], axis=1)).to(device.torch).float()
+            present = slicing.to_work(present, "nearest") > 0.5
+        else:
+            present = torch.ones(n, s, dtype=torch.bool, device=device.torch)
+        with torch.autocast(device.torch.type, dtype=device.dtype, enabled=device.dtype != torch.float32):
+            invariant = model.group(model.encode(stack).invariant, n)
+            if classes is not None:
+                logits = slicing.from_work(model.segment(invariant, present))
+                classes[rows.start : rows.stop] = logits.argmax(dim=1).byte().cpu().numpy()
+            for index, target in enumerate(targets):
+                if cancel and cancel():
+                    raise Cancelled()
+                text = texts[target].select([0] * n)
+                mean, log_scale = model.decode(invariant, present, text)
+                both = torch.cat([mean, log_scale.exp()], dim=1) * INTENSITY_HIGH
+                both = slicing.from_work(both).clamp_(0, _CLIP * INTENSITY_HIGH).round().short().cpu().numpy()
+                means[index][rows.start : rows.stop] = both[:, 0]
+                scales[index][rows.start : rows.stop] = both[:, 1]

@@ -1,0 +1,116 @@
+"""The text tower: open_clip's tokenizer and TextTransformer, small, over the tokens that training has seen.
+
+open_clip is imported only when a prompt has to be read anew (training, free text). A routine run uses the
+canonical prompts' features that ship with the weights.
+"""
+
+from functools import lru_cache
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import NPCSynthError
+from .network import ModelConfig, TextFeatures
+
+PAD, START, END = 0, 49406, 49407
+#: Plain words that a clinician may use beside those of the templates.
+_EXTRA_WORDS = (
+    "0 1 2 3 4 5 6 7 8 9 . , - / ( ) + ms T tesla at axial coronal sagittal image scan MRI MR magnetic resonance "
+    "pre post contrast gadolinium Gd enhanced unenhanced native fat saturation suppression suppressed fs STIR SPIR "
+    "SPAIR Dixon water turbo fast spin echo gradient MPRAGE long short heavily weighted sequence T1 T2 T1w T2w PD "
+    "FLAIR dark fluid attenuated inversion recovery with without no and of the head neck nasopharynx skull base"
+)
+
+
+@lru_cache(maxsize=1)
+def _tokenizer():
+    try:
+        from open_clip.tokenizer import SimpleTokenizer
+    except ImportError as error:
+        raise NPCSynthError(
+            "A prompt in free text needs the package open_clip_torch. Install it, or leave the prompt empty."
+        ) from error
+    return SimpleTokenizer()
+
+
+def clip_tokens(text: str) -> list[int]:
+    """open_clip's byte-pair tokens of ``text``, without start, end and padding."""
+    return _tokenizer().encode(text)
+
+
+def tokens_of_vocabulary() -> list[int]:
+    """Every token that a prompt of the vocabulary can hold, padding, start and end included, ascending."""
+    from ..vocabulary import load_sequences
+    from ..vocabulary.sequences import prompt_templates
+
+    templates = prompt_templates()
+    pieces = [_EXTRA_WORDS]
+    fills = [*templates["fat"]["true"], *templates["fat"]["false"], *templates["agent"]["true"], *templates["agent"]["false"]]
+    wordings = [templates["canonical"], *templates["paraphrases"]]
+    for sequence in load_sequences().values():
+        for wording in wordings:
+            for fill in fills:
+                values = {"name": sequence.name, "id": sequence.id, "weighting": sequence.weighting}
+                pieces.append(wording.format(**values, fat=fill, agent=fill, TR="1", TE="1"))
+        pieces += sequence.aliases
+    pieces += [wording.format(TI="1") for wording in templates["inversion"]]
+    tokens = {PAD, START, END}
+    for piece in pieces:
+        tokens.update(clip_tokens(piece))
+    return sorted(tokens)
+
+
+class TextTower(nn.Module):
+    """Prompts to :class:`TextFeatures`.
+
+    Args:
+        tokens: the ascending CLIP token ids that the pruned embedding knows; the last is CLIP's end token.
+    """
+
+    def __init__(self, config: ModelConfig, tokens: list[int]):
+        super().__init__()
+        from open_clip.transformer import TextTransformer
+
+        self.config = config
+        self.tokens = list(tokens)
+        self._row = {token: row for row, token in enumerate(self.tokens)}
+        self.transformer = TextTransformer(
+            context_length=config.context_length,
+            vocab_size=len(self.tokens),
+            width=config.text_width,
+            heads=config.text_heads,
+            layers=config.text_layers,
+            output_dim=config.text_width,
+            pool_type="argmax",
+            output_tokens=True,
+        )
+
+    def tokenize(self, prompts: list[str]) -> tuple[Tensor, list[str]]:
+        """Rows of the pruned embedding, (N, context_length) int64, and the words that the model has never met.
+
+        Unknown tokens are left out of the row. A prompt too long for the context is cut before its end token.
+        """
+        rows = torch.zeros(len(prompts), self.config.context_length, dtype=torch.long)
+        unknown = []
+        for n, prompt in enumerate(prompts):
+            known = []
+            for token in clip_tokens(prompt):
+                if token in self._row:
+                    known.append(self._row[token])
+                else:
+                    unknown.append(_tokenizer().decode([token]).strip())
+            known = known[: self.config.context_length - 2]
+            row = [self._row[START], *known, self._row[END]]
+            rows[n, : len(row)] = torch.tensor(row)
+        return rows, list(dict.fromkeys(unknown))
+
+    def forward(self, rows: Tensor) -> TextFeatures:
+        """(N, context_length) rows to features; padding beyond the longest prompt is dropped."""
+        length = int((rows != 0).sum(dim=1).max())
+        pooled, tokens = self.transformer(rows)
+        return TextFeatures(pooled, tokens[:, :length], rows[:, :length] != 0)
+
+    def encode(self, prompts: list[str]) -> tuple[TextFeatures, list[str]]:
+        """Features of prompts, and the unknown words in them."""
+        rows, unknown = self.tokenize(prompts)
+        return self(rows.to(self.transformer.positional_embedding.device)), unknown

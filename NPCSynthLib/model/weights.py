@@ -1,0 +1,148 @@
+"""Weights on disk: ``manifest.json`` beside ``*.safetensors``; verified before use, no pickle anywhere.
+
+``model.safetensors`` holds the image side and the features of the canonical prompts, ``text.safetensors`` the text
+tower, which only a prompt in free text needs.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from ..errors import WeightsError
+from ..resources import resource_path
+from .network import AnyToAll, ModelConfig, TextFeatures
+from .text import TextTower
+
+MANIFEST = "manifest.json"
+_MODEL, _TEXT = "model.safetensors", "text.safetensors"
+_REMEDY = "Install NPCSynth again, or choose another weights folder."
+
+
+def file_sha256(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _digest(stream)
+
+
+def _digest(stream) -> str:
+    digest = hashlib.sha256()
+    while block := stream.read(1 << 20):
+        digest.update(block)
+    return digest.hexdigest()
+
+
+@dataclass
+class LoadedModel:
+    """Verified weights, ready to run.
+
+    Attributes:
+        model: the image side, in eval mode, float32.
+        manifest: the whole manifest.
+        folder: where it came from.
+    """
+
+    model: AnyToAll
+    manifest: dict
+    folder: Path
+    _prompts: dict[str, TextFeatures] = field(default_factory=dict)
+    _tower: TextTower | None = None
+
+    @property
+    def identity(self) -> dict:
+        """{"name", "version", "sha256"} for provenance."""
+        return {
+            "name": self.manifest["name"],
+            "version": self.manifest["version"],
+            "sha256": self.manifest["files"][_MODEL]["sha256"],
+        }
+
+    def text_features(self, prompt: str) -> tuple[TextFeatures, list[str]]:
+        """Features (batch of one) of a prompt, and the words in it that the model has never met.
+
+        A canonical prompt that the weights know needs no open_clip; any other one does.
+        """
+        if prompt not in self._prompts:
+            features, unknown = self._text_tower().encode([prompt])
+            if not features.mask.sum() > 2:
+                raise WeightsError(f'The model knows none of the words of the prompt "{prompt}". Use other words.')
+            return features, unknown
+        return self._prompts[prompt], []
+
+    def _text_tower(self) -> TextTower:
+        if self._tower is None:
+            tensors = _read(self.folder, _TEXT, self.manifest)
+            self._tower = TextTower(self.model.config, self.manifest["tokens"])
+            _fill(self._tower, tensors, _TEXT)
+            self._tower.eval().requires_grad_(False)
+        return self._tower
+
+
+def _fill(module: torch.nn.Module, tensors: dict, name: str) -> None:
+    try:
+        module.load_state_dict({k: v.float() for k, v in tensors.items()})
+    except RuntimeError as error:
+        raise WeightsError(f"{name} does not fit the model that its manifest describes. {_REMEDY}") from error
+
+
+def _read(folder: Path, name: str, manifest: dict) -> dict:
+    path = folder / name
+    if not path.is_file():
+        raise WeightsError(f"The weights file {path} is missing. {_REMEDY}")
+    if file_sha256(path) != manifest["files"][name]["sha256"]:
+        raise WeightsError(f"The weights file {path} is damaged or not the one that its manifest describes. {_REMEDY}")
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise WeightsError(f"The weights file {path} cannot be read. {_REMEDY}") from error
+
+
+def load_weights(folder: Path | str | None = None) -> LoadedModel:
+    """Read and verify weights; the shipped ones when ``folder`` is None.
+
+    Raises WeightsError naming the file when anything is missing, damaged or does not fit.
+    """
+    try:
+        folder = resource_path("weights") if folder is None else Path(folder)
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        config = ModelConfig.from_dict(manifest["model"])
+        manifest["files"][_MODEL]["sha256"], manifest["files"][_TEXT]["sha256"], manifest["tokens"]
+    except FileNotFoundError as error:
+        raise WeightsError(f"There are no weights in {folder}: {MANIFEST} is missing. {_REMEDY}") from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise WeightsError(f"{folder / MANIFEST} cannot be read or is incomplete. {_REMEDY}") from error
+    tensors = _read(folder, _MODEL, manifest)
+    prompts = {}
+    for name in [n for n in tensors if n.startswith("prompt.") and n.endswith(".pooled")]:
+        sequence = name.split(".")[1]
+        pooled, tokens = tensors.pop(name), tensors.pop(f"prompt.{sequence}.tokens")
+        mask = torch.ones(tokens.shape[:2], dtype=torch.bool)
+        prompts[manifest["prompts"][sequence]] = TextFeatures(pooled.float(), tokens.float(), mask)
+    model = AnyToAll(config)
+    _fill(model, tensors, _MODEL)
+    return LoadedModel(model.eval().requires_grad_(False), manifest, folder, prompts)
+
+
+def save_weights(folder: Path, model: AnyToAll, tower: TextTower, about: dict) -> dict:
+    """Write the weights (float16) and their manifest; returns the manifest.
+
+    Args:
+        about: further entries of the manifest; needs "name", "version" and "prompts" {sequence id: prompt}.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {name: value.half().contiguous() for name, value in model.state_dict().items()}
+    with torch.inference_mode():
+        for sequence, prompt in about["prompts"].items():
+            features, _ = tower.encode([prompt])
+            tensors[f"prompt.{sequence}.pooled"] = features.pooled.half().contiguous()
+            tensors[f"prompt.{sequence}.tokens"] = features.tokens.half().contiguous()
+    save_file(tensors, folder / _MODEL)
+    save_file({name: value.half().contiguous() for name, value in tower.state_dict().items()}, folder / _TEXT)
+    files = {name: {"sha256": file_sha256(folder / name), "bytes": (folder / name).stat().st_size} for name in (_MODEL, _TEXT)}
+    manifest = {**about, "files": files, "model": model.config.to_dict(), "tokens": tower.tokens}
+    (folder / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+    return manifest

@@ -1,0 +1,88 @@
+"""What a result was made from, by what and how: the content of ``result.json``. No patient identity."""
+
+from datetime import datetime, timezone
+
+from .. import __version__
+from ..inference.result import SynthesisResult
+from ..study.study import Source, Study
+
+UNITS = "0 and 1000 are the 0.5 and 99.5 percentiles of the body."
+LIMITS = (
+    "Research use only: not a medical device.",
+    "Synthetic images show what a network expects, not what was measured: a lesion may be missing or invented.",
+    "Never compute dose on a synthetic image.",
+)
+#: Header entries of the sources that are kept: they point back to the series and name nobody.
+_SERIES_KEYS = (
+    "SeriesInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID", "Manufacturer", "MagneticFieldStrength",
+    "RepetitionTime", "EchoTime", "InversionTime",
+)
+
+
+def provenance(result: SynthesisResult, study: Study) -> dict:
+    """Facts about ``result`` as plain JSON types.
+
+    Keys: software, synthetic, intended_use, limits, created, weights, device, seconds, units, reference_grid
+    (shape as (k, j, i), matrix from (i, j, k) to LPS mm), sources, outputs, segments, refused, warnings.
+    """
+    document = {
+        "software": {"name": "NPCSynth", "version": __version__},
+        "synthetic": True,
+        "intended_use": "research",
+        "limits": list(LIMITS),
+        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "weights": {key: result.model.get(key) for key in ("name", "version", "sha256")},
+        "device": result.device,
+        "seconds": {stage: round(float(seconds), 3) for stage, seconds in result.seconds.items()},
+        "units": UNITS,
+        "reference_grid": {
+            "sequence": study.reference,
+            "shape_kji": list(result.grid.shape),
+            "spacing_ijk_mm": result.grid.spacing.tolist(),
+            "ijk_to_lps": result.grid.ijk_to_lps.tolist(),
+        },
+        "sources": [_source(source) for source in study.sources if source.sequence in result.sources],
+        "outputs": [
+            {
+                "sequence": synthetic.sequence,
+                "prompt": synthetic.prompt,
+                "mean_uncertainty": round(float(synthetic.mean_uncertainty), 2),
+            }
+            for synthetic in result.sequences
+        ],
+        "segments": [segment.name for segment in result.segmentation.segments] if result.segmentation else [],
+        "refused": [{"series": name, "reason": reason} for name, reason in study.refused],
+        "warnings": list(dict.fromkeys((*study.warnings, *result.warnings))),
+    }
+    return plain(document)
+
+
+def _source(source: Source) -> dict:
+    volume = source.original
+    return {
+        "sequence": source.sequence,
+        "description": volume.name,
+        **{key: volume.metadata[key] for key in _SERIES_KEYS if volume.metadata.get(key) not in (None, "")},
+        "shape_kji": list(volume.array.shape),
+        "spacing_ijk_mm": volume.grid.spacing.tolist(),
+        "registration": source.registration,
+        "intensity_range": [float(value) for value in source.intensity_range],
+    }
+
+
+def plain(value):
+    """``value`` with NumPy scalars and arrays, tuples and pydicom values turned into JSON's own types."""
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if value is None or isinstance(value, (bool, str)):
+        return value if not isinstance(value, str) else str(value)
+    if hasattr(value, "tolist"):
+        return plain(value.tolist())
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if isinstance(value, int):
+        return int(value)
+    if isinstance(value, float):
+        # JSON has no NaN or infinity.
+        return float(value) if value == value and abs(value) != float("inf") else None
+    return str(value)

@@ -1,0 +1,82 @@
+"""Which slices to show, and how to turn a slice the way a radiologist expects it."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..inference.result import SynthesisResult
+from ..study.volume import Grid
+
+#: Tumor segments first: what the clinician looks for decides which slices are shown.
+TUMOR_SEGMENTS = ("GTVp", "GTVn")
+
+
+@dataclass(frozen=True)
+class SliceView:
+    """One slice of the grid as it was acquired (constant k), turned for display.
+
+    Attributes:
+        k: slice index.
+        transpose, flip_rows, flip_columns: what brings (row, column) to the radiological orientation.
+        aspect: height of a displayed pixel over its width.
+    """
+
+    k: int
+    transpose: bool
+    flip_rows: bool
+    flip_columns: bool
+    aspect: float
+
+    def of(self, array: np.ndarray) -> np.ndarray:
+        """The 2D picture of this slice of a (k, j, i) array."""
+        picture = array[self.k]
+        if self.transpose:
+            picture = picture.T
+        if self.flip_rows:
+            picture = picture[::-1]
+        if self.flip_columns:
+            picture = picture[:, ::-1]
+        return picture
+
+
+def slice_view(grid: Grid, k: int) -> SliceView:
+    """Slice ``k`` with the patient's left to the right and anterior (or superior) at the top.
+
+    A sagittal slice has anterior to the left.
+    """
+    row_axis, column_axis = grid.direction[:, 1], grid.direction[:, 0]
+    axes = [int(np.abs(axis).argmax()) for axis in (row_axis, column_axis)]
+    # The horizontal axis is x (left) where the slice has it, else y (posterior); both grow to the right.
+    transpose = axes[0] < axes[1]
+    if transpose:
+        row_axis, column_axis, axes = column_axis, row_axis, axes[::-1]
+    spacing_row, spacing_column = grid.spacing[[0, 1]] if transpose else grid.spacing[[1, 0]]
+    flip_columns = column_axis[axes[1]] < 0
+    downward = 1 if axes[0] == 1 else -1  # posterior grows downward, superior upward
+    flip_rows = row_axis[axes[0]] * downward < 0
+    return SliceView(int(k), transpose, bool(flip_rows), bool(flip_columns), float(spacing_row / spacing_column))
+
+
+def telling_slices(
+    result: SynthesisResult, body: np.ndarray, tumor: np.ndarray | None = None, count: int = 3
+) -> list[int]:
+    """Indices k of slices worth looking at: through the tumor where there is one, else through the body.
+
+    Args:
+        body: (k, j, i) bool.
+        tumor: (k, j, i) bool known tumor; without it the predicted one is taken.
+        count: how many slices, the most telling one first.
+    """
+    if tumor is None and result.segmentation is not None:
+        names = [s for s in result.segmentation.segments if s.name in TUMOR_SEGMENTS]
+        tumor = next((mask for mask in map(result.segmentation.mask, names) if mask.any()), None)
+    mask = tumor if tumor is not None and tumor.any() else body
+    area = mask.sum(axis=(1, 2))
+    best = int(area.argmax())
+    extent = np.flatnonzero(area)
+    chosen = [best]
+    for fraction in (0.25, 0.75, 0.5, 0.1, 0.9):
+        k = int(extent[round(fraction * (len(extent) - 1))])
+        if k not in chosen and len(chosen) < count:
+            chosen.append(k)
+    return chosen

@@ -1,0 +1,176 @@
+"""A synthesis result to nodes of the MRML scene, beside the images that it was made from."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+import slicer
+import vtk
+from vtk.util import numpy_support
+
+from .. import __version__
+from ..errors import InputError
+from ..inference.result import INTENSITY_HIGH, INTENSITY_LOW, SegmentationResult, SynthesisResult
+from ..study.study import Study
+from .matrices import swap_ras_lps, to_vtk
+from .terminology import terminology_entry
+from .transaction import scene_transaction
+from .volumes import STUDY_TO_NODE
+
+UNITS = (
+    f"{INTENSITY_LOW} and {INTENSITY_HIGH} are the 0.5 and 99.5 percentiles of the body"
+)
+#: Upper end of the uncertainty's color scale, the same for every patient so that pictures compare.
+UNCERTAINTY_DISPLAY_MAX = 300
+_UNCERTAINTY_COLORS = "vtkMRMLColorTableNodeIron"
+_SOURCE_ROLE = "NPCSynth.Source"
+
+
+class SceneNodes(NamedTuple):
+    """What one result became in the scene.
+
+    Attributes:
+        volumes: sequence id -> vtkMRMLScalarVolumeNode of the synthetic image.
+        uncertainties: sequence id -> vtkMRMLScalarVolumeNode of its predicted error.
+        segmentation: vtkMRMLSegmentationNode, or None when no segmentation was asked for.
+    """
+
+    volumes: dict
+    uncertainties: dict
+    segmentation: object
+
+
+def add_result(result: SynthesisResult, study: Study, source_nodes: Mapping, scene=None) -> SceneNodes:
+    """Put a result into the scene, all of it or nothing.
+
+    Volumes are int16 in fixed units on the reference's grid, under the reference's parent transform, beside it
+    in the subject hierarchy, with their provenance as node attributes. Names end in "(synthetic)".
+
+    Args:
+        source_nodes: sequence id -> the volume node that it came from; must hold ``study.reference``.
+        scene: a vtkMRMLScene, by default ``slicer.mrmlScene``.
+
+    Raises InputError when the reference volume has been removed from the scene meanwhile. Whenever anything
+    is raised the scene holds exactly the nodes that it held before.
+    """
+    scene = slicer.mrmlScene if scene is None else scene
+    reference = source_nodes.get(study.reference)
+    if reference is None or scene.GetNodeByID(reference.GetID() or "") is not reference:
+        raise InputError(
+            f"The {study.reference} volume that gives the grid was removed from the scene, so the result has no "
+            "place. Load it again and run once more."
+        )
+    # A study read from files has no nodes behind it: its frame is the scene's.
+    study_to_node = study.source(study.reference).original.metadata.get(STUDY_TO_NODE, np.eye(4))
+    ijk_to_node = study_to_node @ swap_ras_lps(result.grid.ijk_to_lps)
+    provenance = _provenance(result)
+    sources = [source_nodes[s] for s in result.sources if source_nodes.get(s) is not None]
+    volumes, uncertainties, segmentation = {}, {}, None
+    with scene_transaction(scene):
+        for output in result.sequences:
+            details = {**provenance, "Sequence": output.sequence, "Prompt": output.prompt, "Units": UNITS}
+            node = _add_volume(scene, output.sequence, output.array, ijk_to_node)
+            _finish(scene, node, reference, sources, {**details, "Quantity": "MR image"})
+            _display(node, INTENSITY_HIGH - INTENSITY_LOW, (INTENSITY_HIGH + INTENSITY_LOW) / 2)
+            volumes[output.sequence] = node
+
+            node = _add_volume(scene, f"{output.sequence} uncertainty", output.uncertainty, ijk_to_node)
+            _finish(scene, node, reference, sources, {**details, "Quantity": "Predicted mean absolute error"})
+            _display(node, UNCERTAINTY_DISPLAY_MAX, UNCERTAINTY_DISPLAY_MAX / 2, _UNCERTAINTY_COLORS)
+            uncertainties[output.sequence] = node
+        if result.segmentation is not None:
+            segmentation = _add_segmentation(scene, result.segmentation, ijk_to_node, reference)
+            _finish(scene, segmentation, reference, sources, {**provenance, "Quantity": "Segmentation"})
+    return SceneNodes(volumes, uncertainties, segmentation)
+
+
+def synthetic_name(scene, what: str) -> str:
+    """"T1C (synthetic)", or "T1C 2 (synthetic)" where that name is taken, and so on."""
+    number = 1
+    while True:
+        name = f"{what} (synthetic)" if number == 1 else f"{what} {number} (synthetic)"
+        if scene.GetFirstNodeByName(name) is None:
+            return name
+        number += 1
+
+
+def _provenance(result: SynthesisResult) -> dict:
+    return {
+        "Synthetic": "YES",
+        "IntendedUse": "Research only; not for diagnosis, not for dose calculation",
+        "Sources": ", ".join(result.sources),
+        "ModelName": result.model.get("name", ""),
+        "ModelVersion": result.model.get("version", ""),
+        "WeightsSHA256": result.model.get("sha256", ""),
+        "Device": result.device,
+        "SoftwareVersion": __version__,
+    }
+
+
+def _add_volume(scene, what: str, array: np.ndarray, ijk_to_node: np.ndarray):
+    node = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", synthetic_name(scene, what))
+    slicer.util.updateVolumeFromArray(node, array)
+    node.SetIJKToRASMatrix(to_vtk(ijk_to_node))
+    return node
+
+
+def _display(node, window: float, level: float, colors: str | None = None) -> None:
+    node.CreateDefaultDisplayNodes()
+    display = node.GetDisplayNode()
+    display.SetAutoWindowLevel(False)
+    display.SetWindowLevel(window, level)
+    if colors is not None and node.GetScene().GetNodeByID(colors) is not None:
+        display.SetAndObserveColorNodeID(colors)
+
+
+def _finish(scene, node, reference, sources, attributes: dict) -> None:
+    """Transform, provenance, and place in the subject hierarchy."""
+    node.SetAndObserveTransformNodeID(reference.GetTransformNodeID())
+    for key, value in attributes.items():
+        node.SetAttribute(f"NPCSynth.{key}", str(value))
+    for source in sources:
+        node.AddNodeReferenceID(_SOURCE_ROLE, source.GetID())
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
+    reference_item = hierarchy.GetItemByDataNode(reference)
+    # Outside the application nobody makes items: a reference without one leaves its results at the top.
+    parent = hierarchy.GetItemParent(reference_item) if reference_item else hierarchy.GetSceneItemID()
+    item = hierarchy.GetItemByDataNode(node)
+    if item:
+        hierarchy.SetItemParent(item, parent)
+    else:
+        hierarchy.CreateItem(parent, node)
+
+
+def _add_segmentation(scene, segmentation: SegmentationResult, ijk_to_node: np.ndarray, reference):
+    node = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", synthetic_name(scene, "NPCSynth segmentation"))
+    node.SetReferenceImageGeometryParameterFromVolumeNode(reference)
+    node.CreateDefaultDisplayNodes()
+    # One image for all the exclusive labels: segments that share it take one layer in memory and on disk.
+    exclusive = _oriented_image(segmentation.labelmap, ijk_to_node)
+    for segment in segmentation.segments:
+        own_layer = segment.label == 0
+        image = _oriented_image(segmentation.mask(segment), ijk_to_node) if own_layer else exclusive
+        item = slicer.vtkSegment()
+        item.SetName(segment.name)
+        item.SetColor(*segment.color)
+        item.SetLabelValue(1 if own_layer else segment.label)
+        item.SetTag(slicer.vtkSegment.GetTerminologyEntryTagName(), terminology_entry(segment.code))
+        item.AddRepresentation(
+            slicer.vtkSegmentationConverter.GetSegmentationBinaryLabelmapRepresentationName(), image
+        )
+        if not node.GetSegmentation().AddSegment(item, segment.name):
+            raise RuntimeError(f"Slicer refused the segment {segment.name}.")
+        if own_layer:
+            # The outline of the body must not veil what lies inside it.
+            node.GetDisplayNode().SetSegmentOpacity2DFill(segment.name, 0.0)
+    return node
+
+
+def _oriented_image(array: np.ndarray, ijk_to_node: np.ndarray):
+    """vtkOrientedImageData (uint8) holding a copy of a (k, j, i) array."""
+    image = slicer.vtkOrientedImageData()
+    image.SetDimensions(*reversed(array.shape))
+    image.AllocateScalars(vtk.VTK_UNSIGNED_CHAR, 1)
+    numpy_support.vtk_to_numpy(image.GetPointData().GetScalars())[:] = array.astype(np.uint8).ravel()
+    image.SetGeometryFromImageToWorldMatrix(to_vtk(ijk_to_node))
+    return image

@@ -1,0 +1,143 @@
+"""Volume nodes of the MRML scene to volumes of the library.
+
+A volume node stores its voxels in a frame of its own, which a parent transform may place in the world.
+When all the sources of a study have the same parent (or none), the study lives in that frame and the
+transform needs no attention. When the parents differ, each source is placed in the world first. Either
+way every volume remembers the way back to its node's frame, so that results can be put under the
+reference's transform.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import slicer
+import vtk
+
+from ..errors import InputError
+from ..study.headers import header_facts, read_header
+from ..study.volume import Grid, Volume
+from .matrices import ijk_to_ras, swap_ras_lps, to_numpy, to_vtk
+
+#: Metadata key: (4, 4) array from the study's frame to the node's own frame, both RAS.
+STUDY_TO_NODE = "StudyToNode"
+
+
+def check_node(node) -> None:
+    """Raise InputError, naming the node, when it cannot be a source."""
+    if node is None:
+        raise InputError("A volume that was chosen is no longer in the scene. Choose another one.")
+    name = node.GetName()
+    if node.IsA("vtkMRMLLabelMapVolumeNode"):
+        raise InputError(f'"{name}" is a label map, not an image. Choose the MR image that it was drawn on.')
+    if not node.IsA("vtkMRMLScalarVolumeNode"):
+        raise InputError(f'"{name}" is not a scalar volume. Choose an MR image.')
+    image = node.GetImageData()
+    if image is None or 0 in image.GetDimensions() or image.GetPointData().GetScalars() is None:
+        raise InputError(f'"{name}" has no image data. Load it again, or choose another volume.')
+    if node.IsA("vtkMRMLVectorVolumeNode") or image.GetNumberOfScalarComponents() != 1:
+        raise InputError(
+            f'"{name}" has {image.GetNumberOfScalarComponents()} values in each voxel (a color or vector image). '
+            "Choose a grayscale MR image."
+        )
+    parent = node.GetParentTransformNode()
+    if parent is not None and not parent.IsTransformToWorldLinear():
+        raise InputError(
+            f'"{name}" lies under the non-linear transform "{parent.GetName()}". In the Data module, clone the '
+            "volume, harden the transform on the clone, and choose the clone."
+        )
+
+
+def volume_from_node(node, node_to_study: np.ndarray | None = None) -> Volume:
+    """The image of a scalar volume node, as a copy that shares nothing with the scene.
+
+    Args:
+        node: vtkMRMLScalarVolumeNode.
+        node_to_study: (4, 4) from the node's own frame to the frame wanted, both RAS mm; by default
+            the node's own frame is kept, whatever linear transform it lies under.
+
+    Returns a Volume in LPS with the header that Slicer still knows. Raises InputError for label maps,
+    color images, nodes without voxels, non-linear parent transforms and sheared grids.
+    """
+    check_node(node)
+    name = node.GetName()
+    node_to_study = np.eye(4) if node_to_study is None else node_to_study
+    matrix = node_to_study @ ijk_to_ras(node)
+    axes = matrix[:3, :3] / np.linalg.norm(matrix[:3, :3], axis=0)
+    if np.abs(axes.T @ axes - np.eye(3)).max() > 1e-3:
+        raise InputError(
+            f'The voxel grid of "{name}" is sheared by a transform. Use a rigid transform, or resample the volume '
+            'with the module "Resample Scalar/Vector/DWI Volume" and choose the result.'
+        )
+    array = np.array(slicer.util.arrayFromVolume(node))
+    metadata = header_from_node(node)
+    metadata[STUDY_TO_NODE] = np.linalg.inv(node_to_study)
+    return Volume(array, Grid(array.shape, swap_ras_lps(matrix)), name, metadata)
+
+
+def study_volumes(nodes: Mapping) -> dict:
+    """Volumes of several nodes in one common frame, ready for ``study.build.build_study``.
+
+    Args:
+        nodes: sequence id -> vtkMRMLScalarVolumeNode.
+
+    Raises InputError as ``volume_from_node`` does, and when one node is given for two sequences.
+    """
+    for node in nodes.values():
+        check_node(node)
+    first = {}
+    for sequence, node in nodes.items():
+        other = first.setdefault(node.GetID(), sequence)
+        if other != sequence:
+            raise InputError(
+                f'"{node.GetName()}" is assigned to both {other} and {sequence}. Assign it to one of them.'
+            )
+    parents = {node.GetTransformNodeID() for node in nodes.values()}
+    shared = len(parents) <= 1
+    return {
+        sequence: volume_from_node(node, None if shared else _node_to_world(node)) for sequence, node in nodes.items()
+    }
+
+
+def add_volume(scene, volume: Volume, name: str):
+    """Scalar volume node with the voxels and the place of a volume; no parent transform.
+
+    Voxel types that volume nodes do not take (bool, float16, 64-bit integers) become the nearest that they take.
+    """
+    node = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name)
+    slicer.util.updateVolumeFromArray(node, _storable(volume.array))
+    node.SetIJKToRASMatrix(to_vtk(swap_ras_lps(volume.grid.ijk_to_lps)))
+    node.CreateDefaultDisplayNodes()
+    return node
+
+
+def header_from_node(node) -> dict:
+    """Facts of the DICOM series that the node was loaded from, as ``study.headers.header_facts`` gives them.
+
+    Empty when the volume was not loaded through Slicer's DICOM database or its file has gone: the image is fine
+    all the same. May hold identifiers: never log it.
+    """
+    database = getattr(slicer, "dicomDatabase", None)
+    uids = (node.GetAttribute("DICOM.instanceUIDs") or "").split()
+    path = database.fileForInstance(uids[0]) if database is not None and uids else ""
+    dataset = read_header(Path(path)) if path and Path(path).is_file() else None
+    return {} if dataset is None else header_facts(dataset)
+
+
+def _node_to_world(node) -> np.ndarray:
+    parent = node.GetParentTransformNode()
+    if parent is None:
+        return np.eye(4)
+    matrix = vtk.vtkMatrix4x4()
+    parent.GetMatrixTransformToWorld(matrix)
+    return to_numpy(matrix)
+
+
+def _storable(array: np.ndarray) -> np.ndarray:
+    if array.dtype == bool:
+        return array.astype(np.uint8)
+    if array.dtype == np.float16:
+        return array.astype(np.float32)
+    if array.dtype.kind in "iu" and array.dtype.itemsize == 8:
+        return array.astype(np.float64)
+    return array.astype(array.dtype.newbyteorder("="), copy=False)

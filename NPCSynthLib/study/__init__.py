@@ -1,0 +1,1 @@
+"""Files in: read, tell which sequence each series is, register, resample, normalise -> Study."""

@@ -1,0 +1,212 @@
+"""Real images for training: ``<cohort>/<patient>/<SEQUENCE>.nii.gz`` on one grid for each patient."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+
+from ..study.align import align, resample
+from ..study.normalize import body_mask, normalize, percentiles
+from ..study.read import read_file
+from ..study.volume import Grid, Volume, from_sitk, to_sitk
+from ..vocabulary import get_sequence, load_classes, load_sequences, training_prompt
+from .augmentation import degrade, smooth_field
+from .sample import IGNORE, Sample, choose_plane, random_frame
+
+#: Never trained on, nor used to pick anything but the stopping point and the calibration.
+VALIDATION_PATIENTS = ("open_ms_cross/p19", "glioma/gli00001", "open_ms_long/p04a")
+
+
+@dataclass(frozen=True)
+class Patient:
+    """One patient's registered sequences on one grid, axes as in ``LabelMap`` (axial, anterior first, right first).
+
+    Attributes:
+        name: "<cohort>/<patient>".
+        sequences: ids in the order of ``images``.
+        images: (S, k, j, i) float16, 0..1 = the body's 0.5 and 99.5 percentiles.
+        covered: (S, k, j, i) bool, where each sequence was acquired.
+        body, lesion: (k, j, i) bool.
+        spacing: (k, j, i) mm.
+    """
+
+    name: str
+    sequences: tuple[str, ...]
+    images: torch.Tensor
+    covered: torch.Tensor
+    body: np.ndarray
+    lesion: np.ndarray
+    spacing: np.ndarray
+
+
+def _oriented(volume: Volume) -> Volume:
+    """The same voxels with axes nearest to axial LPS order."""
+    import SimpleITK as sitk
+
+    return from_sitk(sitk.DICOMOrient(to_sitk(volume.array, volume.grid), "LPS"), volume.name)
+
+
+def load_patient(folder: Path, grid_of: str, register: bool = False) -> Patient:
+    """Read one patient; every sequence is brought onto the grid of sequence ``grid_of``.
+
+    Each sequence is scaled on its own grid before it is resampled, as ``build_study`` does.
+    """
+    files = {f.name.removesuffix(".nii.gz"): f for f in sorted(folder.glob("*.nii.gz"))}
+    known = [s for s in load_sequences() if s in files]
+    fixed = _oriented(read_file(files[grid_of]))
+    images, inside, bodies = [], [], []
+    for sequence in known:
+        volume = fixed if sequence == grid_of else _oriented(read_file(files[sequence]))
+        mask = body_mask(volume.array, volume.grid.spacing)
+        low, high = percentiles(volume.array, mask)
+        scaled = Volume(normalize(volume.array, low, high), volume.grid, volume.name)
+        transform = align(volume, fixed)[0] if register and sequence != grid_of else None
+        image, covered = resample(scaled, fixed.grid, transform)
+        inside.append(torch.from_numpy(covered))
+        bodies.append(resample(Volume(mask.astype(np.float32), volume.grid), fixed.grid, transform)[0] > 0.5)
+        images.append(torch.from_numpy(np.clip(image, 0, 2)).half())
+    lesion = np.zeros(fixed.grid.shape, bool)
+    for name, file in files.items():
+        if name.startswith("label_"):
+            label = _oriented(read_file(file))
+            lesion |= resample(label, fixed.grid, None, "nearest")[0] > 0.5
+    return Patient(
+        f"{folder.parent.name}/{folder.name}", tuple(known), torch.stack(images), torch.stack(inside), np.logical_or.reduce(bodies),
+        lesion, fixed.grid.spacing[::-1].copy(),
+    )  # fmt: skip
+
+
+def load_training_patients(data_dir: Path) -> list[Patient]:
+    """Every patient of ``cohorts`` that is not for validation, and the single sequences of ``heads``.
+
+    A patient whose sequences have grids of their own comes once for each of the grids.
+    """
+    patients = []
+    for folder in sorted((data_dir / "cohorts").glob("*/*")):
+        if f"{folder.parent.name}/{folder.name}" in VALIDATION_PATIENTS or not folder.is_dir():
+            continue
+        names = [f.name.removesuffix(".nii.gz") for f in sorted(folder.glob("*.nii.gz"))]
+        sequences = [n for n in names if n in load_sequences()]
+        same_grid = len({_grid_key(read_file(folder / f"{s}.nii.gz").grid) for s in sequences}) == 1
+        for grid_of in sequences[:1] if same_grid else sequences:
+            patients.append(load_patient(folder, grid_of))
+    for folder in sorted((data_dir / "heads").glob("*")):
+        for file in sorted(folder.glob("*.nii.gz"))[:1]:
+            patients.append(load_patient(folder, file.name.removesuffix(".nii.gz"), register=True))
+    return patients
+
+
+def _grid_key(grid: Grid) -> tuple:
+    return grid.shape, tuple(np.round(grid.ijk_to_lps, 3).ravel())
+
+
+def crop_patient(
+    patient: Patient, source_ids: list[str], target_ids: list[str], rng: np.random.Generator, size: int, place: int
+) -> Sample:
+    """A random crop of one patient in the sequences asked for (all must be there)."""
+    isotropic = patient.spacing.max() < 1.6 * patient.spacing.min()
+    plane = choose_plane(rng, 0.7) if isotropic else 0
+    pixel_mm = float(rng.uniform(0.75, 1.25))
+    slice_mm = float(rng.choice((1.0, 1.2, 3.0))) if isotropic else float(patient.spacing[0])
+    frame = random_frame(rng, plane, slice_mm, pixel_mm) / patient.spacing
+    shape = np.array(patient.body.shape)
+    while True:
+        centre = rng.integers(0, shape)
+        if patient.body[tuple(centre)]:
+            break
+    centre = centre.astype(np.float64)
+    for axis in range(3):
+        if axis != plane:
+            centre[axis] += rng.uniform(0, 0.8) * (shape[axis] / 2 - centre[axis])
+    axes = [np.arange(n, dtype=np.float32) - (n - 1) / 2 for n in (3, size, size)]
+    grid = np.empty((3, size, size, 3), np.float32)
+    for axis in range(3):  # grid_sample wants (i, j, k) in -1..1
+        at = (
+            np.float32(centre[axis])
+            + (axes[0] * np.float32(frame[0, axis]))[:, None, None]
+            + (axes[1] * np.float32(frame[1, axis]))[None, :, None]
+            + (axes[2] * np.float32(frame[2, axis]))[None, None, :]
+        )
+        grid[..., 2 - axis] = 2 * at / max(1, shape[axis] - 1) - 1
+    low = np.floor([(grid[..., 2 - a].min() + 1) / 2 * (shape[a] - 1) for a in range(3)]).astype(int)
+    high = np.ceil([(grid[..., 2 - a].max() + 1) / 2 * (shape[a] - 1) for a in range(3)]).astype(int)
+    wanted = list(dict.fromkeys([*source_ids, *target_ids]))
+    rows = [patient.sequences.index(s) for s in wanted]
+    box = tuple(slice(max(0, a), max(0, min(n, b + 2))) for a, b, n in zip(low, high, shape, strict=True))
+    part = torch.cat([patient.images[(rows, *box)].float(), patient.covered[(rows, *box)].float()])
+    for axis in range(3):  # the same coordinates, relative to the part that was cut out
+        n, first = part.shape[1 + axis], box[axis].start
+        at = (grid[..., 2 - axis] + 1) / 2 * max(1, shape[axis] - 1) - first
+        grid[..., 2 - axis] = 2 * at / max(1, n - 1) - 1
+    coordinates = torch.from_numpy(grid)[None]
+    stacks = F.grid_sample(part[None], coordinates, align_corners=True)[0].numpy()
+    stacks, covered = stacks[: len(rows)], stacks[len(rows) :, 1] > 0.99
+    masks = torch.from_numpy(np.stack([patient.body[box], patient.lesion[box]])).float()
+    middle = F.grid_sample(masks[None], coordinates[:, 1:2], align_corners=True)[0, :, 0].numpy() > 0.5
+    images = dict(zip(wanted, stacks, strict=True))
+    if rng.random() < 0.3:  # one shading for all sequences: shared, so it is anatomy to nobody
+        shading = np.exp(0.1 * smooth_field(rng, (size, size), 2)).astype(np.float32)
+        images = {s: image * shading for s, image in images.items()}
+    return Sample(
+        sources=np.stack([degrade(images[s], rng, 0.8) for s in source_ids]),
+        targets=np.stack([images[t][1] for t in target_ids]),
+        known=np.stack([covered[wanted.index(t)] for t in target_ids]),
+        source_ids=source_ids,
+        target_ids=target_ids,
+        source_prompts=[training_prompt(get_sequence(s), rng) for s in source_ids],
+        target_prompts=[training_prompt(get_sequence(t), rng) for t in target_ids],
+        body=middle[0],
+        lesion=middle[1],
+        structures=np.full((size, size), IGNORE, np.uint8),
+        pixel_mm=pixel_mm,
+        place=place,
+    )
+
+
+@dataclass(frozen=True)
+class TumorSlice:
+    """One T2 slice of an NPC patient: ``image`` (H, W) float32 0..1, ``tumor`` (H, W) bool, about 0.9 mm a pixel."""
+
+    image: np.ndarray
+    tumor: np.ndarray
+
+
+def load_tumor_slices(folder: Path, held_out: int = 4) -> list[TumorSlice]:
+    """The slices of ``npc_t2`` but the last ``held_out``, at half their resolution."""
+    slices = []
+    for file in sorted((folder / "images").glob("*.jpg"))[: -held_out or None]:
+        image = np.asarray(Image.open(file).convert("L").resize((256, 256), Image.Resampling.BOX), np.float32)
+        mask = Image.open(folder / "masks" / file.name).convert("L").resize((256, 256), Image.Resampling.BOX)
+        low, high = percentiles(image, body_mask(image[None], (0.9, 0.9, 5.0))[0])
+        slices.append(TumorSlice(np.clip(normalize(image, low, high), 0, 2), np.asarray(mask) >= 128))
+    return slices
+
+
+def crop_tumor(item: TumorSlice, rng: np.random.Generator, size: int, place: int) -> Sample:
+    """A random crop around the tumor; its T2 is both source and target."""
+    rows, columns = np.nonzero(item.tumor)
+    pick = int(rng.integers(len(rows)))
+    scale = float(rng.uniform(0.75, 1.3))
+    angle = float(rng.normal(0, 0.15))
+    mirror = -1.0 if rng.random() < 0.5 else 1.0
+    n = item.image.shape[0]
+    steps = (np.arange(size, dtype=np.float32) - (size - 1) / 2) * scale
+    centre_r = rows[pick] + rng.uniform(-35, 35)
+    centre_c = columns[pick] + rng.uniform(-35, 35)
+    r = centre_r + steps[:, None] * np.cos(angle) + steps[None] * mirror * np.sin(angle)
+    c = centre_c - steps[:, None] * np.sin(angle) + steps[None] * mirror * np.cos(angle)
+    grid = torch.from_numpy(np.stack([2 * c / (n - 1) - 1, 2 * r / (n - 1) - 1], axis=-1).astype(np.float32))
+    both = torch.from_numpy(np.stack([item.image, item.tumor.astype(np.float32)]))
+    image, tumor = F.grid_sample(both[None], grid[None], align_corners=True)[0].numpy()
+    classes = load_classes()
+    structures = np.where(tumor > 0.5, classes.index("GTVp"), IGNORE).astype(np.uint8)
+    # near the tumor the contour tells what is not tumor; farther away nodes may lie that nobody contoured
+    structures[(tumor <= 0.5) & (image > 0.02)] = classes.index("body")
+    prompt = training_prompt(get_sequence("T2"), rng)
+    return Sample(
+        degrade(np.repeat(image[None], 3, axis=0), rng, 0.8)[None], image[None], np.ones((1, size, size), bool), ["T2"], ["T2"], [prompt], [prompt],
+        image > 0.03, tumor > 0.5, structures, 0.9 * scale, place,
+    )  # fmt: skip

@@ -1,0 +1,149 @@
+"""An endless stream of batches, each drawn by a seed of its own, so that a resumed run sees what it would have seen."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from ..vocabulary import load_sequences
+from .cohorts import crop_patient, crop_tumor, load_training_patients, load_tumor_slices
+from .labelmaps import load_labelmap, phantom_labelmap
+from .sample import Sample
+from .simulation import simulate
+
+
+@dataclass
+class Batch:
+    """B samples, sources padded to S and targets to T; ``present`` and ``wanted`` tell which are real.
+
+    Tensors: sources (B, S, 3, H, W), present (B, S), targets (B, T, H, W), known
+    (B, T, H, W) bool, wanted (B, T), body and lesion
+    (B, H, W) bool, structures (B, H, W) int64, pixel_mm (B,), place (B,). Prompts and ids are lists for the true
+    entries of ``present`` and ``wanted``, row by row.
+    """
+
+    sources: torch.Tensor
+    present: torch.Tensor
+    targets: torch.Tensor
+    known: torch.Tensor
+    wanted: torch.Tensor
+    body: torch.Tensor
+    lesion: torch.Tensor
+    structures: torch.Tensor
+    pixel_mm: torch.Tensor
+    place: torch.Tensor
+    source_prompts: list[str]
+    target_prompts: list[str]
+    source_ids: list[str]
+    target_ids: list[str]
+
+
+def collate(samples: list[Sample]) -> Batch:
+    """Pad and stack."""
+    most_sources = max(len(s.source_ids) for s in samples)
+    most_targets = max(len(s.target_ids) for s in samples)
+    size = samples[0].body.shape
+    sources = torch.zeros(len(samples), most_sources, 3, *size)
+    targets = torch.zeros(len(samples), most_targets, *size)
+    known = torch.zeros(len(samples), most_targets, *size, dtype=torch.bool)
+    present = torch.zeros(len(samples), most_sources, dtype=torch.bool)
+    wanted = torch.zeros(len(samples), most_targets, dtype=torch.bool)
+    for n, sample in enumerate(samples):
+        sources[n, : len(sample.sources)] = torch.from_numpy(sample.sources)
+        targets[n, : len(sample.targets)] = torch.from_numpy(sample.targets)
+        known[n, : len(sample.targets)] = torch.from_numpy(sample.known)
+        present[n, : len(sample.sources)] = True
+        wanted[n, : len(sample.targets)] = True
+    return Batch(
+        sources.clamp_(0, 2), present, targets, known, wanted,
+        torch.from_numpy(np.stack([s.body for s in samples])),
+        torch.from_numpy(np.stack([s.lesion for s in samples])),
+        torch.from_numpy(np.stack([s.structures for s in samples]).astype(np.int64)),
+        torch.tensor([s.pixel_mm for s in samples]),
+        torch.tensor([s.place for s in samples]),
+        [p for s in samples for p in s.source_prompts], [p for s in samples for p in s.target_prompts],
+        [i for s in samples for i in s.source_ids], [i for s in samples for i in s.target_ids],
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """How often each kind of sample is drawn; the rest is simulated from public label maps."""
+
+    real: float = 0.5
+    phantom: float = 0.15
+    tumor: float = 0.04
+
+
+class TrainingBatches(Dataset):
+    """Batch number n is the same whenever it is asked for.
+
+    Args:
+        data_dir: holds cohorts/, heads/, labelmaps/, npc_t2/; kinds that are absent are left out.
+        warmup: for this many first batches the targets are sequences that are also among the sources
+            (self-reconstruction); after it the number of sources falls from all but one towards one.
+    """
+
+    def __init__(self, data_dir: Path, steps: int, batch_size: int, size: int, warmup: int, phantoms: int,
+                 mixture: Mixture, seed: int):  # fmt: skip
+        data_dir = Path(data_dir)
+        self.steps, self.batch_size, self.size, self.warmup, self.seed = steps, batch_size, size, warmup, seed
+        self.mixture = mixture
+        self.patients = load_training_patients(data_dir)
+        synthseg = sorted((data_dir / "labelmaps" / "synthseg").glob("*.nii.gz"))
+        head_neck = sorted((data_dir / "labelmaps" / "head_neck").glob("*.nii.gz"))
+        self.labelmaps = [load_labelmap(path, n) for n, path in enumerate(synthseg + head_neck)]
+        self.labelmap_weights = np.array(
+            [0.5 if "HS" in m.name else 3.0 if ("MGH" in m.name or "Angel" in m.name) else 1.0 for m in self.labelmaps]
+        )
+        self.phantoms = [phantom_labelmap(1000 + n) for n in range(phantoms)]
+        self.tumors = load_tumor_slices(data_dir / "npc_t2") if (data_dir / "npc_t2").exists() else []
+        # one patient may come on several grids; each grid counts less then
+        names = [p.name for p in self.patients]
+        weights = [(0.25 if len(p.sequences) == 1 else len(p.sequences)) / names.count(p.name) for p in self.patients]
+        self.patient_weights = np.array(weights)
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def _choose_sequences(self, available: list[str], step: int, rng) -> tuple[list[str], list[str]]:
+        order = [str(s) for s in rng.permutation(available)]
+        if len(order) == 1:
+            return order, order
+        most = min(3, len(order) - 1)
+        progress = min(1.0, max(0.0, (step - self.warmup) / max(1, 0.25 * self.steps)))
+        odds = np.array([0.33 + 0.1 * progress, 0.34, 0.33 - 0.1 * progress])[:most]
+        count = int(rng.choice(np.arange(1, most + 1), p=odds / odds.sum()))
+        if step < self.warmup:
+            count = max(2, count)
+            return order[:count], [str(s) for s in rng.choice(order[:count], 2)]
+        sources, rest = order[:count], order[count:]
+        targets = rest[:2]
+        if rng.random() < 0.08:
+            targets[-1] = sources[0]
+        return sources, targets
+
+    def _sample(self, step: int, rng: np.random.Generator) -> Sample:
+        draw = rng.random()
+        mixture = self.mixture
+        everything = list(load_sequences())
+        if draw < mixture.real and self.patients:
+            n = int(rng.choice(len(self.patients), p=self.patient_weights / self.patient_weights.sum()))
+            patient = self.patients[n]
+            sources, targets = self._choose_sequences(list(patient.sequences), step, rng)
+            return crop_patient(patient, sources, targets, rng, self.size, n)
+        if draw < mixture.real + mixture.tumor and self.tumors:
+            n = int(rng.integers(len(self.tumors)))
+            return crop_tumor(self.tumors[n], rng, self.size, 10_000 + n)
+        maps, first, odds = self.labelmaps, 20_000, self.labelmap_weights
+        if (draw < mixture.real + mixture.tumor + mixture.phantom or not maps) and self.phantoms:
+            maps, first, odds = self.phantoms, 30_000, np.ones(len(self.phantoms))
+        n = int(rng.choice(len(maps), p=odds / odds.sum()))
+        sources, targets = self._choose_sequences(everything, step, rng)
+        return simulate(maps[n], sources, targets, rng, self.size, first + n)
+
+    def __getitem__(self, step: int) -> Batch:
+        rng = np.random.default_rng((self.seed, step))
+        return collate([self._sample(step, rng) for _ in range(self.batch_size)])

@@ -1,0 +1,213 @@
+"""Tissue label maps as training anatomy: public head models and our own phantom, on one list of classes.
+
+A class is a group of voxels that shares its tissue; which tissue that is may vary from sample to sample, since
+the public maps name some regions only roughly ("soft tissue"). Such regions are broken up by smooth noise so
+that the face is not one flat patch.
+"""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+from scipy import ndimage
+
+from ..vocabulary import load_classes
+
+#: Segmentation target of voxels whose structure the map does not tell.
+IGNORE = 255
+
+#: class -> (tissues it may be, structure in Resources/structures.json or None when unknown)
+CLASSES: dict[str, tuple[tuple[str, ...], str | None]] = {
+    "air": (("air",), "background"),
+    "cavity": (("air", "air", "secretion"), "body"),
+    "gray_matter": (("gray_matter",), "Brain"),
+    "white_matter": (("white_matter",), "Brain"),
+    "deep_gray": (("deep_gray",), "Brain"),
+    "cerebellum_gray": (("cerebellum_gray",), "Brain"),
+    "cerebellum_white": (("cerebellum_white",), "Brain"),
+    "csf": (("csf",), None),
+    "ventricle": (("csf",), "Brain"),
+    "brainstem": (("brainstem",), "Brainstem"),
+    "spinal_cord": (("spinal_cord",), "SpinalCord"),
+    "vessel": (("artery", "vein", "venous_sinus"), None),
+    "choroid_plexus": (("choroid_plexus",), "Brain"),
+    "white_lesion": (("white_matter_lesion", "edema"), "Brain"),
+    "optic_nerve": (("optic_nerve",), "body"),
+    "dura": (("dura", "connective_tissue"), "body"),
+    "vitreous": (("vitreous",), "Eye"),
+    "lens": (("lens",), "Eye"),
+    "skin": (("skin",), "body"),
+    "fat": (("subcutaneous_fat", "deep_fat"), "body"),
+    "muscle": (("muscle",), None),
+    "gland": (("parotid", "submandibular", "lymph_node", "mucosa", "muscle"), None),
+    "connective": (("connective_tissue", "cartilage"), None),
+    "tongue": (("tongue",), "body"),
+    "mucosa": (("mucosa",), None),
+    "cortical_bone": (("cortical_bone",), "body"),
+    "marrow": (("fatty_marrow", "red_marrow"), "body"),
+    "bone": (("cortical_bone", "fatty_marrow", "red_marrow"), "body"),
+    "teeth": (("teeth", "fatty_marrow"), "body"),
+    "soft_a": (("subcutaneous_fat", "deep_fat"), None),
+    "soft_b": (("muscle", "tongue"), None),
+    "soft_c": (("parotid", "submandibular", "mucosa", "connective_tissue", "lymph_node"), None),
+    "face_a": (("muscle", "mucosa", "connective_tissue", "subcutaneous_fat"), None),
+    "face_b": (("subcutaneous_fat", "fatty_marrow", "deep_fat", "muscle"), None),
+    "lesion": (("npc_tumor", "edema", "glioma_enhancing", "white_matter_lesion", "nodal_tumor"), None),
+    "lesion_core": (("glioma_enhancing", "necrosis", "npc_tumor"), None),
+}
+_PHANTOM_CLASS = "phantom:"
+_INDEX = {name: n for n, name in enumerate(CLASSES)}
+
+_SYNTHSEG = {
+    "white_matter": (2, 41), "gray_matter": (3, 42, 17, 18, 53, 54), "ventricle": (4, 5, 14, 15, 43, 44),
+    "cerebellum_white": (7, 46), "cerebellum_gray": (8, 47), "brainstem": (16, 28, 60), "csf": (24, 72),
+    "deep_gray": (10, 11, 12, 13, 26, 49, 50, 51, 52, 58, 136, 137, 163, 164), "white_lesion": (25, 57),
+    "vessel": (30, 62), "optic_nerve": (85,), "cavity": (502,), "muscle": (506,), "soft": (507,),
+    "mucosa": (508,), "face_a": (509,), "cortical_bone": (511,), "gland": (512,), "marrow": (514,),
+    "skin": (515,), "face_b": (516,), "vitreous": (530,),
+}  # fmt: skip
+_MGH = {
+    "white_matter": (2, 41), "gray_matter": (3, 42, 17, 18, 53, 54, 96, 97), "ventricle": (4, 5, 14, 15, 43, 44),
+    "cerebellum_white": (7, 46), "cerebellum_gray": (8, 47), "brainstem": (16, 28, 60), "csf": (24, 122),
+    "deep_gray": (10, 11, 12, 13, 26, 49, 50, 51, 52, 58), "vessel": (62,), "optic_nerve": (85, 128),
+    "dura": (98,), "skin": (118, 124), "connective": (119,), "soft": (120,), "spinal_cord": (126,),
+    "face_a": (127,), "bone": (129,), "cavity": (130, 154), "fat": (131,), "tongue": (132,), "mucosa": (133,),
+    "teeth": (135,), "vitreous": (143, 145), "lens": (140, 144), "marrow": (142,), "cortical_bone": (146, 147),
+    "face_b": (150, 153),
+}  # fmt: skip
+_HS = {
+    "csf": (2,), "teeth": (3, 4), "muscle": (5,), "fat": (6,), "bone": (7,), "cavity": (8,), "vitreous": (9,),
+    "brain": (10,),
+}  # fmt: skip
+_ANGEL = {"white_matter": (1,), "gray_matter": (2,), "csf": (3,), "bone": (4,), "soft": (5,)}
+_GIORGIO = {
+    "cavity": (2,), "brain": (6, 23), "connective": (9, 15), "csf": (8,), "gray_matter": (10,), "soft": (11,),
+    "vitreous": (12, 17), "optic_nerve": (14,), "fat": (16, 21), "skin": (18,), "bone": (19, 22, 5, 13),
+    "spinal_cord": (20,), "muscle": (3, 4), "cerebellum_gray": (7,),
+}  # fmt: skip
+
+#: file name pattern -> (labels of each class, array axes (as read) that become k, j, i; "-" flips).
+#: The head_neck files carry plain diagonal affines; their axes were set right by looking at them.
+_KINDS = {
+    r"training_seg": (_SYNTHSEG, None),
+    r"MGH_DCA": (_MGH, ("-2", "-0", "1")),
+    r"HS\d": (_HS, ("-2", "0", "1")),
+    r"Angel": (_ANGEL, ("0", "-1", "2")),
+    r"Giorgio": (_GIORGIO, ("0", "-2", "1")),
+}
+
+
+@dataclass(frozen=True)
+class LabelMap:
+    """Training anatomy.
+
+    Attributes:
+        classes: (k, j, i) uint8 indices into ``names``; k runs from inferior to superior, j from anterior to
+            posterior, i from right to left.
+        spacing: (k, j, i) voxel size in mm.
+        names: what each index is (a key of CLASSES, or a tissue for phantom maps).
+        counts: voxels of each index.
+        structures: (k, j, i) uint8 index into ``load_classes()`` or IGNORE; None where ``names`` tells it.
+        name: for messages and the model card.
+    """
+
+    classes: np.ndarray
+    spacing: np.ndarray
+    names: tuple[str, ...]
+    counts: np.ndarray
+    structures: np.ndarray | None
+    name: str
+
+    def tissues(self, rng: np.random.Generator) -> list[str]:
+        """One tissue for each class, drawn for one sample."""
+        return [
+            n.removeprefix(_PHANTOM_CLASS) if n.startswith(_PHANTOM_CLASS) else str(rng.choice(CLASSES[n][0]))
+            for n in self.names
+        ]
+
+    def structure_table(self) -> np.ndarray:
+        """(classes,) uint8: structure index of each class, IGNORE where unknown."""
+        order = load_classes()
+        table = np.full(len(self.names), IGNORE, np.uint8)
+        for n, name in enumerate(self.names):
+            structure = CLASSES.get(name, ((), None))[1]
+            if structure is not None:
+                table[n] = order.index(structure)
+        return table
+
+
+def _smooth_noise(shape, sigma: float, rng) -> np.ndarray:
+    """(k, j, i) noise in 0..1 (ranks are about uniform) with structures of about ``sigma`` voxels."""
+    coarse = [max(4, int(np.ceil(n / sigma)) + 1) for n in shape]
+    field = ndimage.zoom(rng.standard_normal(coarse).astype(np.float32), np.array(shape) / coarse, order=1)
+    return ndimage.gaussian_filter(field, sigma / 3)
+
+
+def _split(labels: np.ndarray, region: np.ndarray, parts, sigma: float, rng) -> None:
+    """Break ``region`` up among classes (name, share) by smooth noise."""
+    noise = _smooth_noise(labels.shape, sigma, rng)[region]
+    edges = np.quantile(noise, np.cumsum([share for _, share in parts])[:-1])
+    order = np.array([_INDEX[name] for name, _ in parts], np.uint8)
+    labels[region] = order[np.searchsorted(edges, noise)]
+
+
+def load_labelmap(path: Path, seed: int = 0) -> LabelMap:
+    """Read one public label map (see ``_KINDS``) and bring it to our classes and axes."""
+    mapping, axes = next(kind for pattern, kind in _KINDS.items() if re.search(pattern, path.name))
+    image = sitk.ReadImage(str(path))
+    if axes is None:
+        image = sitk.DICOMOrient(image, "LPS")
+    array = sitk.GetArrayFromImage(image).astype(np.int16)
+    spacing = np.array(image.GetSpacing()[::-1])
+    if axes is not None:
+        order = [int(a.strip("-")) for a in axes]
+        array, spacing = array.transpose(order), spacing[order]
+        array = array[tuple(slice(None, None, -1 if a.startswith("-") else 1) for a in axes)]
+    rng = np.random.default_rng(seed)
+    labels = np.zeros(array.shape, np.uint8)
+    deferred = {}
+    for name, values in mapping.items():
+        region = np.isin(array, values)
+        if name in _INDEX:
+            labels[region] = _INDEX[name]
+        else:
+            deferred[name] = region
+    scale = 1.0 / float(spacing[2])
+    if "soft" in deferred:
+        _split(labels, deferred["soft"], (("soft_a", 0.4), ("soft_b", 0.4), ("soft_c", 0.2)), 9 * scale, rng)
+        # fat lies under the skin: what is near the outside is mostly fat
+        depth = ndimage.distance_transform_edt(array != 0, sampling=spacing)
+        labels[deferred["soft"] & (depth < 5 + 4 * _smooth_noise(labels.shape, 20 * scale, rng))] = _INDEX["soft_a"]
+    if "brain" in deferred:
+        _split(labels, deferred["brain"], (("white_matter", 0.45), ("gray_matter", 0.55)), 5 * scale, rng)
+    if mapping is _HS:  # these reach down to the chest: keep the head and the neck
+        labels[: int(np.nonzero(labels.any(axis=(1, 2)))[0].max() - 300 / spacing[0])] = 0
+    occupied = np.nonzero(labels)
+    box = tuple(slice(max(0, int(a.min()) - 12), int(a.max()) + 13) for a in occupied)
+    labels = np.ascontiguousarray(labels[box])
+    counts = np.bincount(labels.ravel(), minlength=len(CLASSES))
+    return LabelMap(labels, spacing, tuple(CLASSES), counts, None, path.name)
+
+
+def phantom_labelmap(seed: int) -> LabelMap:
+    """Our own phantom as a label map, with every structure known."""
+    from ..phantom.anatomy import make_anatomy
+
+    anatomy = make_anatomy(seed, shape=(150, 160, 144), spacing=(1.6, 1.4, 1.4))
+    order = load_classes()
+    structures = np.zeros(anatomy.labels.shape, np.uint8)
+    structures[anatomy.structures["External"]] = order.index("body")
+    for name, mask in anatomy.structures.items():
+        part = name.removesuffix("_L").removesuffix("_R")
+        if part in order and part not in ("GTVp", "GTVn"):
+            structures[mask] = order.index(part)
+    for name in ("GTVn", "GTVp"):
+        if name in anatomy.structures:
+            structures[anatomy.structures[name]] = order.index(name)
+    names = tuple(_PHANTOM_CLASS + tissue for tissue in anatomy.tissue_names)
+    counts = np.bincount(anatomy.labels.ravel(), minlength=len(names))
+    return LabelMap(
+        anatomy.labels, anatomy.grid.spacing[::-1].copy(), names, counts, structures, f"phantom {seed}"
+    )

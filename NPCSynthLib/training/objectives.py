@@ -1,0 +1,186 @@
+"""What the model is trained for. Each loss is one function; ``TrainingModule`` puts them together."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..model.network import AnyToAll
+from ..model.text import TextTower
+from .dataset import Batch
+from .sample import IGNORE
+
+#: Same place in another sequence: closer than this no other place counts as a negative.
+NEGATIVE_MM = 8.0
+_PLACES = 20  # anchors a sample and level
+_TEMPERATURE = 0.1
+
+WEIGHTS = {
+    "l1": 1.0, "mse": 2.0, "ssim": 0.25, "gradient": 0.3, "scale": 0.05, "contrast": 0.05, "variance": 0.02,
+    "recognition": 0.05, "segmentation": 0.15,
+}  # fmt: skip
+
+
+def weighted_mean(values: Tensor, weight: Tensor) -> Tensor:
+    """Mean of (M, ...) under a weight of the same shape."""
+    return (values * weight).sum() / weight.sum().clamp_min(1e-6)
+
+
+def laplace_scale_loss(error: Tensor, log_scale: Tensor) -> Tensor:
+    """Negative log-likelihood of a Laplace distribution, up to a constant: |e| / b + log b.
+
+    The error is taken as it is, so that the scale learns from the mean without holding it back.
+    """
+    return error.detach() * torch.exp(-log_scale) + log_scale
+
+
+def ssim_map(a: Tensor, b: Tensor, window: int = 7) -> Tensor:
+    """Structural similarity of (M, H, W) images, data range 1, uniform window (Wang et al., IEEE TIP 2004;13:600)."""
+    c1, c2 = 0.01**2, 0.03**2
+
+    def blur(x: Tensor) -> Tensor:
+        return F.avg_pool2d(x[:, None], window, 1, window // 2, count_include_pad=False)[:, 0]
+
+    ma, mb = blur(a), blur(b)
+    va, vb, cov = blur(a * a) - ma * ma, blur(b * b) - mb * mb, blur(a * b) - ma * mb
+    return ((2 * ma * mb + c1) * (2 * cov + c2)) / ((ma * ma + mb * mb + c1) * (va.clamp_min(0) + vb.clamp_min(0) + c2))
+
+
+def gradient_loss(a: Tensor, b: Tensor, weight: Tensor) -> Tensor:
+    """L1 between the finite differences of (M, H, W) images."""
+    rows = (a.diff(dim=1) - b.diff(dim=1)).abs()
+    columns = (a.diff(dim=2) - b.diff(dim=2)).abs()
+    return weighted_mean(rows, weight[:, 1:]) + weighted_mean(columns, weight[:, :, 1:])
+
+
+def segmentation_loss(logits: Tensor, structures: Tensor) -> Tensor:
+    """Cross-entropy plus soft Dice over the classes that occur; IGNORE voxels and rows without labels are left out."""
+    known = structures != IGNORE
+    rows = known.flatten(1).any(dim=1)
+    if not rows.any():
+        return logits.sum() * 0
+    logits, structures, known = logits[rows], structures[rows], known[rows]
+    weight = torch.ones(logits.shape[1], device=logits.device)
+    weight[2:4] = 3.0  # the tumor classes are small
+    entropy = F.cross_entropy(logits, torch.where(known, structures, -100), weight=weight, ignore_index=-100)
+    probability = logits.softmax(dim=1) * known[:, None]
+    truth = F.one_hot(torch.where(known, structures, 0), logits.shape[1]).movedim(-1, 1) * known[:, None]
+    overlap = (probability * truth).sum(dim=(0, 2, 3))
+    size = probability.sum(dim=(0, 2, 3)) + truth.sum(dim=(0, 2, 3))
+    occurs = truth.sum(dim=(0, 2, 3)) > 0
+    dice = 1 - (2 * overlap + 1) / (size + 1)
+    return entropy + dice[occurs].mean()
+
+
+def recognition_loss(images: Tensor, texts: Tensor, same: Tensor, scale: Tensor) -> Tensor:
+    """CLIP's symmetric contrast where every text of the same sequence is right.
+
+    Args:
+        images: (N, W) unit vectors; texts: (U, W) unit vectors; same: (N, U) bool.
+    """
+    with torch.autocast(images.device.type, enabled=False):  # bfloat16 is too coarse for close logits
+        logits = images @ texts.T * scale.exp().clamp(max=100)
+    to_text = -(logits.log_softmax(dim=1) * same).sum(dim=1) / same.sum(dim=1).clamp_min(1)
+    rows = same.any(dim=0)
+    to_image = -(logits.log_softmax(dim=0) * same).sum(dim=0)[rows] / same.sum(dim=0)[rows]
+    return to_text.mean() + to_image.mean()
+
+
+def place_contrast(a: Tensor, b: Tensor, body: Tensor, pixel_mm: Tensor, place: Tensor, generator) -> tuple:
+    """Dense InfoNCE between two sequences of the same places.
+
+    An anchor's positive is the most similar of the 3 x 3 pixels around its place in the other sequence, so
+    that a misregistration of a pixel costs nothing; negatives are places of other patients, and of the same
+    patient when farther than ``NEGATIVE_MM``.
+
+    Args:
+        a, b: (R, D, h, w) projected features of two sequences.
+        body: (R, h, w) in 0..1; pixel_mm: (R,) pixel size at this level; place: (R,) patient number.
+
+    Returns:
+        the contrast and a hinge on the features' spread (against collapse).
+    """
+    rows, _, height, width = a.shape
+    a, b = F.normalize(a.float(), dim=1), F.normalize(b.float(), dim=1)
+    chance = (body.flatten(1) > 0.5).float() + 1e-6
+    index = torch.multinomial(chance, _PLACES, replacement=True, generator=generator)
+    r, c = index // width, index % width
+    batch = torch.arange(rows, device=a.device)[:, None].expand_as(index)
+    anchor = a[batch, :, r, c].flatten(0, 1)
+    padded = F.pad(b, (1, 1, 1, 1), mode="replicate")
+    around = torch.stack([padded[batch, :, r + dr, c + dc] for dr in range(3) for dc in range(3)], dim=2)
+    positive = (anchor[:, None] * around.flatten(0, 1)).sum(dim=2).amax(dim=1) / _TEMPERATURE
+    other = b[batch, :, r, c].flatten(0, 1)
+    with torch.autocast(anchor.device.type, enabled=False):
+        logits = anchor @ other.T / _TEMPERATURE
+    position = torch.stack([r, c], dim=2).float() * pixel_mm[:, None, None]
+    position = position.flatten(0, 1)
+    far = torch.cdist(position, position) > NEGATIVE_MM
+    same_row = batch.flatten()[:, None] == batch.flatten()[None]
+    same_patient = place[batch].flatten()[:, None] == place[batch].flatten()[None]
+    negative = torch.where(same_row, far, ~same_patient)
+    logits = logits.masked_fill(~negative, -1e4)
+    contrast = (torch.logsumexp(torch.cat([positive[:, None], logits], dim=1), dim=1) - positive).mean()
+    spread = torch.cat([anchor, other]).std(dim=0)
+    variance = F.relu(0.6 / anchor.shape[1] ** 0.5 - spread).mean() * anchor.shape[1] ** 0.5
+    return contrast, variance
+
+
+class TrainingModule(nn.Module):
+    """Model, text tower and the projections that only training needs; ``forward`` gives the losses of a batch."""
+
+    def __init__(self, model: AnyToAll, text: TextTower, contrast_width: int = 32):
+        super().__init__()
+        self.model, self.text = model, text
+        self.projections = nn.ModuleList(nn.Conv2d(c, contrast_width, 1) for c in model.config.channels)
+
+    def forward(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+        """Every loss by name, unweighted, and "total"."""
+        model = self.model
+        device = batch.sources.device
+        prompts = list(dict.fromkeys(batch.source_prompts + batch.target_prompts))
+        row_of = {p: n for n, p in enumerate(prompts)}
+        text, _ = self.text.encode(prompts)
+
+        images = batch.sources[batch.present].contiguous(memory_format=torch.channels_last)
+        encoding = model.encode(images)
+        invariant = []
+        for features in encoding.invariant:
+            grouped = features.new_zeros(*batch.present.shape, *features.shape[1:])
+            grouped[batch.present] = features
+            invariant.append(grouped)
+
+        losses = {}
+        rows = batch.wanted.nonzero()[:, 0]
+        wanted_text = text.select(torch.tensor([row_of[p] for p in batch.target_prompts], device=device))
+        mean, log_scale = model.decode([x[rows] for x in invariant], batch.present[rows], wanted_text)
+        mean, log_scale = mean[:, 0], log_scale[:, 0]
+        truth = batch.targets[batch.wanted]
+        body, lesion = batch.body[rows].float(), batch.lesion[rows].float()
+        known = batch.known[batch.wanted].float()
+        weight = (0.1 + 0.9 * body + 2 * lesion) * known
+        error = (mean - truth).abs()
+        losses["l1"] = weighted_mean(error, weight)
+        losses["mse"] = weighted_mean(error**2, weight)
+        losses["ssim"] = 1 - weighted_mean(ssim_map(mean, truth), (body + 1e-3) * known)
+        losses["gradient"] = gradient_loss(mean, truth, weight)
+        losses["scale"] = weighted_mean(laplace_scale_loss(error, log_scale), (body + 0.02) * known)
+
+        image_vectors = model.image_embedding(encoding.specific, batch.body.float()[batch.present.nonzero()[:, 0], None])
+        text_vectors = model.text_embedding(text.pooled)
+        id_of = dict(zip(batch.source_prompts + batch.target_prompts, batch.source_ids + batch.target_ids, strict=True))
+        same = torch.tensor([[id_of[p] == i for p in prompts] for i in batch.source_ids], device=device)
+        losses["recognition"] = recognition_loss(image_vectors, text_vectors, same, model.logit_scale)
+        losses["segmentation"] = segmentation_loss(model.segment(invariant, batch.present), batch.structures)
+
+        pairs = batch.present.sum(dim=1) >= 2
+        contrast, variance = mean.sum() * 0, mean.sum() * 0
+        if pairs.sum() >= 2:
+            for level, (project, x) in enumerate(zip(self.projections, invariant, strict=True)):
+                a, b = project(x[pairs, 0]), project(x[pairs, 1])
+                small = F.adaptive_avg_pool2d(batch.body[pairs].float()[:, None], a.shape[-2:])[:, 0]
+                pixel = batch.pixel_mm[pairs] * 2 ** (level + 1)
+                c, v = place_contrast(a, b, small, pixel, batch.place[pairs], generator)
+                contrast, variance = contrast + c / len(invariant), variance + v / len(invariant)
+        losses["contrast"], losses["variance"] = contrast, variance
+        losses["total"] = sum(WEIGHTS[name] * value for name, value in losses.items())
+        return losses

@@ -1,0 +1,10 @@
+"""The MR sequences and structures that NPCSynth knows, read from ``Resources/*.json``."""
+
+from .prompts import canonical_prompt, training_prompt
+from .sequences import Sequence, get_sequence, load_sequences, parse_sequences
+from .structures import Structure, load_classes, load_structures
+
+__all__ = [
+    "Sequence", "Structure", "canonical_prompt", "get_sequence", "load_classes", "load_sequences",
+    "load_structures", "parse_sequences", "training_prompt",
+]

@@ -1,0 +1,56 @@
+"""A tiny study and result on an oblique, anisotropic grid, shared by the tests of output and command line."""
+
+import numpy as np
+import pytest
+
+from NPCSynthLib.inference.result import Segment, SegmentationResult, SynthesisResult, SynthesizedSequence
+from NPCSynthLib.study.study import Source, Study
+from NPCSynthLib.study.volume import Grid, Volume
+from NPCSynthLib.vocabulary import load_structures
+
+
+@pytest.fixture
+def oblique_grid() -> Grid:
+    """12 slices of 5 mm, 40 x 32 pixels of 1.1 x 0.9 mm, tilted about two axes and with a flipped slice order."""
+    a, b = 0.3, -0.2
+    tilt = np.array([[1, 0, 0], [0, np.cos(a), -np.sin(a)], [0, np.sin(a), np.cos(a)]])
+    turn = np.array([[np.cos(b), -np.sin(b), 0], [np.sin(b), np.cos(b), 0], [0, 0, 1]])
+    return Grid.from_parts((12, 40, 32), (0.9, 1.1, 5.0), (-71.3, 15.9, 220.4), turn @ tilt @ np.diag([1, 1, -1]))
+
+
+@pytest.fixture
+def study(oblique_grid) -> Study:
+    """T1 and T2 of a box-shaped patient."""
+    rng = np.random.default_rng(0)
+    body = np.zeros(oblique_grid.shape, bool)
+    body[1:-1, 5:-5, 4:-4] = True
+    sources = []
+    for sequence in ("T1", "T2"):
+        array = (body * rng.uniform(0.2, 1.0, body.shape)).astype(np.float32)
+        metadata = {
+            "SeriesInstanceUID": f"1.2.826.0.1.3680043.2.1125.{len(sources) + 1}", "PatientName": "Doe^Jane",
+            "PatientID": "4711", "source_path": "/hospital/Doe_Jane", "EchoTime": 12.0,
+        }
+        original = Volume((array * 800).astype(np.int16), oblique_grid, f"{sequence} tra", metadata)
+        registration = {"applied": False, "reason": "reference"}
+        sources.append(Source(sequence, original, array, np.ones_like(body), registration, (0.0, 800.0)))
+    return Study(oblique_grid, "T1", tuple(sources), body, ("Two series look like T1; the finer one was taken.",))
+
+
+@pytest.fixture
+def result(study) -> SynthesisResult:
+    """T2FS with a segmentation of every structure: a small block each, GTVn left empty."""
+    rng = np.random.default_rng(1)
+    image = (study.body * rng.integers(0, 1000, study.body.shape)).astype(np.int16)
+    labelmap = np.zeros(study.grid.shape, np.uint8)
+    segments = []
+    for structure in load_structures():
+        segments.append(Segment(structure.name, structure.label, structure.color, structure.code))
+        if structure.label and structure.name != "GTVn":
+            row = 3 + 3 * structure.label
+            labelmap[3:8, row:row + 3, 8:20] = structure.label
+    segmentation = SegmentationResult(labelmap, study.body, tuple(segments))
+    synthetic = SynthesizedSequence("T2FS", image, (image // 10).astype(np.int16), "T2-weighted, fat-suppressed", 50.0)
+    model = {"name": "test", "version": "0", "sha256": "0" * 64}
+    return SynthesisResult(study.grid, (synthetic,), segmentation, ("T1", "T2"), model, "CPU", {"synthesis": 1.25},
+                           ("Outside the training domain.",))

@@ -1,0 +1,18 @@
+"""slicer.packaging: says what it was asked to install and installs nothing."""
+
+from pathlib import Path
+
+requested = []
+
+
+def load_requirements(path):
+    """Lines of a requirements file as Requirement objects."""
+    from packaging.requirements import Requirement
+
+    lines = (line.strip() for line in Path(path).read_text(encoding="utf-8").splitlines())
+    return [Requirement(line) for line in lines if line and not line.startswith(("#", "-"))]
+
+
+def pip_ensure(requirements, constraints=None, requester=None):
+    """Record the request, with the text of the constraints file."""
+    requested.append((list(requirements), Path(constraints).read_text(encoding="utf-8"), requester))

@@ -1,0 +1,90 @@
+"""The Slicer and CTK widgets that the panel uses."""
+
+from PySide6 import QtCore, QtWidgets
+
+from .qt_manners import Manners, QComboBox
+
+
+class qMRMLWidget(Manners, QtWidgets.QWidget):
+    """A widget that knows the scene."""
+
+    def setMRMLScene(self, scene):
+        """Nothing in it listens: the module sets the scene of its selectors itself."""
+        self._scene = scene
+
+
+class ctkCollapsibleButton(Manners, QtWidgets.QGroupBox):
+    """A titled group; it does not collapse."""
+
+    text = QtCore.Property(
+        str, lambda self: QtWidgets.QGroupBox.title(self), lambda self, text: QtWidgets.QGroupBox.setTitle(self, text)
+    )
+
+
+class qMRMLNodeComboBox(QComboBox):
+    """Lists the scene's nodes of ``nodeTypes`` exactly, with "None" first, and follows the scene."""
+
+    def __init__(self, parent=None):
+        super().__init__(parent)
+        self.nodeTypes = []
+        self.showChildNodeTypes = True
+        self.noneEnabled = self.addEnabled = self.removeEnabled = self.renameEnabled = False
+        self.noneDisplay = "None"
+        self._scene = None
+        self._nodes = [None]
+        self._slots = []
+        self._busy = False
+        super().connect("currentIndexChanged(int)", self._on_index)
+
+    def connect(self, signature, slot):
+        """Also currentNodeChanged(vtkMRMLNode*)."""
+        if signature == "currentNodeChanged(vtkMRMLNode*)":
+            self._slots.append(slot)
+        else:
+            super().connect(signature, slot)
+
+    def setMRMLScene(self, scene):
+        """Follow a scene."""
+        if scene is self._scene:
+            return
+        self._scene = scene
+        for event in (scene.NodeAddedEvent, scene.NodeRemovedEvent, scene.EndCloseEvent):
+            scene.AddObserver(event, lambda caller, name: self._fill())
+        self._fill()
+
+    def currentNode(self):
+        """The node chosen, or None."""
+        index = self.currentIndex
+        return self._nodes[index] if 0 <= index < len(self._nodes) else None
+
+    def setCurrentNode(self, node):
+        """Choose a node; tells the listeners when that changes anything."""
+        ids = [n.GetID() if n is not None else None for n in self._nodes]
+        wanted = node.GetID() if node is not None else None
+        self.currentIndex = ids.index(wanted) if wanted in ids else 0
+
+    def _fill(self):
+        chosen = self.currentNode()
+        scene = self._scene
+        nodes = [scene.GetNthNode(i) for i in range(scene.GetNumberOfNodes())]
+        self._busy = True
+        self.clear()
+        self._nodes = [None] + [
+            node for node in nodes if node.GetClassName() in self.nodeTypes and not node.GetHideFromEditors()
+        ]
+        self.addItems([self.noneDisplay] + [node.GetName() for node in self._nodes[1:]])
+        present = chosen is not None and any(node is chosen for node in self._nodes)
+        self.setCurrentNode(chosen if present else None)
+        self._busy = False
+        if chosen is not None and not present:
+            self._tell()
+
+    def _on_index(self, index):
+        if not self._busy:
+            self._tell()
+
+    def _tell(self):
+        for slot in self._slots:
+            slot(self.currentNode())
+
+

@@ -1,0 +1,161 @@
+"""The command line on a digital patient, from DICOM to results."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from typer.testing import CliRunner
+
+from NPCSynthLib.cli.main import app
+
+ROOT = Path(__file__).resolve().parent.parent
+COMMANDS = ("demo", "phantom", "identify", "synthesize", "train", "doctor")
+
+
+def npcsynth(*arguments):
+    """(exit code, stdout, stderr) of a command run in this process."""
+    done = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    return done.exit_code, done.stdout, done.stderr
+
+
+@pytest.fixture(scope="module")
+def patient(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("phantom") / "patient"
+    code, _, said = npcsynth("phantom", "--out", folder, "--seed", 3, "--sequences", "T1,T2", "--size", "small")
+    assert code == 0, said
+    return folder
+
+
+@pytest.fixture(scope="module")
+def synthesized(patient, tmp_path_factory) -> tuple[Path, dict]:
+    out = tmp_path_factory.mktemp("synthesize") / "new" / "out"
+    code, stdout, said = npcsynth("synthesize", patient, "--out", out, "--targets", "T2FS,T1C", "--json")
+    assert code == 0, said
+    return out, json.loads(stdout)
+
+
+def test_help_loads_nothing_heavy():
+    script = ("import sys, NPCSynthLib.cli.main; "
+              "print({'torch', 'SimpleITK', 'scipy', 'matplotlib', 'pydicom', 'slicer'} & set(sys.modules))")
+    found = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "set()"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself_with_an_example(command):
+    code, out, _ = npcsynth(command, "--help")
+    assert code == 0 and f"npcsynth {command}" in out and "Example" in out
+
+
+def test_version():
+    from NPCSynthLib import __version__
+
+    assert npcsynth("--version")[:2] == (0, f"npcsynth {__version__}\n")
+
+
+def test_identify_finds_the_phantoms_sequences(patient):
+    code, out, _ = npcsynth("identify", patient, "--json")
+    assert code == 0
+    entries = json.loads(out)
+    found = {entry["sequence"] for entry in entries if entry["sequence"]}
+    assert found == {"T1", "T2"}
+    for entry in entries:
+        assert set(entry) == {"series_uid", "description", "sequence", "confidence", "reason"}
+        assert 0 <= entry["confidence"] <= 1 and entry["reason"] and entry["series_uid"]
+
+
+def test_identify_without_json_prints_a_table(patient):
+    code, out, _ = npcsynth("identify", patient)
+    assert code == 0 and "T1" in out and "T2" in out
+
+
+def test_synthesize_writes_what_it_says(synthesized):
+    out, document = synthesized
+    names = {path.name for path in out.iterdir()}
+    assert {"T2FS.nii.gz", "T2FS_uncertainty.nii.gz", "T1C.nii.gz", "T1C_uncertainty.nii.gz",
+            "segmentation.seg.nrrd", "result.json"} <= names
+    assert set(document["files"]) == names
+    assert json.loads((out / "result.json").read_text()) == document
+    assert [entry["sequence"] for entry in document["outputs"]] == ["T2FS", "T1C"]
+    assert [entry["sequence"] for entry in document["sources"]] == ["T1", "T2"]
+    assert len(document["weights"]["sha256"]) == 64 and document["seconds"] and document["device"]
+
+
+def test_results_lie_on_the_reference_grid_and_hold_an_image(synthesized):
+    out, document = synthesized
+    reference = document["reference_grid"]
+    for name in ("T2FS", "T1C", "T2FS_uncertainty"):
+        image = sitk.ReadImage(str(out / f"{name}.nii.gz"))
+        array = sitk.GetArrayFromImage(image)
+        assert list(array.shape) == reference["shape_kji"] and array.dtype == np.int16
+        origin = [row[3] for row in reference["ijk_to_lps"][:3]]
+        assert image.GetOrigin() == pytest.approx(origin, abs=1e-2)
+        assert array.std() > 0
+
+
+def test_all_missing_sequences_are_made_unless_targets_are_named(patient, tmp_path):
+    from NPCSynthLib.vocabulary import load_sequences
+
+    code, out, said = npcsynth("synthesize", patient, "--out", tmp_path / "out", "--no-segment", "--json")
+    assert code == 0, said
+    made = {entry["sequence"] for entry in json.loads(out)["outputs"]}
+    assert made and made == set(load_sequences()) - {"T1", "T2"}
+    assert not (tmp_path / "out" / "segmentation.seg.nrrd").exists()
+
+
+def test_overwrite_replaces_earlier_results(synthesized, patient):
+    out, _ = synthesized
+    code, _, said = npcsynth("synthesize", patient, "--out", out, "--targets", "T2FS,T1C", "--reference", "T2")
+    assert code == 2 and "already holds files" in " ".join(said.split())
+    code, _, said = npcsynth(
+        "synthesize", patient, "--out", out, "--targets", "T2FS,T1C", "--reference", "T2", "--overwrite")
+    assert code == 0, said
+    assert json.loads((out / "result.json").read_text())["reference_grid"]["sequence"] == "T2"
+
+
+def test_the_same_seed_gives_the_same_patient(patient, tmp_path):
+    import pydicom
+
+    def pixels(folder):
+        files = sorted(folder.rglob("*.dcm"))
+        return {str(file.relative_to(folder)): pydicom.dcmread(file).get("PixelData") for file in files}
+
+    code, _, said = npcsynth("phantom", "--out", tmp_path / "again", "--seed", 3, "--sequences", "T1,T2", "--size", "small")
+    assert code == 0, said
+    assert sorted(pixels(patient).values(), key=str) == sorted(pixels(tmp_path / "again").values(), key=str)
+
+
+def test_doctor_finds_this_environment_healthy():
+    code, out, said = npcsynth("doctor", "--device", "cpu", "--json")
+    document = json.loads(out)
+    assert document["ok"] is (code == 0)
+    assert code == 0, [check for check in document["checks"] if not check["ok"]]
+    assert {"Python", "Device", "Weights", "torch"} <= {check["name"] for check in document["checks"]}
+
+
+def test_doctor_says_what_is_wrong_with_weights(tmp_path):
+    code, out, _ = npcsynth("doctor", "--device", "cpu", "--weights", tmp_path, "--json")
+    assert code == 5
+    weights = next(check for check in json.loads(out)["checks"] if check["name"] == "Weights")
+    assert weights["ok"] is False and weights["remedy"]
+
+
+def test_demo_shows_inputs_synthetic_true_error_and_uncertainty(tmp_path):
+    out = tmp_path / "demo"
+    code, stdout, said = npcsynth("demo", "--out", out, "--size", "small")
+    assert code == 0, said
+    assert stdout == ""
+    assert (out / "demo.png").read_bytes().startswith(b"\x89PNG")
+    page = (out / "index.html").read_text()
+    assert "SYNTHETIC" in page and "SSIM" in page and "not a medical device" in page
+    document = json.loads((out / "result.json").read_text())
+    assert {path.name for path in out.iterdir()} == set(document["files"])
+    made = [entry["sequence"] for entry in document["outputs"]]
+    sources = [entry["sequence"] for entry in document["sources"]]
+    assert len(made) == 2 and not set(made) & set(sources)
+    for name in made:
+        assert f"<td>{name}</td>" in page

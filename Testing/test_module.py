@@ -1,0 +1,449 @@
+"""The Slicer module: its panel over PySide6 without a display, its logic over the real scene of slicer-core."""
+
+import logging
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("slicer", reason="slicer-core is not installed")
+pytest.importorskip("PySide6.QtUiTools", reason="PySide6 or a system library that it needs is missing", exc_type=ImportError)
+
+from NPCSynthLib.errors import Cancelled, InputError, UsageError  # noqa: E402
+from NPCSynthLib.inference.result import (  # noqa: E402
+    Segment, SegmentationResult, SynthesisResult, SynthesizedSequence,
+)
+from NPCSynthLib.study.volume import Grid, Volume  # noqa: E402
+from NPCSynthLib.vocabulary import canonical_prompt, get_sequence, load_sequences, load_structures  # noqa: E402
+
+from slicer_stand_in import install, load_module, new_scene, open_panel  # noqa: E402
+
+MODULE_FILE = Path(__file__).resolve().parents[1] / "NPCSynth" / "NPCSynth.py"
+slicer = install()
+module = load_module(MODULE_FILE)
+
+from NPCSynthLib.scene import add_volume  # noqa: E402
+
+TILT = np.array([[0.8, -0.6, 0], [0.6, 0.8, 0], [0, 0, 1.0]])
+
+
+class MeanOfSources:
+    """Synthesizer without a network: each target is the mean of the sources. Slow and failing on demand."""
+
+    def __init__(self, pause=0.0, error=None):
+        self.pause, self.error, self.devices = pause, error, []
+        self.started = threading.Event()
+        self.threads = []
+
+    def __call__(self, device):
+        self.devices.append(device)
+        return self
+
+    def run(self, study, targets, segment=True, prompts=None, on_progress=None, cancel=None):
+        """As Synthesizer.run."""
+        self.threads.append(threading.current_thread())
+        self.started.set()
+        if self.error is not None:
+            raise self.error
+        outputs = []
+        for number, target in enumerate(targets):
+            for part in range(20):
+                if cancel is not None and cancel():
+                    raise Cancelled()
+                time.sleep(self.pause)
+                if on_progress is not None:
+                    on_progress((number + part / 20) / len(targets), f"Synthesizing {target}")
+            array = (1000 * np.mean([s.array for s in study.sources], axis=0)).astype(np.int16)
+            prompt = canonical_prompt(get_sequence(target))
+            outputs.append(SynthesizedSequence(target, array, np.full_like(array, 50), prompt, 50.0))
+        segmentation = None
+        if segment:
+            segments = tuple(Segment(s.name, s.label, s.color, s.code) for s in load_structures())
+            segmentation = SegmentationResult(study.body.astype(np.uint8), study.body, segments)
+        return SynthesisResult(
+            study.grid, tuple(outputs), segmentation, tuple(s.sequence for s in study.sources),
+            {"name": "mean of sources", "version": "0", "sha256": "0" * 64}, "CPU", {}, ("A warning to show.",),
+        )
+
+
+def head(seed, spacing=(4, 4, 6), shape=(12, 28, 24)):
+    """A ball of tissue with structure, on a tilted grid."""
+    k, j, i = np.indices(shape)
+    center = [(n - 1) / 2 for n in shape]
+    radius = np.sqrt(sum(((axis - c) / (0.42 * n)) ** 2 for axis, c, n in zip((k, j, i), center, shape)))
+    rng = np.random.default_rng(seed)
+    array = np.where(radius < 1, 200 + 80 * np.cos(5 * radius + seed), 0) + rng.normal(0, 3, shape)
+    return Volume(array.astype(np.int16), Grid.from_parts(shape, spacing, (-40, -50, -30), TILT))
+
+
+@pytest.fixture
+def scene():
+    return new_scene()
+
+
+@pytest.fixture
+def nodes(scene):
+    return {s: add_volume(scene, head(seed), f"{s} tra") for seed, s in enumerate(("T1", "T2"))}
+
+
+@pytest.fixture
+def make_panel():
+    panels = []
+
+    def make(synthesizer=None):
+        panel = open_panel(module.NPCSynthWidget)
+        panel.logic._synthesizerFactory = synthesizer or MeanOfSources()
+        panels.append(panel)
+        return panel
+
+    yield make
+    for panel in panels:
+        panel.cleanup()
+
+
+def wait_until(condition, seconds=20):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "nothing happened in time"
+        slicer.app.processEvents()
+        time.sleep(0.005)
+
+
+def synthetic_names():
+    return {n.GetName() for n in slicer.util.getNodesByClass("vtkMRMLNode") if "(synthetic)" in (n.GetName() or "")}
+
+
+# ---- the file --------------------------------------------------------------------------------------------------
+
+
+def test_the_module_finds_the_library_from_its_own_folder_alone():
+    """As in a source checkout that was added to Slicer's module paths."""
+    import subprocess
+
+    code = (
+        "import sys; sys.path = [p for p in sys.path if p not in ('', %r)]\n"
+        "sys.path.insert(0, %r)\n"
+        "from slicer_stand_in import install, load_module\n"
+        "install(); m = load_module(%r)\n"
+        "import NPCSynthLib; print(NPCSynthLib.__file__)\n"
+        "print(sorted(n for n in ('torch', 'open_clip', 'SimpleITK') if n in sys.modules))\n"
+    ) % (str(MODULE_FILE.parents[1]), str(Path(__file__).parent), str(MODULE_FILE))
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd="/", timeout=120,
+        env={**__import__("os").environ, "PYTHONPATH": ""},
+    )
+    lines = done.stdout.splitlines()
+    assert lines[-2] == str(MODULE_FILE.parents[1] / "NPCSynthLib" / "__init__.py")
+    assert lines[-1] == "[]", "importing the module must stay light: Slicer imports it at every start"
+
+
+def test_help_says_research_use_and_the_category_is_radiotherapy():
+    class Parent:
+        pass
+
+    parent = Parent()
+    module.NPCSynth(parent)
+    assert "Research use only" in parent.helpText
+    assert parent.categories == ["Radiotherapy"]
+
+
+# ---- the panel -------------------------------------------------------------------------------------------------
+
+
+def test_volumes_are_assigned_and_all_missing_sequences_are_targets(nodes, make_panel):
+    panel = make_panel()
+    assert {s: n.GetID() for s, n in panel.sourceNodes().items()} == {s: n.GetID() for s, n in nodes.items()}
+    for sequence, row in panel._rows.items():
+        assert row.selector.currentNode() is nodes.get(sequence)
+        assert row.target.checked == (sequence not in nodes)
+        assert row.target.enabled == (sequence not in nodes)
+    assert panel.targets() == [s for s in load_sequences() if s not in nodes]
+    assert panel.ui.runButton.enabled and not panel.ui.cancelButton.enabled
+    assert "T1" in panel._rows["T1"].selector.toolTip and "%" in panel._rows["T1"].selector.toolTip
+
+
+def test_every_sequence_of_the_vocabulary_has_a_row(scene, make_panel):
+    assert list(make_panel()._rows) == list(load_sequences())
+
+
+def test_an_empty_scene_cannot_be_run(scene, make_panel):
+    panel = make_panel()
+    assert not panel.ui.runButton.enabled
+    assert "Load" in panel.ui.runButton.toolTip
+    assert "No MR volume" in panel.ui.assignmentLabel.text
+
+
+def test_volumes_loaded_later_are_assigned(scene, make_panel):
+    panel = make_panel()
+    node = add_volume(scene, head(0), "t2_tse_tra")
+    wait_until(lambda: panel.sourceNodes())
+    assert panel.sourceNodes()["T2"] is node
+
+
+def test_unrecognized_volumes_are_named(scene, make_panel):
+    add_volume(scene, head(0), "localizer")
+    panel = make_panel()
+    assert "localizer" in panel.ui.assignmentLabel.text
+    assert not panel.sourceNodes()
+
+
+def test_own_results_are_not_taken_for_sources(nodes, make_panel):
+    node = add_volume(slicer.mrmlScene, head(5), "FLAIR (synthetic)")
+    node.SetAttribute("NPCSynth.Synthetic", "YES")
+    assert "FLAIR" not in make_panel().sourceNodes()
+
+
+def test_changing_the_assignment_changes_the_targets(nodes, make_panel):
+    panel = make_panel()
+    panel._rows["T2FS"].selector.setCurrentNode(nodes["T2"])
+    assert panel.sourceNodes()["T2FS"] is nodes["T2"]
+    assert "T2" not in panel.sourceNodes(), "one volume is one sequence"
+    assert "T2" in panel.targets() and "T2FS" not in panel.targets()
+    assert panel._rows["T2"].target.checked and not panel._rows["T2FS"].target.enabled
+
+
+def test_unchecked_targets_stay_unchecked_and_are_saved_with_the_scene(nodes, make_panel):
+    panel = make_panel()
+    panel._rows["PD"].target.checked = False
+    assert "PD" not in panel.targets()
+    assert "PD" not in make_panel().targets()
+
+
+def test_no_target_means_no_run(nodes, make_panel):
+    panel = make_panel()
+    for row in panel._rows.values():
+        row.target.checked = False
+    assert not panel.ui.runButton.enabled
+    assert "at least one" in panel.ui.runButton.toolTip
+
+
+def test_a_run_adds_the_results_and_says_so(nodes, make_panel):
+    synthesizer = MeanOfSources()
+    panel = make_panel(synthesizer)
+    for sequence in load_sequences():
+        panel._rows[sequence].target.checked = sequence in ("T1C", "FLAIR")
+    panel.ui.deviceComboBox.currentIndex = module.DEVICES.index("CPU")
+    panel.ui.referenceComboBox.currentIndex = 2
+    panel.ui.runButton.click()
+    assert panel.ui.cancelButton.enabled and not panel.ui.runButton.enabled
+    wait_until(lambda: panel._run is None)
+    assert synthetic_names() == {
+        "T1C (synthetic)", "T1C uncertainty (synthetic)", "FLAIR (synthetic)", "FLAIR uncertainty (synthetic)",
+        "NPCSynth segmentation (synthetic)",
+    }
+    assert synthesizer.devices == ["cpu"]
+    assert synthesizer.threads[0] is not threading.main_thread()
+    status = panel.ui.statusLabel.text
+    assert "Done" in status and "A warning to show." in status
+    assert panel.ui.runButton.enabled
+
+
+def test_segmentation_can_be_left_out(nodes, make_panel):
+    panel = make_panel()
+    panel.ui.segmentCheckBox.checked = False
+    panel.ui.runButton.click()
+    wait_until(lambda: panel._run is None)
+    assert "T1C (synthetic)" in synthetic_names()
+    assert "NPCSynth segmentation (synthetic)" not in synthetic_names()
+
+
+def test_progress_shows_stage_and_time_left(nodes, make_panel):
+    panel = make_panel(MeanOfSources(pause=0.03))
+    panel.ui.runButton.click()
+    panel._run._began -= 60
+    values, texts = [], set()
+
+    def look():
+        values.append(panel.ui.progressBar.value)
+        texts.add(panel.ui.statusLabel.text)
+        return panel._run is None
+
+    wait_until(look)
+    assert values == sorted(values) and 0 < values[len(values) // 2] <= 100
+    assert any("Synthesizing" in text and "left" in text for text in texts)
+
+
+def test_the_window_stays_alive_during_a_run(nodes, make_panel):
+    panel = make_panel(MeanOfSources(pause=0.05))
+    panel.ui.runButton.click()
+    gaps, last = [], time.monotonic()
+    while panel._run is not None and len(gaps) < 40:
+        slicer.app.processEvents()
+        now = time.monotonic()
+        gaps.append(now - last)
+        last = now
+        time.sleep(0.001)
+    assert np.median(gaps) < 0.2
+    panel.ui.cancelButton.click()
+
+
+def test_cancel_works_at_once_and_leaves_the_scene_alone(nodes, make_panel):
+    synthesizer = MeanOfSources(pause=0.2)
+    panel = make_panel(synthesizer)
+    before = slicer.mrmlScene.GetNumberOfNodes()
+    panel.ui.runButton.click()
+    wait_until(synthesizer.started.is_set)
+    began = time.monotonic()
+    panel.ui.cancelButton.click()
+    assert time.monotonic() - began < 0.15
+    assert panel.ui.runButton.enabled and not panel.ui.cancelButton.enabled
+    assert "Nothing was changed" in panel.ui.statusLabel.text
+    wait_until(lambda: not synthesizer.threads[0].is_alive())
+    slicer.app.processEvents()
+    assert slicer.mrmlScene.GetNumberOfNodes() == before
+
+
+def test_a_run_right_after_a_cancel_waits_for_the_old_one(nodes, make_panel):
+    synthesizer = MeanOfSources(pause=0.1)
+    panel = make_panel(synthesizer)
+    panel.ui.runButton.click()
+    wait_until(synthesizer.started.is_set)
+    panel.ui.cancelButton.click()
+    synthesizer.pause = 0
+    panel.ui.runButton.click()
+    wait_until(lambda: panel._run is None)
+    assert len(synthesizer.threads) == 2
+    assert "T1C (synthetic)" in synthetic_names()
+
+
+def test_closing_the_scene_cancels(nodes, make_panel):
+    synthesizer = MeanOfSources(pause=0.1)
+    panel = make_panel(synthesizer)
+    panel.ui.runButton.click()
+    wait_until(synthesizer.started.is_set)
+    slicer.mrmlScene.Clear(0)
+    assert panel._run is None
+    assert "scene was closed" in panel.ui.statusLabel.text
+    wait_until(lambda: not synthesizer.threads[0].is_alive())
+    slicer.app.processEvents()
+    assert not synthetic_names()
+    assert not panel.sourceNodes()
+
+
+def test_an_error_of_ours_is_shown_in_plain_words(nodes, make_panel, caplog):
+    panel = make_panel(MeanOfSources(error=InputError('"T2 tra" is constant. Choose another volume.')))
+    with caplog.at_level(logging.ERROR):
+        panel.ui.runButton.click()
+        wait_until(lambda: panel._run is None)
+    assert panel.ui.statusLabel.text == '"T2 tra" is constant. Choose another volume.'
+    assert "T2 tra" in caplog.text and "Traceback" not in caplog.text
+    assert panel.ui.runButton.enabled and not synthetic_names()
+
+
+def test_an_unforeseen_error_is_shown_too(nodes, make_panel):
+    panel = make_panel(MeanOfSources(error=ZeroDivisionError("division by zero")))
+    panel.ui.runButton.click()
+    wait_until(lambda: panel._run is None)
+    assert "nothing was added" in panel.ui.statusLabel.text
+    assert "division by zero" in panel.ui.statusLabel.text
+
+
+def test_a_volume_that_cannot_be_used_is_refused_before_the_run(nodes, make_panel):
+    panel = make_panel()
+    warp = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLBSplineTransformNode", "warp")
+    warp.SetAndObserveTransformToParent(slicer.vtkOrientedBSplineTransform())
+    nodes["T2"].SetAndObserveTransformNodeID(warp.GetID())
+    panel.ui.runButton.click()
+    assert panel._run is None
+    assert "T2 tra" in panel.ui.statusLabel.text and "harden" in panel.ui.statusLabel.text
+
+
+def test_deleting_a_source_makes_it_a_target(nodes, make_panel):
+    panel = make_panel()
+    slicer.mrmlScene.RemoveNode(nodes["T2"])
+    slicer.app.processEvents()
+    assert list(panel.sourceNodes()) == ["T1"]
+    assert panel._rows["T2"].target.checked
+
+
+# ---- the logic, without a panel --------------------------------------------------------------------------------
+
+
+def test_process_from_a_script(nodes):
+    logic = module.NPCSynthLogic(MeanOfSources())
+    progress = []
+    created = logic.process(
+        nodes, ["T1C"], segment=False, reference="T2", onProgress=lambda fraction, stage: progress.append(fraction)
+    )
+    assert list(created.volumes) == ["T1C"] and created.segmentation is None
+    assert created.volumes["T1C"].GetAttribute("NPCSynth.Sources") == "T1, T2"
+    assert progress == sorted(progress) and progress[-1] > 0.9
+
+
+def test_process_makes_all_missing_sequences_by_default(nodes):
+    created = module.NPCSynthLogic(MeanOfSources()).process(nodes)
+    assert list(created.volumes) == [s for s in load_sequences() if s not in nodes]
+
+
+@pytest.mark.parametrize("targets, words", [
+    (["T1"], "T1 is both a source and a target"),
+    ([], "Nothing to synthesize"),
+    (["T1X"], "T1X.*Did you mean"),
+])
+def test_a_senseless_request_is_refused(nodes, targets, words):
+    before = slicer.mrmlScene.GetNumberOfNodes()
+    with pytest.raises(UsageError, match=words):
+        module.NPCSynthLogic(MeanOfSources()).process(nodes, targets)
+    assert slicer.mrmlScene.GetNumberOfNodes() == before
+
+
+def test_a_request_without_sources_is_refused(scene):
+    with pytest.raises(UsageError, match="No source"):
+        module.NPCSynthLogic(MeanOfSources()).process({}, ["T1"])
+
+
+def test_cancel_from_a_script(nodes):
+    before = slicer.mrmlScene.GetNumberOfNodes()
+    with pytest.raises(Cancelled):
+        module.NPCSynthLogic(MeanOfSources()).process(nodes, ["T1C"], cancel=lambda: True)
+    assert slicer.mrmlScene.GetNumberOfNodes() == before
+
+
+def test_several_volumes_of_one_sequence_are_said(nodes):
+    add_volume(slicer.mrmlScene, head(7, spacing=(8, 8, 9)), "T2 coarse")
+    proposals, notes = module.NPCSynthLogic().proposeAssignment()
+    assert proposals["T2"] is nodes["T2"]
+    assert any("T2 coarse" in note and "T2 tra" in note for note in notes)
+
+
+def test_pip_is_told_to_leave_slicers_packages_alone(nodes):
+    slicer.packaging.requested.clear()
+    module.NPCSynthLogic(MeanOfSources()).ensureDependencies()
+    (requirements, constraints, requester), = slicer.packaging.requested
+    assert [r.name for r in requirements] == ["safetensors"]
+    assert f"numpy=={np.__version__}" in constraints.splitlines()
+    assert any(line.startswith("torch==") for line in constraints.splitlines())
+    assert requester == "NPCSynth"
+
+
+def test_without_torch_the_extension_is_named(monkeypatch):
+    real = module.importlib.util.find_spec
+    monkeypatch.setattr(module.importlib.util, "find_spec", lambda name: None if name == "torch" else real(name))
+    with pytest.raises(module.NPCSynthError, match="PyTorch.*Extensions Manager"):
+        module.NPCSynthLogic().ensureDependencies()
+
+
+def test_declining_the_installation_is_said(monkeypatch):
+    def decline(*arguments, **keywords):
+        raise RuntimeError("User declined package installation")
+
+    monkeypatch.setattr(slicer.packaging, "pip_ensure", decline)
+    with pytest.raises(module.NPCSynthError, match="not installed"):
+        module.NPCSynthLogic().ensureDependencies()
+
+
+# ---- the self-test that ships with the module, on the real thing -----------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["test_proposal", "test_bad_request", "test_synthesis", "test_cancel"])
+def test_the_modules_own_test(scene, name):
+    pytest.importorskip("NPCSynthLib.phantom.patient", reason="the phantom is not there")
+    if name in ("test_synthesis", "test_cancel"):
+        pytest.importorskip("torch")
+        pytest.importorskip("NPCSynthLib.inference.synthesizer", reason="the synthesizer is not there")
+    test = module.NPCSynthTest()
+    test.setUp()
+    getattr(test, name)()
