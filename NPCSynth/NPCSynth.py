@@ -825,65 +825,55 @@ class NPCSynthTest(ScriptedLoadableModuleTest):
     """Runs a simulated patient through the logic."""
 
     def setUp(self):
-        """Start from an empty scene."""
+        """An empty scene with two sequences of a simulated patient."""
         slicer.mrmlScene.Clear()
+        self.logic = NPCSynthLogic()
+        self.nodes = self.logic.loadPhantomPatient(size="small")
+        self.before = slicer.mrmlScene.GetNumberOfNodes()
 
     def runTest(self):
-        """All tests, each from an empty scene."""
-        for test in (self.test_proposal, self.test_bad_request, self.test_synthesis, self.test_cancel):
-            self.setUp()
-            test()
-
-    def makeLogic(self):
-        """The logic under test."""
-        return NPCSynthLogic()
-
-    def test_proposal(self):
-        """Volumes are recognized, missing sequences are known."""
-        logic = self.makeLogic()
-        nodes = logic.loadPhantomPatient(size="small")
-        proposals, _notes = logic.proposeAssignment()
-        self.assertEqual({s: n.GetID() for s, n in proposals.items()}, {s: n.GetID() for s, n in nodes.items()})
-
-    def test_bad_request(self):
-        """A target that is also a source is refused in words, and nothing is added."""
-        logic = self.makeLogic()
-        nodes = logic.loadPhantomPatient(size="small")
-        before = slicer.mrmlScene.GetNumberOfNodes()
-        with self.assertRaisesRegex(UsageError, "T1"):
-            logic.process(nodes, ["T1"])
-        self.assertEqual(slicer.mrmlScene.GetNumberOfNodes(), before)
-
-    def test_synthesis(self):
-        """Results appear on the grid of a source."""
+        """All tests on one patient; each but the last leaves the scene as it was."""
+        self.setUp()
+        self.test_proposal()
+        self.test_bad_request()
         if importlib.util.find_spec("torch") is None:
             logging.warning("NPCSynth: PyTorch is not installed, so that synthesis is not tested.")
             return
-        logic = self.makeLogic()
-        nodes = logic.loadPhantomPatient(size="small")
+        self.test_cancel()
+        self.test_synthesis()
+
+    def test_proposal(self):
+        """Volumes are recognized by themselves."""
+        proposals, _notes = self.logic.proposeAssignment()
+        wanted = {sequence: node.GetID() for sequence, node in self.nodes.items()}
+        self.assertEqual({sequence: node.GetID() for sequence, node in proposals.items()}, wanted)
+
+    def test_bad_request(self):
+        """A target that is also a source is refused in words, and nothing is added."""
+        with self.assertRaisesRegex(UsageError, "T1"):
+            self.logic.process(self.nodes, ["T1"])
+        self.assertEqual(slicer.mrmlScene.GetNumberOfNodes(), self.before)
+
+    def test_cancel(self):
+        """A canceled run leaves the scene as it was."""
+        with self.assertRaises(Cancelled):
+            self.logic.process(self.nodes, ["T1C"], cancel=lambda: True)
+        self.assertEqual(slicer.mrmlScene.GetNumberOfNodes(), self.before)
+
+    def test_synthesis(self):
+        """Results appear on the grid of a source."""
         progress = []
-        created = logic.process(
-            nodes, ["T1C"], reference="T1", onProgress=lambda fraction, stage: progress.append(fraction)
+        created = self.logic.process(
+            self.nodes, ["T1C"], reference="T1", onProgress=lambda fraction, stage: progress.append(fraction)
         )
-        output = created.volumes["T1C"]
+        source, output = self.nodes["T1"], created.volumes["T1C"]
         self.assertEqual(output.GetName(), "T1C (synthetic)")
-        self.assertEqual(output.GetImageData().GetDimensions(), nodes["T1"].GetImageData().GetDimensions())
+        self.assertEqual(output.GetImageData().GetDimensions(), source.GetImageData().GetDimensions())
         wanted, got = vtk.vtkMatrix4x4(), vtk.vtkMatrix4x4()
-        nodes["T1"].GetIJKToRASMatrix(wanted)
+        source.GetIJKToRASMatrix(wanted)
         output.GetIJKToRASMatrix(got)
         for row in range(4):
             for column in range(4):
                 self.assertAlmostEqual(wanted.GetElement(row, column), got.GetElement(row, column), places=4)
         self.assertGreater(created.segmentation.GetSegmentation().GetNumberOfSegments(), 0)
         self.assertEqual(progress, sorted(progress))
-
-    def test_cancel(self):
-        """A canceled run leaves the scene as it was."""
-        if importlib.util.find_spec("torch") is None:
-            return
-        logic = self.makeLogic()
-        nodes = logic.loadPhantomPatient(size="small")
-        before = slicer.mrmlScene.GetNumberOfNodes()
-        with self.assertRaises(Cancelled):
-            logic.process(nodes, ["T1C"], cancel=lambda: True)
-        self.assertEqual(slicer.mrmlScene.GetNumberOfNodes(), before)

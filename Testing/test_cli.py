@@ -124,7 +124,8 @@ def test_the_same_seed_gives_the_same_patient(patient, tmp_path):
         files = sorted(folder.rglob("*.dcm"))
         return {str(file.relative_to(folder)): pydicom.dcmread(file).get("PixelData") for file in files}
 
-    code, _, said = npcsynth("phantom", "--out", tmp_path / "again", "--seed", 3, "--sequences", "T1,T2", "--size", "small")
+    again = ("--out", tmp_path / "again", "--seed", 3, "--sequences", "T1,T2", "--size", "small")
+    code, _, said = npcsynth("phantom", *again)
     assert code == 0, said
     assert sorted(pixels(patient).values(), key=str) == sorted(pixels(tmp_path / "again").values(), key=str)
 

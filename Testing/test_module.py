@@ -251,7 +251,9 @@ def test_segmentation_can_be_left_out(nodes, make_panel):
 
 
 def test_progress_shows_stage_and_time_left(nodes, make_panel):
-    panel = make_panel(MeanOfSources(pause=0.03))
+    panel = make_panel(MeanOfSources(pause=0.02))
+    for sequence in load_sequences():
+        panel._rows[sequence].target.checked = sequence == "T1C"
     panel.ui.runButton.click()
     panel._run._began -= 60
     values, texts = [], set()
@@ -438,12 +440,15 @@ def test_declining_the_installation_is_said(monkeypatch):
 # ---- the self-test that ships with the module, on the real thing -----------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["test_proposal", "test_bad_request", "test_synthesis", "test_cancel"])
-def test_the_modules_own_test(scene, name):
-    pytest.importorskip("NPCSynthLib.phantom.patient", reason="the phantom is not there")
-    if name in ("test_synthesis", "test_cancel"):
-        pytest.importorskip("torch")
-        pytest.importorskip("NPCSynthLib.inference.synthesizer", reason="the synthesizer is not there")
-    test = module.NPCSynthTest()
-    test.setUp()
-    getattr(test, name)()
+def test_the_modules_own_test_passes(scene):
+    pytest.importorskip("torch")
+    pytest.importorskip("NPCSynthLib.inference.synthesizer", reason="the synthesizer is not there")
+    if not (MODULE_FILE.parents[1] / "weights" / "manifest.json").is_file():
+        pytest.skip("this checkout has no weights")
+    module.NPCSynthTest().runTest()
+
+
+def test_the_phantom_patient_is_recognized(scene):
+    logic = module.NPCSynthLogic()
+    nodes = logic.loadPhantomPatient(size="small")
+    assert logic.proposeAssignment() == (nodes, [])

@@ -13,7 +13,7 @@ from .options import AsJson, Device, Weights
 
 NAME = "doctor"
 
-_NEEDED = ("torch", "numpy", "scipy", "SimpleITK", "pydicom", "safetensors", "slicerio", "matplotlib")
+_NEEDED = ("torch", "numpy", "scipy", "scikit-image", "SimpleITK", "pydicom", "safetensors", "slicerio", "matplotlib")
 _OPTIONAL = {
     "open_clip_torch": "only needed for prompts in your own words and for training",
     "torchvision": "only needed together with open_clip_torch",
@@ -77,23 +77,19 @@ def _version(name: str) -> str | None:
 
 
 def _device(wanted: str | None) -> Check:
-    """A convolution on the device against the CPU's result: a driver that does not fit fails here, not in a run."""
-    try:
-        import torch
+    """A convolution on the device against the CPU's: a device that computes wrongly shows here, not in a result."""
+    import torch
 
-        best = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-        device = torch.device(wanted or best)
-        generator = torch.Generator().manual_seed(0)
-        image, kernel = torch.rand(1, 8, 32, 32, generator=generator), torch.rand(8, 8, 3, 3, generator=generator)
-        expected = torch.nn.functional.conv2d(image, kernel)
-        found = torch.nn.functional.conv2d(image.to(device), kernel.to(device)).cpu()
-        error = float((found - expected).abs().max() / expected.abs().max())
-        name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} threads"
-    except Exception as problem:
-        return Check("Device", False, f"{wanted or 'default'}: {type(problem).__name__}",
-                     "Update the driver or choose --device cpu.")
-    return Check("Device", error < 1e-2, f"{device} ({name}), convolution differs by {error:.0e}",
-                 "The device computes wrongly: choose --device cpu.")
+    from ..inference.device import choose_device
+
+    device, notes = choose_device(wanted)
+    generator = torch.Generator().manual_seed(0)
+    image, kernel = torch.rand(1, 8, 32, 32, generator=generator), torch.rand(8, 8, 3, 3, generator=generator)
+    expected = torch.nn.functional.conv2d(image, kernel)
+    found = torch.nn.functional.conv2d(image.to(device.torch), kernel.to(device.torch)).cpu()
+    error = float((found - expected).abs().max() / expected.abs().max())
+    said = " ".join([f"{device.label}; a convolution differs by {error:.0e} from the CPU's.", *notes])
+    return Check("Device", error < 1e-2, said, "The device computes wrongly: choose --device cpu.")
 
 
 def _weights(path: Path | None) -> Check:

@@ -10,7 +10,7 @@ OutFolder = Annotated[Path, typer.Option("--out", help="Folder to write; made an
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace earlier NPCSynth results in the folder.")]
 Device = Annotated[
     str | None,
-    typer.Option("--device", help='"cpu", "cuda", "cuda:1" or "mps". [dim]Default: the best one there is.[/]'),
+    typer.Option("--device", help="auto, cuda, mps or cpu. [dim]Default: auto, the best one there is.[/]"),
 ]
 Weights = Annotated[
     Path | None, typer.Option("--weights", help="Folder of weights. [dim]Default: those that ship with NPCSynth.[/]")

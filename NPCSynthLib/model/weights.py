@@ -113,7 +113,7 @@ def load_weights(folder: Path | str | None = None) -> LoadedModel:
         manifest["files"][_MODEL]["sha256"], manifest["files"][_TEXT]["sha256"], manifest["tokens"]
     except FileNotFoundError as error:
         raise WeightsError(f"There are no weights in {folder}: {MANIFEST} is missing. {_REMEDY}") from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise WeightsError(f"{folder / MANIFEST} cannot be read or is incomplete. {_REMEDY}") from error
     tensors = _read(folder, _MODEL, manifest)
     prompts = {}

@@ -3,7 +3,7 @@
 import base64
 import html
 
-from ..inference.result import SynthesisResult
+from ..inference.result import INTENSITY_HIGH, SynthesisResult
 from ..study.study import Study
 from .picture import picture
 from .provenance import LIMITS, UNITS
@@ -71,20 +71,25 @@ def _slices(result, study, truth) -> list[int]:
 
 
 def _image_table(result, study, truth) -> str:
-    from ..qa.image_metrics import mae, psnr, ssim
+    from ..qa.image_metrics import compare
 
+    regions = {"body": study.body}
+    regions |= {name: truth.structures[name] for name in TUMOR_SEGMENTS if name in truth.structures}
     rows = []
     for synthetic in result.sequences:
         true = truth.images.get(synthetic.sequence)
         if true is None:
             continue
-        pair = (synthetic.array / 1000.0, true / 1000.0, study.body)
-        rows.append((synthetic.sequence, f"{ssim(*pair):.3f}", f"{psnr(*pair):.1f} dB", f"{1000 * mae(*pair):.0f}",
-                     f"{synthetic.mean_uncertainty:.0f}"))
-    return _table(
-        ("Sequence", "SSIM", "PSNR", "Mean absolute error", "Predicted mean error"), rows,
-        "Within the body, in 3D, on the true image's own intensity scale (0 to 1000).",
-    )
+        for region, mask in regions.items():
+            if not mask.any():
+                continue
+            found = compare(synthetic.array / INTENSITY_HIGH, true / INTENSITY_HIGH, mask, result.grid.spacing)
+            rows.append((
+                synthetic.sequence, region, f"{found.ssim:.3f}", f"{found.psnr:.1f} dB", f"{INTENSITY_HIGH * found.mae:.0f}",
+                f"{synthetic.uncertainty[mask].mean():.0f}", f"{found.sharpness:.2f}",
+            ))
+    head = ("Sequence", "Within", "SSIM", "PSNR", "Mean absolute error", "Predicted mean error", "Sharpness")
+    return _table(head, rows, "In 3D, on the true image's own intensity scale (0 to 1000). Sharpness below 1 is blurred.")
 
 
 def _structure_table(result, truth) -> str:

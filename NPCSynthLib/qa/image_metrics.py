@@ -55,14 +55,23 @@ def compare(prediction: np.ndarray, reference: np.ndarray, mask: np.ndarray, spa
     box = _box(mask, margin=7)
     mask = mask[box]
     prediction, reference = (np.clip(a[box], *LIMITS).astype(np.float32) for a in (prediction, reference))
-    error = (prediction - reference)[mask].astype(np.float64)
     steep = _gradient(reference, spacing)[mask].mean()
     return ImageMetrics(
         ssim=float(ssim_map(prediction, reference)[mask].mean(dtype=np.float64)),
-        psnr=_psnr(float(np.mean(error ** 2)), 1.0),
-        mae=float(np.abs(error).mean()),
+        **errors_within(prediction, reference, mask),
         sharpness=float(_gradient(prediction, spacing)[mask].mean() / steep) if steep > 0 else float("nan"),
     )
+
+
+def errors_within(prediction: np.ndarray, reference: np.ndarray, mask: np.ndarray) -> dict[str, float]:
+    """{"psnr" (dB), "mae"} inside a small region such as a lesion; arguments as :func:`compare`.
+
+    Raises ValueError when the mask is empty.
+    """
+    if not mask.any():
+        raise ValueError("the mask is empty")
+    error = np.clip(prediction[mask], *LIMITS).astype(np.float64) - np.clip(reference[mask], *LIMITS)
+    return {"psnr": _psnr(float(np.mean(error ** 2)), 1.0), "mae": float(np.abs(error).mean())}
 
 
 def ssim_map(prediction: np.ndarray, reference: np.ndarray) -> np.ndarray:

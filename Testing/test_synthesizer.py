@@ -1,0 +1,243 @@
+"""From a Study to a SynthesisResult: geometry, bookkeeping, progress, cancel, memory, precision."""
+
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("open_clip", reason="writing weights needs open_clip_torch")
+
+from tiny_weights import write_tiny_weights  # noqa: E402
+
+from NPCSynthLib.errors import Cancelled, UsageError  # noqa: E402
+from NPCSynthLib.inference import synthesizer as module  # noqa: E402
+from NPCSynthLib.inference.device import Device, choose_device, plan_batch  # noqa: E402
+from NPCSynthLib.inference.geometry import axis_steps, left_coordinate  # noqa: E402
+from NPCSynthLib.inference.labels import to_segments, without_islands  # noqa: E402
+from NPCSynthLib.inference.slicing import Slicing  # noqa: E402
+from NPCSynthLib.inference.synthesizer import Synthesizer  # noqa: E402
+from NPCSynthLib.study.study import Source, Study  # noqa: E402
+from NPCSynthLib.study.volume import Grid, Volume  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def synthesizer(tmp_path_factory):
+    return Synthesizer(write_tiny_weights(tmp_path_factory.mktemp("weights")), "cpu")
+
+
+def make_study(grid, sequences=("T1", "T2"), seed=0):
+    rng = np.random.default_rng(seed)
+    sources = []
+    for sequence in sequences:
+        array = rng.random(grid.shape, dtype=np.float32)
+        sources.append(Source(sequence, Volume(array, grid), array, np.ones(grid.shape, bool), {}, (0.0, 1.0)))
+    return Study(grid, sequences[0], tuple(sources), np.ones(grid.shape, bool))
+
+
+def axial_grid(shape=(5, 24, 20), spacing=(1.0, 1.0, 4.0)):
+    return Grid.from_parts(shape, spacing, (0, 0, 0), np.eye(3))
+
+
+def reoriented(array, grid, order, flip):
+    """The same voxels at the same places, stored with other array axes."""
+    stored = array.transpose(order)[tuple(slice(None, None, -1 if f else 1) for f in flip)]
+    axes = grid.ijk_to_lps[:3, 2::-1][:, list(order)].copy()  # columns k, j, i of the new array
+    origin = grid.origin
+    for a, f in enumerate(flip):
+        if f:
+            origin = origin + axes[:, a] * (stored.shape[a] - 1)
+            axes[:, a] *= -1
+    matrix = np.eye(4)
+    matrix[:3, :3], matrix[:3, 3] = axes[:, ::-1], origin
+    return np.ascontiguousarray(stored), Grid(stored.shape, matrix)
+
+
+@pytest.mark.parametrize(
+    "order, flip",
+    [((0, 1, 2), (True, False, True)), ((2, 0, 1), (False, True, False)), ((1, 2, 0), (True, True, True))],
+)
+def test_storage_order_does_not_change_the_result(synthesizer, order, flip):
+    """A sagittal or flipped file of the same patient gives the same voxels at the same places."""
+    grid = axial_grid()
+    study = make_study(grid)
+    straight = synthesizer.run(study, ["T1C"])
+    sources = []
+    for s in study.sources:
+        array, other = reoriented(s.array, grid, order, flip)
+        sources.append(Source(s.sequence, Volume(array, other), array, np.ones(other.shape, bool), {}, (0.0, 1.0)))
+    turned = synthesizer.run(Study(other, "T1", tuple(sources), np.ones(other.shape, bool)), ["T1C"])
+    expected, _ = reoriented(straight.sequences[0].array, grid, order, flip)
+    np.testing.assert_array_equal(turned.sequences[0].array, expected)
+    labels, _ = reoriented(straight.segmentation.labelmap, grid, order, flip)
+    np.testing.assert_array_equal(turned.segmentation.labelmap, labels)
+
+
+def test_result_lies_on_the_reference_grid_in_fixed_units(synthesizer):
+    a = np.deg2rad(20)
+    direction = np.array([[np.cos(a), -np.sin(a), 0], [np.sin(a), np.cos(a), 0], [0, 0, -1]])
+    grid = Grid.from_parts((4, 30, 41), (0.45, 0.45, 5.0), (-80, 30, 12), direction)
+    result = synthesizer.run(make_study(grid), ["FLAIR", "T2FS"])
+    assert result.grid.matches(grid)
+    for made in result.sequences:
+        assert made.array.shape == grid.shape and made.array.dtype == np.int16
+        assert made.uncertainty.shape == grid.shape and made.uncertainty.min() >= 0
+        assert made.array.min() >= 0 and made.array.max() <= 2000
+    assert [s.sequence for s in result.sequences] == ["FLAIR", "T2FS"]
+    assert result.sources == ("T1", "T2") and result.model["name"] == "tiny"
+
+
+def test_batch_size_does_not_change_the_result(synthesizer, monkeypatch):
+    study = make_study(axial_grid((7, 24, 20)))
+    results = []
+    for size in (1, 3, 7):
+        monkeypatch.setattr(module, "plan_batch", lambda *_, size=size: size)
+        results.append(synthesizer.run(study, ["T1C"]).sequences[0].array.astype(int))
+    assert np.abs(results[0] - results[1]).max() <= 8 and np.abs(results[0] - results[2]).max() <= 8
+
+
+def test_bfloat16_agrees_with_float32(synthesizer, monkeypatch):
+    study = make_study(axial_grid())
+    images = []
+    for dtype in (torch.bfloat16, torch.float32):
+        monkeypatch.setattr(synthesizer, "device", Device(torch.device("cpu"), dtype, "test"))
+        images.append(synthesizer.run(study, ["T1C"]).sequences[0].array.astype(float))
+    assert np.abs(images[0] - images[1]).mean() < 5  # of 1000
+
+
+def test_memory_too_small_halves_the_batch(synthesizer, monkeypatch):
+    study = make_study(axial_grid((6, 24, 20)))
+    monkeypatch.setattr(module, "plan_batch", lambda *_: 4)
+    expected = synthesizer.run(study, ["T1C"]).sequences[0].array
+    sizes, original = [], synthesizer._batch
+
+    def too_big(slicing, rows, *rest):
+        sizes.append(len(rows))
+        if len(rows) > 2:
+            raise torch.OutOfMemoryError("test")
+        return original(slicing, rows, *rest)
+
+    monkeypatch.setattr(synthesizer, "_batch", too_big)
+    result = synthesizer.run(study, ["T1C"])
+    assert sizes == [4, 2, 2, 2]
+    assert np.abs(result.sequences[0].array.astype(int) - expected).max() <= 8
+
+
+def test_partly_covered_source_is_ignored_where_it_is_absent(synthesizer):
+    grid = axial_grid((3, 32, 64))
+    study = make_study(grid)
+    inside = np.ones(grid.shape, bool)
+    inside[:, :, 20:] = False
+    second = study.sources[1]
+    noisy = second.array.copy()
+    noisy[:, :, 50:] = 1.5
+    results = []
+    for array in (second.array, noisy):
+        source = Source("T2", second.original, array, inside, {}, (0.0, 1.0))
+        part = Study(grid, "T1", (study.sources[0], source), study.body)
+        results.append(synthesizer.run(part, ["T1C"], segment=False).sequences[0].array)
+    np.testing.assert_array_equal(results[0], results[1])
+
+
+def test_cancel_stops_the_run(synthesizer):
+    calls = []
+
+    def cancel():
+        calls.append(1)
+        return len(calls) > 2
+
+    with pytest.raises(Cancelled):
+        synthesizer.run(make_study(axial_grid((12, 24, 20))), ["T1C", "FLAIR"], cancel=cancel)
+    assert len(calls) == 3
+
+
+def test_progress_rises_to_one(synthesizer):
+    seen = []
+    synthesizer.run(make_study(axial_grid((9, 24, 20))), ["T1C"], on_progress=lambda f, text: seen.append((f, text)))
+    fractions = [f for f, _ in seen]
+    assert fractions == sorted(fractions) and fractions[-1] == 1.0 and len(seen) >= 4
+    assert "slice" in seen[0][1]
+
+
+@pytest.mark.parametrize(
+    "targets, message",
+    [(["T1"], "cannot be both"), (["T1CE", "T2"], "cannot be both"), ([], "No sequence"), (["T3W"], "Did you mean")],
+)
+def test_impossible_targets_are_refused(synthesizer, targets, message):
+    with pytest.raises(UsageError, match=message):
+        synthesizer.run(make_study(axial_grid()), targets)
+
+
+def test_unknown_words_of_a_prompt_become_a_warning(synthesizer):
+    result = synthesizer.run(make_study(axial_grid()), ["T2FS"], segment=False, prompts={"T2FS": "T2 zebra fat suppressed"})
+    assert any("zebra" in w for w in result.warnings)
+    assert result.sequences[0].prompt == "T2 zebra fat suppressed"
+
+
+def test_sequence_that_the_weights_never_met_is_offered_with_a_warning(tmp_path):
+    synthesizer = Synthesizer(write_tiny_weights(tmp_path, ["T1", "T2", "T1C"]), "cpu")
+    result = synthesizer.run(make_study(axial_grid()), ["PD"], segment=False)
+    assert any("never been trained on PD" in w for w in result.warnings)
+
+
+def test_unknown_device_is_refused():
+    with pytest.raises(UsageError, match="not a device"):
+        choose_device("tpu")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="has a GPU")
+def test_missing_gpu_is_said_and_the_cpu_used():
+    device, notes = choose_device("gpu")
+    assert device.torch.type == "cpu" and "no usable NVIDIA GPU" in notes[0]
+
+
+def test_batch_fits_the_free_memory(monkeypatch):
+    from NPCSynthLib.inference import device as devices
+    from NPCSynthLib.model.network import ModelConfig
+
+    cpu = choose_device("cpu")[0]
+    config = ModelConfig()
+    for free, expected in ((10**6, 1), (10**12, 4)):
+        monkeypatch.setattr(devices, "free_memory", lambda _, free=free: free)
+        assert plan_batch(cpu, config, 2, 256, 256, 50) == expected
+
+
+@pytest.mark.parametrize("spacing, across", [((1, 1, 5), 0), ((5, 1, 1), 2), ((1, 5, 1), 1), ((1, 1, 1.2), 0)])
+def test_slices_lie_across_the_thick_direction(spacing, across):
+    slicing = Slicing.plan(Grid.from_parts((8, 9, 10), spacing, (0, 0, 0), np.eye(3)), 4)
+    assert slicing.order[0] == across
+
+
+def test_slices_are_put_back_where_they_were():
+    grid = Grid.from_parts((4, 5, 6), (3, 1, 1), (0, 0, 0), np.diag([-1, 1, -1]))
+    slicing = Slicing.plan(grid, 4)
+    array = np.arange(120).reshape(4, 5, 6)
+    np.testing.assert_array_equal(slicing.put(slicing.take(array)), array)
+
+
+def test_axes_of_an_oblique_grid_are_told_apart():
+    a = np.deg2rad(40)
+    direction = np.array([[0, 0, 1], [np.cos(a), -np.sin(a), 0], [np.sin(a), np.cos(a), 0]])
+    toward, sign = axis_steps(Grid.from_parts((2, 2, 2), (1, 1, 1), (0, 0, 0), direction))
+    assert toward == (0, 2, 1) and sign == (1, 1, 1)
+
+
+@pytest.mark.parametrize("flip", [1, -1])
+def test_paired_organs_are_named_by_the_patients_side(flip):
+    grid = Grid.from_parts((3, 20, 40), (2, 2, 2), (-40.0 * flip, 0, 0), np.diag([flip, 1, 1]))
+    classes = np.zeros(grid.shape, np.uint8)
+    names = ("background", "body", "Eye")
+    classes[:, 5:10, 5:10] = classes[:, 5:10, 30:35] = 2
+    result = to_segments(classes, names, np.ones(grid.shape, bool), grid)
+    left = left_coordinate(grid)
+    for segment in result.segments:
+        if segment.name in ("Eye_L", "Eye_R"):
+            mask = result.mask(segment)
+            assert mask.sum() == 75
+            assert (left[mask].mean() > 0) == (segment.name == "Eye_L")
+
+
+def test_small_islands_are_dropped_by_volume():
+    mask = np.zeros((4, 10, 10), bool)
+    mask[0, 0, 0] = True
+    mask[2, 2:6, 2:6] = True
+    cleaned = without_islands(mask, voxel_mm3=5.0)
+    assert cleaned.sum() == 16 and not cleaned[0, 0, 0]

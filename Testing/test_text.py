@@ -1,0 +1,60 @@
+"""The text tower: open_clip's, over the vocabulary's tokens."""
+
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("open_clip", reason="free text needs open_clip_torch")
+
+from NPCSynthLib.model.network import ModelConfig  # noqa: E402
+from NPCSynthLib.model.text import TextTower, tokens_of_vocabulary  # noqa: E402
+from NPCSynthLib.vocabulary import canonical_prompt, load_sequences, training_prompt  # noqa: E402
+
+CONFIG = ModelConfig(text_width=32, text_layers=1, text_heads=2)
+
+
+@pytest.fixture(scope="module")
+def tower():
+    torch.manual_seed(0)
+    return TextTower(CONFIG, tokens_of_vocabulary()).eval()
+
+
+def test_every_prompt_of_the_vocabulary_is_known(tower):
+    rng = np.random.default_rng(0)
+    timing = {"TR": 5321.0, "TE": 97.0, "TI": 1864.0}
+    prompts = [training_prompt(s, rng, t) for s in load_sequences().values() for t in (None, timing) for _ in range(20)]
+    prompts += [canonical_prompt(s) for s in load_sequences().values()]
+    rows, unknown = tower.tokenize(prompts)
+    assert unknown == []
+    assert (rows[:, -1] == 0).all(), "a prompt fills the whole context and may have been cut"
+
+
+def test_unknown_words_are_reported_and_left_out(tower):
+    rows, unknown = tower.tokenize(["T2 image", "T2 zebra image"])
+    assert unknown == ["zebra"]
+    assert torch.equal(rows[0], rows[1])
+
+
+def test_other_prompts_in_the_batch_do_not_change_a_prompt(tower):
+    with torch.inference_mode():
+        alone, _ = tower.encode(["T1 image"])
+        both, _ = tower.encode(["T1 image", "head and neck MR, T2-weighted, repetition time 4000 ms, echo time 90 ms"])
+    torch.testing.assert_close(alone.pooled[0], both.pooled[0])
+    torch.testing.assert_close(alone.tokens[0], both.tokens[0, : alone.tokens.shape[1]])
+
+
+def test_numbers_change_the_text(tower):
+    with torch.inference_mode():
+        features, _ = tower.encode(["T2-weighted, TE 90 ms", "T2-weighted, TE 20 ms"])
+    assert (features.pooled[0] - features.pooled[1]).abs().max() > 1e-4
+
+
+def test_prompts_say_whether_contrast_and_fat_suppression_are_there():
+    rng = np.random.default_rng(1)
+    for sequence in load_sequences().values():
+        for _ in range(30):
+            text = training_prompt(sequence, rng)
+            if "unenhanced" in text or "no gadolinium" in text or "without contrast" in text:
+                assert not sequence.contrast_agent, text
+            if "without fat" in text or "no fat" in text:
+                assert not sequence.fat_suppressed, text
