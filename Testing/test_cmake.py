@@ -44,6 +44,10 @@ def library_scripts():
     return [path.relative_to(ROOT / "NPCSynthLib").as_posix() for path in files("NPCSynthLib", "*.py")]
 
 
+def library_resources():
+    return [p.relative_to(ROOT / "NPCSynthLib").as_posix() for p in files("NPCSynthLib") if p.suffix != ".py"]
+
+
 def data_files():
     return [path.relative_to(ROOT).as_posix() for folder in DATA_FOLDERS for path in files(folder)]
 
@@ -53,7 +57,9 @@ def module_resources():
 
 
 def test_the_library_is_listed_whole():
-    problem = listed_wrongly(ROOT / "NPCSynthLib" / "CMakeLists.txt", "NPCSynthLib_SCRIPTS", library_scripts())
+    path = ROOT / "NPCSynthLib" / "CMakeLists.txt"
+    problem = listed_wrongly(path, "NPCSynthLib_SCRIPTS", library_scripts())
+    problem += listed_wrongly(path, "NPCSynthLib_RESOURCES", library_resources())
     assert not problem, problem
 
 
@@ -67,11 +73,6 @@ def test_the_module_is_listed_whole():
     problem = listed_wrongly(path, "MODULE_PYTHON_RESOURCES", module_resources())
     assert not problem, problem
     assert cmake_list(path, "MODULE_PYTHON_SCRIPTS") == [p.name for p in (ROOT / "NPCSynth").glob("*.py")]
-
-
-def test_the_library_holds_nothing_but_python():
-    """The build installs its scripts alone; data belong into Resources or weights."""
-    assert [p for p in files("NPCSynthLib") if p.suffix != ".py"] == []
 
 
 def metadata():
@@ -153,7 +154,7 @@ def test_the_installed_extension_finds_its_library_and_data(tmp_path):
     home = installed / "NPCSynth" / "lib" / "qt-scripted-modules"
     there = {path.relative_to(home).as_posix() for path in home.rglob("*") if path.is_file()}
     assert there == {
-        "NPCSynth.py", *module_resources(), *data_files(), *(f"NPCSynthLib/{name}" for name in library_scripts()),
+        "NPCSynth.py", *module_resources(), *data_files(), *(f"NPCSynthLib/{name}" for name in (*library_scripts(), *library_resources())),
     }
     code = (
         "from NPCSynthLib.resources import resource_path; from NPCSynthLib.vocabulary import load_sequences;"

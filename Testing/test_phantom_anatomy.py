@@ -7,12 +7,12 @@ from scipy import ndimage
 from NPCSynthLib.phantom.anatomy import make_anatomy
 from NPCSynthLib.vocabulary import load_structures
 
-SHAPE, SPACING = (60, 86, 74), (3.0, 3.0, 3.0)
+SHAPE, SPACING = (48, 72, 60), (4.0, 3.5, 3.5)
 
 
 @pytest.fixture(scope="module")
 def anatomies():
-    return [make_anatomy(seed, SHAPE, SPACING) for seed in range(4)]
+    return [make_anatomy(seed, SHAPE, SPACING) for seed in range(3)]
 
 
 def centroid(anatomy, mask):
@@ -39,7 +39,7 @@ def test_the_same_seed_gives_the_same_patient_and_another_seed_another(anatomies
 
 def test_the_patient_does_not_depend_on_the_grid():
     coarse = make_anatomy(2, (40, 52, 44), (5.0, 5.0, 5.0))
-    fine = make_anatomy(2, (80, 130, 88), (2.5, 2.0, 2.5))
+    fine = make_anatomy(2, (70, 104, 88), (3.0, 2.5, 2.5))
     for name in ("Brain", "External", "Parotid_L", "GTVp"):
         offset = centroid(coarse, coarse.structures[name]) - centroid(fine, fine.structures[name])
         assert np.abs(offset).max() < 2.5, name
@@ -96,8 +96,9 @@ def test_skin_wraps_one_connected_body_and_bone_wraps_the_brain(anatomies):
         assert parts == 1
         rim = body & ~ndimage.binary_erosion(body, border_value=1)
         outer = rim & (anatomy.labels > 0)
-        skin = label(anatomy, "skin") | label(anatomy, "cartilage") | label(anatomy, "mucosa")
-        assert skin[outer].mean() > 0.9
+        # Skin is thinner than a voxel here: the fat below may show, but nothing deeper.
+        shallow = np.any([label(anatomy, name) for name in ("skin", "subcutaneous_fat", "cartilage")], axis=0)
+        assert shallow[outer].mean() > 0.97 and label(anatomy, "skin")[outer].mean() > 0.6
         # Between brain and skin of the vault there is bone.
         top = anatomy.structures["Brain"].copy()
         shell = ndimage.binary_dilation(top, iterations=4) & ~top
@@ -106,7 +107,7 @@ def test_skin_wraps_one_connected_body_and_bone_wraps_the_brain(anatomies):
 
 
 def test_the_airway_is_open_from_nose_to_trachea_without_a_tumor():
-    anatomy = make_anatomy(5, (118, 128, 60), (2.0, 2.0, 2.0), tumor=False)
+    anatomy = make_anatomy(5, (118, 70, 24), (2.0, 2.0, 2.0), tumor=False)
     air = (anatomy.labels == 0) & anatomy.structures["External"]
     parts, _ = ndimage.label(air, np.ones((3, 3, 3)))
     center = [int(round(c)) for c in -anatomy.grid.origin / anatomy.grid.spacing]
@@ -132,12 +133,12 @@ def test_tumor_is_optional_and_varies(anatomies):
 
 
 def test_some_patients_have_nodes_and_some_have_none_and_some_tumors_reach_the_skull_base():
-    patients = [make_anatomy(seed, (40, 52, 44), (4.0, 5.0, 5.0)) for seed in range(16)]
-    with_nodes = sum("GTVn" in patient.structures for patient in patients)
-    assert 5 < with_nodes < 16
+    grid = ((20, 20, 24), (5.0, 5.0, 5.0))
+    patients = [make_anatomy(seed, *grid) for seed in range(10)]
+    assert 3 < sum("GTVn" in patient.structures for patient in patients) < 10
     reach = []
-    for patient in patients:
-        healthy = make_anatomy(patient.seed, (40, 52, 44), (4.0, 5.0, 5.0), tumor=False)
+    for patient in patients[:5]:
+        healthy = make_anatomy(patient.seed, *grid, tumor=False)
         marrow = label(healthy, "fatty_marrow") & patient.structures["GTVp"]
         reach.append(volume_ml(patient, marrow))
     assert max(reach) > 1.0 and min(reach) < max(reach) / 3

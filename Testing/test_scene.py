@@ -499,6 +499,16 @@ def test_a_written_scene_reads_back_whole(tmp_path, kind):
         )
 
 
+def test_a_written_scene_names_no_patient(study, result, tmp_path):
+    # The study of conftest.py carries "Doe^Jane", "4711" and a path in its metadata.
+    path = write_scene(result, study, tmp_path / "scene.mrb")
+    with zipfile.ZipFile(path) as bundle:
+        for name in bundle.namelist():
+            content = bundle.read(name).split(b"\n\n")[0] if name.endswith(".nrrd") else bundle.read(name)
+            for secret in (b"Doe", b"4711", b"hospital"):
+                assert secret not in content + name.encode(), f"{secret} in {name}"
+
+
 def test_a_scene_that_cannot_be_saved_leaves_nothing(scene, tmp_path):
     add_volume(scene, GRIDS["axial"])
     with pytest.raises(OutputError, match="scene.mrb.*folder exists"):

@@ -75,6 +75,7 @@ def make_anatomy(seed: int, shape=(96, 128, 128), spacing=(2.0, 2.0, 2.0), tumor
         lesions = paint_tumor(canvas, body, tumor_rng)
         lesion = np.logical_or.reduce(list(lesions.values()))
         structures = lesions | {name: mask & ~lesion for name, mask in structures.items()}
-    structures["External"] = body
+    canvas.labels[~body] = 0
+    structures = {name: mask & body for name, mask in structures.items()} | {"External": body}
     structures = {name: mask for name, mask in structures.items() if mask.any()}
     return Anatomy(seed, canvas.labels, grid, names, structures)

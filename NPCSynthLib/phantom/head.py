@@ -34,6 +34,7 @@ def paint_body(canvas: Canvas, rng: np.random.Generator) -> np.ndarray:
         tube([(-19, -83, -69), (0, -90, -70), (19, -83, -69)], [4, 6, 4]).distance(x, y, z),
         tube([(-48, -60, 10), (-26, -75, 10), (0, -79, 8), (26, -75, 10), (48, -60, 10)], 7).distance(x, y, z),
     ]
+    details += [ellipsoid((s * 31.5, -60, -4), (15, 15, 11)).distance(x, y, z) for s in SIDES]
     body = blend([body, *details], 8.0)
     ears = [ellipsoid((s * 77, 28, -10), (6.5, 15, 30), tilt_deg=-12).distance(x, y, z) for s in SIDES]
     body = blend([body, *ears], 4.0) + np.float32(0.5) * canvas.noise("skin", 12.0, block)
@@ -178,7 +179,7 @@ def paint_orbits(canvas: Canvas) -> dict:
         cone = tube(at((31, -66, -4), (29, -50, -3), (20, -30, 0), (13, -18, 3)), [17.5, 16.5, 10, 3.5])
         canvas.paint("cortical_bone", cone, inset=-1.4, over=(*_SOFT, "fatty_marrow", "cortical_bone"))
         canvas.paint("deep_fat", cone, spare=("skin", "subcutaneous_fat", "air"))
-        center = np.array((side * 31.5, -62, -4.0))
+        center = np.array((side * 31.5, -60, -4.0))
         apex = at((13, -20, 3))[0]
         for dx, dz in ((0, 10.5), (0, -10.5), (10.5, 0), (-10.5, 0)):
             belly = (center + apex) / 2 + (dx * 0.85, 0, dz * 0.85)

@@ -138,7 +138,7 @@ def random_protocol(
     suppression = float(1 - 0.25 * rng.beta(1.2, 3.0)) if sequence.fat_suppressed else 0.0
     if sequence.inversion_recovery:
         kind = "IR"
-        TI = _nulling_csf(sequence, TR, field) * float(rng.uniform(0.94, 1.06))
+        TI = _nulling_csf(sequence, TR, field) * float(rng.uniform(0.97, 1.03))
     elif sequence.weighting == "T1":
         draw = rng.random()
         if draw < 0.20:

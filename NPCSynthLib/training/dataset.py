@@ -105,6 +105,15 @@ class TrainingBatches(Dataset):
         weights = [(0.25 if len(p.sequences) == 1 else len(p.sequences)) / names.count(p.name) for p in self.patients]
         self.patient_weights = np.array(weights)
 
+    def describe(self) -> list[str]:
+        """What there is to train on, a line for each kind."""
+        patients = dict.fromkeys(p.name for p in self.patients)
+        lines = [f"real images: {', '.join(patients)}"] if patients else []
+        lines += [f"label maps: {', '.join(m.name for m in self.labelmaps)}"] if self.labelmaps else []
+        lines += [f"digital phantom: {len(self.phantoms)} patients"] if self.phantoms else []
+        lines += [f"NPC T2 slices: {len(self.tumors)}"] if self.tumors else []
+        return lines
+
     def __len__(self) -> int:
         return self.steps
 

@@ -10,11 +10,13 @@ from pathlib import Path
 import torch
 from torch.utils.data import DataLoader
 
+from .. import __version__
 from ..errors import InputError, UsageError
 from ..model.network import AnyToAll, ModelConfig
 from ..model.text import TextTower, tokens_of_vocabulary
 from ..vocabulary import load_classes
 from .dataset import Batch, Mixture, TrainingBatches
+from .export import export_weights
 from .objectives import TrainingModule
 
 _CHECKPOINT = "checkpoint.ckpt"
@@ -89,7 +91,7 @@ def train(
     config_name: str, data_dir: Path, out_dir: Path, resume: bool = True, max_minutes: float | None = None,
     steps: int | None = None, mixture: Mixture = Mixture(), on_step=None,
 ) -> Path:  # fmt: skip
-    """Train and leave ``checkpoint.ckpt`` and ``log.csv`` in ``out_dir``.
+    """Train and leave ``weights/``, ``checkpoint.ckpt`` and ``log.csv`` in ``out_dir``.
 
     Args:
         data_dir: the folder with cohorts/, heads/, labelmaps/ and npc_t2/; any of them may be missing.
@@ -99,7 +101,7 @@ def train(
         on_step: called as ``on_step(step, steps, losses)`` with plain floats.
 
     Returns:
-        The path of the checkpoint.
+        The weights folder, ready for ``Synthesizer(weights=...)``.
 
     Raises:
         UsageError: unknown configuration. InputError: ``data_dir`` holds nothing to train on.
@@ -146,26 +148,30 @@ def train(
     log_path = out_dir / "log.csv"
     with log_path.open("a", newline="", encoding="utf-8") as log_file:
         log = csv.writer(log_file)
-        for batch in loader:
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate(step, config)
-            generator = torch.Generator(fabric.device).manual_seed(config.seed * 1_000_003 + step)
-            losses = module(_move(batch, fabric.device), generator)
-            fabric.backward(losses["total"])
-            fabric.clip_gradients(module, optimizer, max_norm=1.0, error_if_nonfinite=False)
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-            average.update(module.module, step)
-            step += 1
-            values = {name: float(value.detach()) for name, value in losses.items()}
-            log.writerow([step, round(time.monotonic() - started, 2), *(round(v, 5) for v in values.values())])
-            log_file.flush()
-            if on_step is not None:
-                on_step(step, config.steps, values)
-            if time.monotonic() - saved > 120:
-                save()
-                saved = time.monotonic()
-            if max_minutes is not None and time.monotonic() - started > 60 * max_minutes:
-                break
-    save()
-    return checkpoint
+        try:
+            for batch in loader:
+                for group in optimizer.param_groups:
+                    group["lr"] = learning_rate(step, config)
+                generator = torch.Generator(fabric.device).manual_seed(config.seed * 1_000_003 + step)
+                losses = module(_move(batch, fabric.device), generator)
+                fabric.backward(losses["total"])
+                fabric.clip_gradients(module, optimizer, max_norm=1.0, error_if_nonfinite=False)
+                optimizer.step()
+                optimizer.zero_grad(set_to_none=True)
+                average.update(module.module, step)
+                step += 1
+                values = {name: float(value.detach()) for name, value in losses.items()}
+                log.writerow([step, round(time.monotonic() - started, 2), *(round(v, 5) for v in values.values())])
+                log_file.flush()
+                if on_step is not None:
+                    on_step(step, config.steps, values)
+                if time.monotonic() - saved > 120:
+                    save()
+                    saved = time.monotonic()
+                if max_minutes is not None and time.monotonic() - started > 60 * max_minutes:
+                    break
+        finally:  # an interrupted run goes on from its last step, not from its last checkpoint
+            save()
+    weights = out_dir / "weights"
+    export_weights(checkpoint, weights, f"NPCSynth any-to-all ({Path(config_name).stem})", __version__, batches.describe())
+    return weights

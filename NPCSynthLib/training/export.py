@@ -1,0 +1,38 @@
+"""From a checkpoint to weights that can be shipped: averaged parameters, float16, manifest."""
+
+import datetime
+from pathlib import Path
+
+import torch
+
+from ..model.network import AnyToAll, ModelConfig
+from ..model.text import TextTower
+from ..model.weights import save_weights
+from ..vocabulary import canonical_prompt, load_sequences
+from .objectives import TrainingModule
+
+
+def export_weights(checkpoint: Path, folder: Path, name: str, version: str, training_data: list[str]) -> dict:
+    """Write the moving average of a checkpoint as weights; returns the manifest.
+
+    Args:
+        training_data: what it was trained on, a line each.
+    """
+    state = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    config = ModelConfig.from_dict(state["model"])
+    module = TrainingModule(AnyToAll(config), TextTower(config, state["tokens"]))
+    module.load_state_dict(state["module"])
+    with torch.no_grad():
+        for parameter_name, parameter in module.named_parameters():
+            parameter.copy_(state["average"][parameter_name])
+    about = {
+        "name": name,
+        "version": version,
+        "license": "Apache-2.0",
+        "created": datetime.date.today().isoformat(),
+        "intended_use": "research; not a medical device",
+        "steps": state["step"],
+        "prompts": {s.id: canonical_prompt(s) for s in load_sequences().values()},
+        "training_data": training_data,
+    }
+    return save_weights(folder, module.eval().model, module.text, about)

@@ -1,0 +1,204 @@
+"""Training: samples that are what they say, losses that mean what they say, runs that resume exactly."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("open_clip", reason="training needs the train extra")
+pytest.importorskip("lightning_fabric", reason="training needs the train extra")
+
+from NPCSynthLib.errors import InputError, UsageError  # noqa: E402
+from NPCSynthLib.model.weights import load_weights  # noqa: E402
+from NPCSynthLib.training import dataset, objectives, trainer  # noqa: E402
+from NPCSynthLib.training.dataset import Mixture, TrainingBatches  # noqa: E402
+from NPCSynthLib.training.labelmaps import LabelMap  # noqa: E402
+from NPCSynthLib.training.sample import IGNORE, plane_axes  # noqa: E402
+from NPCSynthLib.training.simulation import simulate  # noqa: E402
+from NPCSynthLib.vocabulary import load_classes, load_sequences  # noqa: E402
+
+
+def box_labelmap(seed=0) -> LabelMap:
+    """A head made of boxes: fat around muscle around brain around a tumor that takes up contrast."""
+    names = ("phantom:air", "phantom:subcutaneous_fat", "phantom:muscle", "phantom:white_matter", "phantom:npc_tumor")
+    classes = np.zeros((48, 64, 64), np.uint8)
+    for n, edge in enumerate((4, 8, 14, 20), start=1):
+        classes[edge:-edge, edge:-edge, edge:-edge] = n
+    order = load_classes()
+    structures = np.select(
+        [classes == 4, classes == 3, classes > 0], [order.index("GTVp"), order.index("Brain"), order.index("body")], 0
+    ).astype(np.uint8)
+    return LabelMap(classes, np.array((2.0, 2.0, 2.0)), names, np.bincount(classes.ravel()), structures, "box")
+
+
+@pytest.fixture
+def boxes(monkeypatch):
+    monkeypatch.setattr(dataset, "phantom_labelmap", box_labelmap)
+
+
+def tiny_config(folder, **changes):
+    values = {
+        "model": {"channels": [8, 12, 16], "specific": [2, 2, 2], "encoder_blocks": 1, "decoder_blocks": 1,
+                  "text_width": 32, "text_layers": 1, "text_heads": 2},
+        "steps": 4, "batch_size": 3, "size": 32, "warmup_steps": 1, "learning_rate": 0.003, "weight_decay": 0.0,
+        "ema": 0.9, "phantoms": 1, "seed": 3,
+    }  # fmt: skip
+    path = folder / "tiny.json"
+    path.write_text(json.dumps({**values, **changes}))
+    return str(path)
+
+
+def test_simulated_sample_follows_the_physics():
+    """Contrast makes the tumor brighter than the brain around it."""
+    values = {"T1": [], "T1C": []}
+    order = load_classes()
+    tumor_class, brain_class = order.index("GTVp"), order.index("Brain")
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        sample = simulate(box_labelmap(), ["T2"], ["T1", "T1C"], rng, 48, 0)
+        tumor, brain = sample.structures == tumor_class, sample.structures == brain_class
+        if tumor.sum() < 20 or brain.sum() < 20:
+            continue
+        for sequence, image in zip(sample.target_ids, sample.targets, strict=True):
+            values[sequence].append(image[tumor].mean() / image[brain].mean())
+    assert len(values["T1"]) >= 4
+    ratio = {s: np.median(v) for s, v in values.items()}
+    assert ratio["T1C"] > 1.2 * ratio["T1"]
+
+
+def test_sample_is_the_same_for_the_same_seed():
+    a, b = (simulate(box_labelmap(), ["T1", "T2"], ["FLAIR"], np.random.default_rng(5), 32, 0) for _ in range(2))
+    np.testing.assert_array_equal(a.sources, b.sources)
+    np.testing.assert_array_equal(a.targets, b.targets)
+    assert a.source_prompts == b.source_prompts
+
+
+def test_planes_are_right_handed_views():
+    for plane in range(3):
+        axes = plane_axes(plane)
+        np.testing.assert_array_equal(axes @ axes.T, np.eye(3))
+        assert abs(axes[0, plane]) == 1
+
+
+def test_sources_are_never_the_target_after_warmup(boxes, tmp_path):
+    batches = TrainingBatches(tmp_path, 400, 4, 32, warmup=0, phantoms=1, mixture=Mixture(), seed=0)
+    rng = np.random.default_rng(0)
+    counts = []
+    for _ in range(300):
+        sources, targets = batches._choose_sequences(list(load_sequences()), 200, rng)
+        counts.append(len(sources))
+        assert set(targets) - set(sources), "at least one target is truly missing"
+    assert set(counts) == {1, 2, 3}
+
+
+def test_batch_number_decides_the_batch(boxes, tmp_path):
+    first = TrainingBatches(tmp_path, 50, 3, 32, 5, 1, Mixture(), 7)
+    second = TrainingBatches(tmp_path, 50, 3, 32, 5, 1, Mixture(), 7)
+    second[3]
+    assert torch.equal(first[20].sources, second[20].sources)
+    assert first[20].target_prompts == second[20].target_prompts
+
+
+def test_scale_loss_is_least_where_the_scale_is_the_mean_error():
+    error = torch.tensor([0.05, 0.1, 0.15])
+    losses = {b: float(objectives.laplace_scale_loss(error, torch.tensor(b).log()).mean()) for b in (0.05, 0.1, 0.2)}
+    assert losses[0.1] < losses[0.05] and losses[0.1] < losses[0.2]
+
+
+def test_ssim_of_equal_images_is_one_and_falls_with_noise():
+    image = torch.rand(1, 40, 40)
+    noisy = image + 0.2 * torch.randn_like(image)
+    torch.testing.assert_close(objectives.ssim_map(image, image), torch.ones_like(image), atol=1e-4, rtol=0)
+    assert objectives.ssim_map(image, noisy).mean() < 0.9
+
+
+def test_unknown_voxels_carry_no_segmentation_loss():
+    logits = torch.randn(1, len(load_classes()), 8, 8)
+    structures = torch.full((1, 8, 8), IGNORE)
+    structures[0, :4] = 1
+    changed = logits.clone()
+    changed[:, :, 4:] += 10 * torch.randn_like(changed[:, :, 4:])
+    a, b = (objectives.segmentation_loss(x, structures) for x in (logits, changed))
+    torch.testing.assert_close(a, b)
+
+
+def test_place_contrast_prefers_aligned_features():
+    g = torch.Generator().manual_seed(0)
+    a = torch.randn(3, 16, 24, 24, generator=g)
+    body, pixel, place = torch.ones(3, 24, 24), torch.full((3,), 4.0), torch.arange(3)
+
+    def contrast(b):
+        return float(objectives.place_contrast(a, b, body, pixel, place, torch.Generator().manual_seed(1))[0])
+
+    assert contrast(a) < 0.3 * contrast(a.roll(8, dims=2))
+    assert contrast(a.roll(1, dims=3)) < 0.3 * contrast(a.roll(8, dims=2)), "one pixel of misregistration is tolerated"
+
+
+def test_collapsed_features_are_punished():
+    flat = torch.ones(2, 16, 12, 12)
+    spread = torch.randn(2, 16, 12, 12)
+    body, pixel, place = torch.ones(2, 12, 12), torch.full((2,), 2.0), torch.arange(2)
+    collapsed, healthy = (
+        float(objectives.place_contrast(x, x, body, pixel, place, torch.Generator().manual_seed(1))[1]) for x in (flat, spread)
+    )
+    assert collapsed > 0.5 and healthy < 0.1
+
+
+def test_recognition_accepts_any_wording_of_the_right_sequence():
+    texts = torch.nn.functional.normalize(torch.eye(4)[:, :3] + 0.01, dim=1)
+    images = texts[[0, 1]]
+    right = torch.tensor([[True, False, False, False], [False, True, False, False]])
+    wrong = right[[1, 0]]
+    scale = torch.tensor(2.6)
+    assert objectives.recognition_loss(images, texts, right, scale) < objectives.recognition_loss(images, texts, wrong, scale)
+
+
+def test_run_learns_resumes_exactly_and_leaves_weights(boxes, tmp_path):
+    config = tiny_config(tmp_path)
+    seen = []
+    whole = trainer.train(config, tmp_path, tmp_path / "whole", on_step=lambda *a: seen.append(a))
+    assert [s for s, _, _ in seen] == [1, 2, 3, 4]
+    assert all(np.isfinite(list(losses.values())).all() for _, _, losses in seen)
+
+    class Stop(Exception):
+        pass
+
+    def stop(step, *_):
+        if step == 2:
+            raise Stop
+
+    with pytest.raises(Stop):
+        trainer.train(config, tmp_path, tmp_path / "parts", on_step=stop)
+    parts = trainer.train(config, tmp_path, tmp_path / "parts")
+    a, b = load_weights(whole), load_weights(parts)
+    for (name, x), y in zip(a.model.state_dict().items(), b.model.state_dict().values(), strict=True):
+        torch.testing.assert_close(x, y, atol=2e-3, rtol=1e-2, msg=name)
+    assert "digital phantom: 1 patients" in a.manifest["training_data"]
+
+
+def test_loss_falls(boxes, tmp_path):
+    losses = []
+    trainer.train(tiny_config(tmp_path, steps=60), tmp_path, tmp_path / "out", on_step=lambda s, n, x: losses.append(x["l1"]))
+    assert np.mean(losses[-15:]) < 0.7 * np.mean(losses[:5])
+
+
+def test_nothing_to_train_on_is_said(tmp_path):
+    with pytest.raises(InputError, match="holds nothing to train on"):
+        trainer.train(tiny_config(tmp_path, phantoms=0), tmp_path, tmp_path / "out")
+
+
+@pytest.mark.parametrize("content", [None, "not json", '{"steps": 3}'])
+def test_bad_configuration_is_said(tmp_path, content):
+    path = tmp_path / "mine.json"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(UsageError, match="not a training configuration"):
+        trainer.train(str(path), tmp_path, tmp_path / "out")
+
+
+@pytest.mark.parametrize("name", ["small", "base"])
+def test_shipped_configurations_load(name):
+    config = trainer.TrainingConfig.load(name)
+    assert config.model.classes == load_classes()
+    assert config.size % config.model.stride == 0
