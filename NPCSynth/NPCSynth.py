@@ -69,8 +69,8 @@ and of organs at risk.</p>
 <p>See the <a href="https://github.com/NPCSynth/SlicerNPCSynth">documentation</a>.</p>
 """)
         self.parent.acknowledgementText = _("""
-The method follows "Any-to-All MRI Synthesis: A Unified Foundation Model for Nasopharyngeal Carcinoma and Its Downstream
-Applications" (arXiv:2602.08822). The training data and their licenses are listed in the model card.
+The method follows "Any-to-All MRI Synthesis: A Unified Foundation Model for Nasopharyngeal Carcinoma and Its
+Downstream Applications" (arXiv:2602.08822). The training data and their licenses are listed in the model card.
 """)
         slicer.app.connect("startupCompleted()", registerSampleData)
 
@@ -631,8 +631,8 @@ class NPCSynthLogic(ScriptedLoadableModuleLogic):
         :param onProgress: called with a fraction 0..1 and a stage in words.
         :param cancel: called often; return True to stop.
         :return: NPCSynthLib.scene.SceneNodes.
-        :raises NPCSynthError: UsageError, InputError, WeightsError or Cancelled, with a message for the user. The scene
-          is then as it was before.
+        :raises NPCSynthError: UsageError, InputError, WeightsError or Cancelled, with a message for the user. The
+          scene is then as it was before.
         """
         if targets is None:
             targets = [s for s in load_sequences() if s not in volumeNodes]
@@ -759,8 +759,8 @@ class NPCSynthLogic(ScriptedLoadableModuleLogic):
             import PyTorchUtils
         except ModuleNotFoundError as error:
             raise NPCSynthError(_(
-                "NPCSynth needs PyTorch. Install the extension “PyTorch” in the Extensions Manager, restart Slicer "
-                "and run again."
+                "NPCSynth needs PyTorch. Install the extension “PyTorch” in the Extensions Manager, restart "
+                "Slicer and run again."
             )) from error
         if PyTorchUtils.PyTorchUtilsLogic().installTorch(askConfirmation=True) is None:
             raise NPCSynthError(_("NPCSynth needs PyTorch, and it was not installed. Start again and accept."))

@@ -12,16 +12,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from tiny_weights import write_tiny_weights
 from typer.testing import CliRunner
 
 from NPCSynthLib.cli.main import app
-from NPCSynthLib.resources import resource_path
 
 
 def npcsynth(*arguments):
     """(exit code, stdout, stderr with its line breaks turned to spaces) of a command run in this process."""
     done = CliRunner().invoke(app, [str(argument) for argument in arguments])
     return done.exit_code, done.stdout, " ".join(done.stderr.split())
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory) -> Path:
+    """Untrained: enough for everything that fails before or during a run."""
+    return write_tiny_weights(tmp_path_factory.mktemp("weights"))
 
 
 @pytest.fixture
@@ -63,23 +69,23 @@ def _write_ct(folder: Path, slices: int = 4) -> None:
         dataset.save_as(folder / f"{k}.dcm", enforce_file_format=True)
 
 
-def test_empty_folder(tmp_path):
+def test_empty_folder(tmp_path, weights):
     (tmp_path / "empty").mkdir()
-    code, _, said = npcsynth("synthesize", tmp_path / "empty", "--out", tmp_path / "out")
+    code, _, said = npcsynth("synthesize", "--weights", weights, tmp_path / "empty", "--out", tmp_path / "out")
     assert code == 3 and "empty" in said
     assert [p.name for p in tmp_path.iterdir()] == ["empty"]
 
 
-def test_folder_that_is_not_there(tmp_path):
-    code, _, said = npcsynth("synthesize", tmp_path / "nowhere", "--out", tmp_path / "out")
+def test_folder_that_is_not_there(tmp_path, weights):
+    code, _, said = npcsynth("synthesize", "--weights", weights, tmp_path / "nowhere", "--out", tmp_path / "out")
     assert code == 3 and "nowhere" in said
     assert list(tmp_path.iterdir()) == []
 
 
-def test_only_a_ct(tmp_path):
+def test_only_a_ct(tmp_path, weights):
     _write_ct(tmp_path / "ct")
-    code, _, said = npcsynth("synthesize", tmp_path / "ct", "--out", tmp_path / "out")
-    assert code == 3 and "Planning CT" in said and "CT" in said
+    code, _, said = npcsynth("synthesize", "--weights", weights, tmp_path / "ct", "--out", tmp_path / "out")
+    assert code == 3 and "no MR images, only CT" in said
     assert [p.name for p in tmp_path.iterdir()] == ["ct"]
 
 
@@ -104,14 +110,16 @@ def test_target_that_is_also_a_source_file(tmp_path, nifti):
     assert not (tmp_path / "out").exists()
 
 
-def test_target_that_is_also_found_in_the_folder(tmp_path, nifti):
-    code, _, said = npcsynth("synthesize", nifti.parent, "--targets", "T1", "--out", tmp_path / "out")
+def test_target_that_is_also_found_in_the_folder(tmp_path, nifti, weights):
+    options = ("--weights", weights, "--targets", "T1", "--out", tmp_path / "out")
+    code, _, said = npcsynth("synthesize", nifti.parent, *options)
     assert code == 2 and "T1" in said
     assert not (tmp_path / "out").exists()
 
 
-def test_unknown_reference(tmp_path, nifti):
-    code, _, said = npcsynth("synthesize", nifti.parent, "--reference", "T2", "--out", tmp_path / "out")
+def test_unknown_reference(tmp_path, nifti, weights):
+    options = ("--weights", weights, "--reference", "T2", "--out", tmp_path / "out")
+    code, _, said = npcsynth("synthesize", nifti.parent, *options)
     assert code == 2 and "T2" in said
     assert not (tmp_path / "out").exists()
 
@@ -136,9 +144,10 @@ def test_a_slip_on_the_command_line_is_wrong_use(arguments):
     assert code == 2 and out == "" and said
 
 
-def test_truncated_file(tmp_path, nifti):
+def test_truncated_file(tmp_path, nifti, weights):
     nifti.write_bytes(nifti.read_bytes()[:2000])
-    code, _, said = npcsynth("synthesize", "--source", f"T1={nifti}", "--targets", "T2", "--out", tmp_path / "out")
+    options = ("--weights", weights, "--targets", "T2", "--out", tmp_path / "out")
+    code, _, said = npcsynth("synthesize", "--source", f"T1={nifti}", *options)
     assert code == 3 and "T1.nii.gz" in said
     assert not (tmp_path / "out").exists()
 
@@ -166,8 +175,8 @@ def test_weights_that_are_not_there(tmp_path, nifti):
     assert not (tmp_path / "out").exists()
 
 
-def test_weights_that_were_altered(tmp_path, nifti):
-    shutil.copytree(resource_path("weights"), tmp_path / "weights")
+def test_weights_that_were_altered(tmp_path, nifti, weights):
+    shutil.copytree(weights, tmp_path / "weights")
     for path in (tmp_path / "weights").glob("*.safetensors"):
         content = bytearray(path.read_bytes())
         content[-1] ^= 1
@@ -177,8 +186,9 @@ def test_weights_that_were_altered(tmp_path, nifti):
     assert not (tmp_path / "out").exists()
 
 
-def test_device_that_is_not_there(tmp_path, nifti):
-    code, _, said = npcsynth("synthesize", nifti.parent, "--device", "abacus", "--out", tmp_path / "out")
+def test_device_that_is_not_there(tmp_path, nifti, weights):
+    options = ("--device", "abacus", "--weights", weights, "--out", tmp_path / "out")
+    code, _, said = npcsynth("synthesize", nifti.parent, *options)
     assert code == 2 and "abacus" in said
     assert not (tmp_path / "out").exists()
 
@@ -192,20 +202,23 @@ def test_training_without_data_or_with_an_unknown_configuration(tmp_path):
 
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
-def test_cancelled_midway_leaves_nothing(tmp_path, sent):
+def test_cancelled_midway_leaves_nothing(tmp_path, weights, sent):
     """Stopped as soon as its temporary folder is there, while the demo computes."""
-    command = [sys.executable, "-m", "NPCSynthLib", "demo", "--out", str(tmp_path / "out")]
-    root = Path(__file__).resolve().parent.parent
-    process = subprocess.Popen(command, cwd=root, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 60
-    while not any(tmp_path.iterdir()) and time.monotonic() < deadline and process.poll() is None:
-        time.sleep(0.01)
-    while not any(path.suffix == ".partial" and path.exists() for path in tmp_path.iterdir()):
-        assert process.poll() is None, process.stderr.read()
-        time.sleep(0.01)
-    time.sleep(0.5)
-    os.kill(process.pid, sent)
-    _, said = process.communicate(timeout=60)
+    command = [sys.executable, "-m", "NPCSynthLib", "demo", "--out", str(tmp_path / "out"), "--weights", str(weights)]
+    process = subprocess.Popen(
+        command, cwd=Path(__file__).resolve().parent.parent, stderr=subprocess.PIPE, text=True,
+        # Jobs in the background of a script start with Ctrl-C ignored; a person's does not.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    try:
+        while not list(tmp_path.glob(".out.*.partial")):
+            assert process.poll() is None, process.stderr.read()
+            time.sleep(0.01)
+        time.sleep(0.5)
+        os.kill(process.pid, sent)
+        _, said = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert process.returncode == 4, said
     assert "Cancelled" in said
     assert list(tmp_path.iterdir()) == []

@@ -15,7 +15,8 @@ CENTER = np.array([4.0, -12.0, 30.0])
 def grid_of(shape, spacing, angle=0.2, center=CENTER):
     c, s = np.cos(angle), np.sin(angle)
     direction = np.array([[1, 0, 0], [0, c, -s], [0, s, c]])
-    return Grid.from_parts(shape, spacing, center - direction * np.array(spacing) @ ((np.array(shape[::-1]) - 1) / 2), direction)
+    half = (np.array(shape[::-1]) - 1) / 2
+    return Grid.from_parts(shape, spacing, center - direction * np.array(spacing) @ half, direction)
 
 
 def head(grid, brain=500, fluid=100, name="T1 tra", **metadata):
@@ -114,7 +115,7 @@ def test_no_overlap_is_refused_naming_both():
     matrix = away.grid.ijk_to_lps.copy()
     matrix[:3, 3] += 2000
     with pytest.raises(InputError, match="T2 knee.*T1 tra.*same patient"):
-        build_study({"T1": head(FINE), "T2": Volume(away.array, Grid(away.grid.shape, matrix), "T2 knee")}, reference="T1")
+        build_study({"T1": head(FINE), "T2": Volume(away.array, Grid(away.grid.shape, matrix), "T2 knee")}, "T1")
 
 
 def test_shifted_source_is_brought_back(two):
@@ -170,7 +171,8 @@ def test_bias_correction_flattens_shading():
     shaded = Volume(volume.array * shade, FINE, "T1 tra")
     k, j, i = np.indices(FINE.shape)
     brain = ((k - 22) / 8) ** 2 + ((j - 50) / 8) ** 2 + ((i - 32) / 20) ** 2 < 1
-    plain, corrected = (build_study({"T1": shaded}, bias_correction=b).source("T1").array[brain] for b in (False, True))
+    plain, corrected = (
+        build_study({"T1": shaded}, bias_correction=b).source("T1").array[brain] for b in (False, True))
     assert corrected.std() / corrected.mean() < 0.75 * plain.std() / plain.mean()
 
 

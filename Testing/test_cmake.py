@@ -36,7 +36,7 @@ def files(folder, pattern="*"):
     return [
         path for path in sorted((ROOT / folder).rglob(pattern))
         if path.is_file() and path.name != "CMakeLists.txt" and "__pycache__" not in path.parts
-        and not path.name.startswith(".")
+        and not path.name.startswith(".") and "Screenshots" not in path.parts  # for the web, not for the installation
     ]
 
 
@@ -108,8 +108,8 @@ def test_the_icon_is_square_and_large_enough():
     assert width == height >= 128
 
 
-# A stand-in for Slicer's CMake package: it copies and installs as slicerMacroBuildScriptedModule does, and is as strict
-# about files that do not exist and modules without scripts.
+# A stand-in for Slicer's CMake package: it installs as slicerMacroBuildScriptedModule does, and is as strict about
+# files that do not exist and modules without scripts.
 SLICER_CONFIG = r"""
 set(Slicer_USE_FILE ${CMAKE_CURRENT_LIST_DIR}/empty.cmake)
 set(Slicer_EXTENSION_GENERATE_CONFIG ${CMAKE_CURRENT_LIST_DIR}/empty.cmake)
@@ -153,9 +153,8 @@ def test_the_installed_extension_finds_its_library_and_data(tmp_path):
         assert done.returncode == 0, done.stdout + done.stderr
     home = installed / "NPCSynth" / "lib" / "qt-scripted-modules"
     there = {path.relative_to(home).as_posix() for path in home.rglob("*") if path.is_file()}
-    assert there == {
-        "NPCSynth.py", *module_resources(), *data_files(), *(f"NPCSynthLib/{name}" for name in (*library_scripts(), *library_resources())),
-    }
+    library = {f"NPCSynthLib/{name}" for name in (*library_scripts(), *library_resources())}
+    assert there == {"NPCSynth.py", *module_resources(), *data_files(), *library}
     code = (
         "from NPCSynthLib.resources import resource_path; from NPCSynthLib.vocabulary import load_sequences;"
         "print(resource_path('Resources', 'sequences.json'), len(load_sequences()))"

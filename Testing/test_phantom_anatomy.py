@@ -94,16 +94,18 @@ def test_skin_wraps_one_connected_body_and_bone_wraps_the_brain(anatomies):
         body = anatomy.structures["External"]
         _, parts = ndimage.label(body)
         assert parts == 1
-        rim = body & ~ndimage.binary_erosion(body, border_value=1)
-        outer = rim & (anatomy.labels > 0)
-        # Skin is thinner than a voxel here: the fat below may show, but nothing deeper.
-        shallow = np.any([label(anatomy, name) for name in ("skin", "subcutaneous_fat", "cartilage")], axis=0)
-        assert shallow[outer].mean() > 0.97 and label(anatomy, "skin")[outer].mean() > 0.6
         # Between brain and skin of the vault there is bone.
         top = anatomy.structures["Brain"].copy()
         shell = ndimage.binary_dilation(top, iterations=4) & ~top
         shell[: SHAPE[0] * 2 // 3] = False
         assert label(anatomy, "cortical_bone")[shell].mean() > 0.15
+
+
+def test_nothing_lies_bare_of_skin():
+    anatomy = make_anatomy(0, (96, 116, 96), (2.0, 2.0, 2.0))
+    body = anatomy.structures["External"]
+    rim = body & ~ndimage.binary_erosion(body, border_value=1)
+    assert label(anatomy, "skin")[rim].mean() > 0.98
 
 
 def test_the_airway_is_open_from_nose_to_trachea_without_a_tumor():
@@ -134,10 +136,10 @@ def test_tumor_is_optional_and_varies(anatomies):
 
 def test_some_patients_have_nodes_and_some_have_none_and_some_tumors_reach_the_skull_base():
     grid = ((20, 20, 24), (5.0, 5.0, 5.0))
-    patients = [make_anatomy(seed, *grid) for seed in range(10)]
-    assert 3 < sum("GTVn" in patient.structures for patient in patients) < 10
+    patients = [make_anatomy(seed, *grid) for seed in range(8)]
+    assert 2 < sum("GTVn" in patient.structures for patient in patients) < 8
     reach = []
-    for patient in patients[:5]:
+    for patient in patients[:4]:
         healthy = make_anatomy(patient.seed, *grid, tumor=False)
         marrow = label(healthy, "fatty_marrow") & patient.structures["GTVp"]
         reach.append(volume_ml(patient, marrow))

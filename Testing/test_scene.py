@@ -5,7 +5,9 @@ import zipfile
 import numpy as np
 import pytest
 
-slicer = pytest.importorskip("slicer", reason="slicer-core is not installed")
+slicer = pytest.importorskip(
+    "slicer", reason="slicer-core or a system library that it needs is missing", exc_type=ImportError
+)
 vtk = pytest.importorskip("vtk")
 
 from NPCSynthLib.errors import InputError, OutputError  # noqa: E402

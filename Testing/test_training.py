@@ -10,12 +10,15 @@ pytest.importorskip("open_clip", reason="training needs the train extra")
 pytest.importorskip("lightning_fabric", reason="training needs the train extra")
 
 from NPCSynthLib.errors import InputError, UsageError  # noqa: E402
+from NPCSynthLib.model.network import ModelConfig  # noqa: E402
+from NPCSynthLib.model.text import TextTower, tokens_of_vocabulary  # noqa: E402
 from NPCSynthLib.model.weights import load_weights  # noqa: E402
 from NPCSynthLib.training import dataset, objectives, trainer  # noqa: E402
 from NPCSynthLib.training.dataset import Mixture, TrainingBatches  # noqa: E402
 from NPCSynthLib.training.labelmaps import LabelMap  # noqa: E402
 from NPCSynthLib.training.sample import IGNORE, plane_axes  # noqa: E402
 from NPCSynthLib.training.simulation import simulate  # noqa: E402
+from NPCSynthLib.training.text_pretraining import pretrain_text  # noqa: E402
 from NPCSynthLib.vocabulary import load_classes, load_sequences  # noqa: E402
 
 
@@ -41,7 +44,7 @@ def tiny_config(folder, **changes):
     values = {
         "model": {"channels": [8, 12, 16], "specific": [2, 2, 2], "encoder_blocks": 1, "decoder_blocks": 1,
                   "text_width": 32, "text_layers": 1, "text_heads": 2},
-        "steps": 4, "batch_size": 3, "size": 32, "warmup_steps": 1, "learning_rate": 0.003, "weight_decay": 0.0,
+        "steps": 4, "batch_size": 3, "size": 32, "text_steps": 2, "warmup_steps": 1, "learning_rate": 0.003, "weight_decay": 0.0,
         "ema": 0.9, "phantoms": 1, "seed": 3,
     }  # fmt: skip
     path = folder / "tiny.json"
@@ -175,6 +178,20 @@ def test_run_learns_resumes_exactly_and_leaves_weights(boxes, tmp_path):
     for (name, x), y in zip(a.model.state_dict().items(), b.model.state_dict().values(), strict=True):
         torch.testing.assert_close(x, y, atol=2e-3, rtol=1e-2, msg=name)
     assert "digital phantom: 1 patients" in a.manifest["training_data"]
+
+
+def test_text_tower_learns_what_the_words_mean():
+    """After a few steps on prompts alone, wordings of one sequence are closer than those of different ones."""
+    torch.manual_seed(0)
+    config = ModelConfig(text_width=32, text_layers=1, text_heads=2)
+    tower = TextTower(config, tokens_of_vocabulary())
+    first = pretrain_text(tower, 1, seed=0, batch_size=32)
+    assert pretrain_text(tower, 150, seed=0, batch_size=32) < 0.5 * first
+    with torch.inference_mode():
+        features, _ = tower.encode(["T1 image", "a scan, T1-weighted", "FLAIR image", "T2-weighted FLAIR MRI"])
+    similarity = torch.nn.functional.normalize(features.pooled - features.pooled.mean(0), dim=1)
+    similarity = similarity @ similarity.T
+    assert min(similarity[0, 1], similarity[2, 3]) > max(similarity[0, 2], similarity[1, 3])
 
 
 def test_loss_falls(boxes, tmp_path):

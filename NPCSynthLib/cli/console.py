@@ -35,7 +35,7 @@ def command(function: Callable) -> Callable:
     @functools.wraps(function)
     def run(*args, **kwargs):
         # A terminated job must clean up after itself as one stopped with Ctrl-C does.
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
             return function(*args, **kwargs)
         except KeyboardInterrupt:
@@ -48,6 +48,8 @@ def command(function: Callable) -> Callable:
         except Exception as error:
             _fail(f"NPCSynth failed unexpectedly ({type(error).__name__}). This is an error of the program: please "
                   "report it with what `npcsynth --debug` followed by the same command prints.", UNEXPECTED)
+        finally:
+            signal.signal(signal.SIGTERM, previous)
 
     return run
 

@@ -46,17 +46,17 @@ def evaluate(
     """Run the protocol on the validation patients and write the tables.
 
     Args:
-        predict: ``predict(study, target_id) -> (k, j, i) float32`` on ``study.grid``, 0 and 1 the body percentiles; None
-            to judge the baselines alone.
+        predict: ``predict(study, target_id) -> (k, j, i) float32`` on ``study.grid``, 0 and 1 the body percentiles;
+            None to judge the baselines alone.
         baselines: name -> predict; None fits all of ``baselines.py`` to the training patients in ``cohorts_dir``.
         cohorts_dir: folder of ``<cohort>/<patient>/<SEQUENCE>.nii.gz`` and ``label_*.nii.gz``.
         out: folder for validation.md, .csv and .json; None writes nothing.
         quick: single sources and all-but-one only, on the 24 middle slices.
 
     Returns:
-        One row for each patient, set of sources, target and method: {"cohort", "patient", "sources" ("T1+T2"), "target",
-        "method", "ssim", "psnr", "mae", "sharpness", "lesion_psnr", "lesion_mae", "paper_ssim", "paper_psnr",
-        "seconds"}; lesion figures where a label exists, paper-style ones for ``predict`` alone, else None.
+        One row for each patient, set of sources, target and method: {"cohort", "patient", "sources" ("T1+T2"),
+        "target", "method", "ssim", "psnr", "mae", "sharpness", "lesion_psnr", "lesion_mae", "paper_ssim",
+        "paper_psnr", "seconds"}; lesion figures where there is a label, paper-style for ``predict`` alone, else None.
     """
     cohorts_dir = Path(cohorts_dir)
     if baselines is None:
@@ -111,7 +111,8 @@ def cases(folder: str | Path, quick: bool = False) -> Iterator[Case]:
             sources = tuple(whole.source(s) for s in names)
             votes = np.sum([bodies[s] for s in names], axis=0)
             seen = np.sum([s.inside for s in sources], axis=0)
-            study = dataclasses.replace(whole, reference=names[0], sources=sources, body=(votes > 0) & (2 * votes >= seen))
+            inner = (votes > 0) & (2 * votes >= seen)
+            study = dataclasses.replace(whole, reference=names[0], sources=sources, body=inner)
             mask = body & (seen > 0)
             case = Case(study, target, truth, mask, None if lesion is None else lesion & mask)
             yield _middle(case) if quick else case
@@ -130,15 +131,19 @@ def judge(predict: Predict, case: Case, paper: bool = False) -> dict:
         lesion = errors_within(prediction, case.truth, case.lesion)
     figures |= {f"lesion_{key}": value for key, value in lesion.items()}
     slices = slice(None, None, _PAPER_STEP)
-    figures |= paper_style(prediction[slices], case.truth[slices]) if paper else {"paper_ssim": None, "paper_psnr": None}
-    return {**figures, "seconds": seconds}
+    in_papers = {"paper_ssim": None, "paper_psnr": None}
+    if paper:
+        in_papers = paper_style(prediction[slices], case.truth[slices])
+    return {**figures, **in_papers, "seconds": seconds}
 
 
 def training_studies(cohorts_dir: str | Path) -> Iterator[Study]:
     """Every patient of the cohorts that is not kept for validation, each on one grid."""
-    folders = [p for p in sorted(Path(cohorts_dir).glob("*/*")) if p.is_dir() and (p.parent.name, p.name) not in VALIDATION]
+    folders = [path for path in sorted(Path(cohorts_dir).glob("*/*")) if path.is_dir()]
+    folders = [path for path in folders if (path.parent.name, path.name) not in VALIDATION]
     if not folders:
-        raise InputError(f'There is no training patient in "{Path(cohorts_dir).name}". It must hold <cohort>/<patient> folders.')
+        raise InputError(f'There is no training patient in "{Path(cohorts_dir).name}". '
+                         "It must hold <cohort>/<patient> folders.")
     for folder in folders:
         volumes, _ = load_patient(folder)
         yield build_study(volumes, register=not _one_grid(volumes))
@@ -184,4 +189,5 @@ def _middle(case: Case) -> Case:
     sources = tuple(dataclasses.replace(s, array=s.array[part], inside=s.inside[part]) for s in case.study.sources)
     study = dataclasses.replace(case.study, grid=Grid(case.truth[part].shape, matrix), sources=sources,
                                 body=case.study.body[part])
-    return Case(study, case.target, case.truth[part], case.mask[part], None if case.lesion is None else case.lesion[part])
+    lesion = None if case.lesion is None else case.lesion[part]
+    return Case(study, case.target, case.truth[part], case.mask[part], lesion)

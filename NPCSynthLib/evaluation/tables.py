@@ -29,7 +29,8 @@ def write_tables(rows: Sequence[dict], out: str | Path) -> list[Path]:
             writer.writerows(rows)
         paths[2].write_text(json.dumps({"summary": summary(rows), "rows": list(rows)}, indent=1), encoding="utf-8")
     except OSError as error:
-        raise OutputError(f'The tables could not be written to "{out.name}" ({error.strerror}). Choose another folder.') from error
+        raise OutputError(
+            f'The tables could not be written to "{out.name}" ({error.strerror}). Choose another folder.') from error
     return paths
 
 
@@ -61,7 +62,7 @@ def markdown(rows: Sequence[dict]) -> str:
     methods = list(dict.fromkeys(row["method"] for row in rows))
     lines = [
         "# Validation", "",
-        "Body-masked, 3D, data range 1 = 0.5 to 99.5 percentile of the acquired target's body; SSIM / PSNR (dB) / MAE.",
+        "Body-masked, 3D, data range 1 = 0.5 to 99.5 percentile of the acquired target's body: SSIM / PSNR (dB) / MAE.",
         "Predictions are never rescaled by their own statistics. The best SSIM of a row is bold.", "",
         "| method | SSIM | PSNR | MAE | sharpness | best SSIM in |", "|---|---|---|---|---|---|",
     ]

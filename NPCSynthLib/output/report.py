@@ -86,7 +86,8 @@ def _image_table(result, study, truth) -> str:
             found = compare(synthetic.array / INTENSITY_HIGH, true / INTENSITY_HIGH, mask, result.grid.spacing)
             rows.append((
                 synthetic.sequence, region, f"{found.ssim:.3f}", f"{found.psnr:.1f} dB",
-                f"{INTENSITY_HIGH * found.mae:.0f}", f"{synthetic.uncertainty[mask].mean():.0f}", f"{found.sharpness:.2f}",
+                f"{INTENSITY_HIGH * found.mae:.0f}", f"{synthetic.uncertainty[mask].mean():.0f}",
+                f"{found.sharpness:.2f}",
             ))
     head = ("Sequence", "Within", "SSIM", "PSNR", "Mean absolute error", "Predicted mean error", "Sharpness")
     return _table(head, rows, "In 3D, on the true image's own scale (0 to 1000). Sharpness below 1 is blurred.")

@@ -58,7 +58,7 @@ def make_anatomy(seed: int, shape=(96, 128, 128), spacing=(2.0, 2.0, 2.0), tumor
         np.random.default_rng([seed, part]) for part in range(6)
     )
     canvas = Canvas(grid, names, seed, pose)
-    body = paint_body(canvas, body_rng)
+    body, skin = paint_body(canvas, body_rng)
     paint_face_muscles(canvas)
     paint_neck_muscles(canvas, neck_rng)
     space = cranium(canvas)
@@ -75,7 +75,11 @@ def make_anatomy(seed: int, shape=(96, 128, 128), spacing=(2.0, 2.0, 2.0), tumor
         lesions = paint_tumor(canvas, body, tumor_rng)
         lesion = np.logical_or.reduce(list(lesions.values()))
         structures = lesions | {name: mask & ~lesion for name, mask in structures.items()}
+    # Whatever has been painted too far out: skin covers it.
+    shallow = ("skin", "cartilage", "mucosa", "air")
+    canvas.labels[skin & ~canvas.is_any(..., shallow)] = canvas.label("skin")
     canvas.labels[~body] = 0
-    structures = {name: mask & body for name, mask in structures.items()} | {"External": body}
+    inner = body & ~skin
+    structures = {name: mask & inner for name, mask in structures.items()} | {"External": body}
     structures = {name: mask for name, mask in structures.items() if mask.any()}
     return Anatomy(seed, canvas.labels, grid, names, structures)

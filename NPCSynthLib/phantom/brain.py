@@ -32,7 +32,7 @@ def cranium(canvas: Canvas) -> Cranium:
     wide = x * (1 + 0.003 * np.clip(10 - y, 0, 45))
     vault = np.maximum(ellipsoid((0, 20, 34), (69, 87, 54)).distance(wide, y, z), floor - z)
     clivus = (y - 9) * np.float32(0.899) + (z - 2) * np.float32(0.438)
-    posterior = np.maximum(ellipsoid((0, 60, -8), (54, 47, 33)).distance(x, y, z), -clivus)
+    posterior = np.maximum(ellipsoid((0, 60, -8), (54, 45, 33)).distance(x, y, z), -clivus)
     temporal = [ellipsoid((s * 39, -4, 4), (26, 34, 25)).distance(x, y, z) for s in SIDES]
     foramen = tube([(0, 34, -20), (0, 41, -40), (0, 42, -52)], [16, 14.5, 12.5]).distance(x, y, z)
     cavity = blend([vault, posterior, *temporal], 9.0)
@@ -70,9 +70,11 @@ def paint_brain(canvas: Canvas, space: Cranium, rng: np.random.Generator) -> dic
     cerebellar = ellipsoid((0, 66, -13), (53, 41, 31)).distance(x, y, z)
     cerebellum = (depth > 0) & below_tent & (tent_gap > 0.9) & (cerebellar < 0) & (cisterns > 0)
     _paint_cerebellum(canvas, block, labels, cerebellum, np.minimum(depth, -cerebellar))
-    labels[inside & (tent_gap < 0.9) & ~cerebrum & ~cerebellum & (np.abs(x) + np.abs(y - 35) > 30)] = canvas.label("dura")
-    falx = inside & (np.abs(x + 1.5 * canvas.noise("midline", 35.0, block)) < 0.7) & ((y - 18) ** 2 / 44**2 + (z - 22) ** 2 / 30**2 > 1.2) & ~below_tent & (z > 8)
-    labels[falx] = canvas.label("dura")
+    tentorium = inside & (tent_gap < 0.9) & ~cerebrum & ~cerebellum & (np.abs(x) + np.abs(y - 35) > 30)
+    around_callosum = ((y - 18) / 44) ** 2 + ((z - 22) / 30) ** 2 > 1.2
+    falx = np.abs(x + 1.5 * canvas.noise("midline", 35.0, block)) < 0.7
+    falx &= inside & around_callosum & ~below_tent & (z > 8)
+    labels[tentorium | falx] = canvas.label("dura")
     _paint_ventricles(canvas, rng, atrophy)
     stem = _paint_brainstem(canvas)
     _paint_around_sella(canvas)

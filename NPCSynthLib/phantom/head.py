@@ -8,18 +8,19 @@ from .shapes import Canvas, blend, box, ellipsoid, mirrored, tube
 _SOFT = ("deep_fat", "muscle", "subcutaneous_fat", "connective_tissue")
 
 
-def paint_body(canvas: Canvas, rng: np.random.Generator) -> np.ndarray:
-    """Skin, subcutaneous fat and deep fat. Returns the body as bool (k, j, i)."""
+def paint_body(canvas: Canvas, rng: np.random.Generator):
+    """Skin, subcutaneous fat and deep fat. Returns the body and its layer of skin, both bool (k, j, i)."""
     nose = rng.uniform(0.85, 1.15)
     block = canvas.block((-200, -130, -300), (200, 150, 120))
     x, y, z = canvas.at(block)
     parts = [
         ellipsoid((0, 19, 25), (81, 101, 78)),
         ellipsoid((0, -32, -40), (62, 51, 66)),
-        ellipsoid((0, -60, -88), (27, 26, 17)),
+        ellipsoid((0, -60, -88), (29, 28, 19)),
         ellipsoid((0, -64, -58), (31, 25, 24)),
         *(ellipsoid((s * 30, 4, -48), (42, 50, 48)) for s in SIDES),
         ellipsoid((0, 58, -50), (50, 42, 44)),
+        ellipsoid((0, 62, -14), (64, 57, 42)),
         ellipsoid((0, 48, -215), (185, 72, 62)),
     ]
     distances = [part.distance(x, y, z) for part in parts]
@@ -34,6 +35,9 @@ def paint_body(canvas: Canvas, rng: np.random.Generator) -> np.ndarray:
         tube([(-19, -83, -69), (0, -90, -70), (19, -83, -69)], [4, 6, 4]).distance(x, y, z),
         tube([(-48, -60, 10), (-26, -75, 10), (0, -79, 8), (26, -75, 10), (48, -60, 10)], 7).distance(x, y, z),
     ]
+    for s in SIDES:
+        details.append(tube(mirrored([(46, -14, -76), (32, -50, -87), (8, -68, -90)], s), 13).distance(x, y, z))
+        details.append(tube(mirrored([(42, -66, -21), (58, -48, -20), (68, -18, -18)], s), 9).distance(x, y, z))
     details += [ellipsoid((s * 31.5, -60, -4), (15, 15, 11)).distance(x, y, z) for s in SIDES]
     body = blend([body, *details], 8.0)
     ears = [ellipsoid((s * 77, 28, -10), (6.5, 15, 30), tilt_deg=-12).distance(x, y, z) for s in SIDES]
@@ -54,7 +58,9 @@ def paint_body(canvas: Canvas, rng: np.random.Generator) -> np.ndarray:
     labels[(body < -2) & (np.minimum(*ears) < -1.5) & (np.abs(x) > 75)] = canvas.label("cartilage")
     solid = np.zeros(canvas.grid.shape, bool)
     solid[block] = body < 0
-    return solid
+    skin = np.zeros_like(solid)
+    skin[block] = (body < 0) & (body >= -2.0)
+    return solid, skin
 
 
 def paint_face_muscles(canvas: Canvas):
@@ -92,9 +98,9 @@ def paint_skull(canvas: Canvas, space: Cranium):
             return mirrored(points, side)
 
         # Temporal bone: dense petrous part, mastoid with air cells, ear canal.
-        petrous = tube(at((13, 14, -17), (36, 26, -16), (58, 36, -19)), [6, 9, 12])
+        petrous = tube(at((13, 14, -17), (36, 26, -16), (55, 35, -19)), [6, 9, 11])
         canvas.bone(petrous, cortex=2.5)
-        mastoid = ellipsoid((side * 60, 38, -30), (11, 14, 20))
+        mastoid = ellipsoid((side * 56, 38, -29), (11, 13, 18))
         canvas.bone(mastoid, cortex=1.5)
         block, cells = canvas.mask(mastoid, inset=2.0)
         cells &= np.abs(canvas.noise("mastoid cells", 4.0, block)) > 0.45
@@ -110,10 +116,11 @@ def paint_skull(canvas: Canvas, space: Cranium):
         canvas.bone(tube(at((40, -68, -22), (58, -48, -20), (70, -20, -18), (70, 6, -19)), [7, 5, 3, 3.5]), cortex=1.2)
         canvas.bone(tube(at((42, -66, -18), (51, -58, -6), (50, -58, 10)), [4, 3.2, 3.6]), cortex=1.2)
         canvas.bone(ellipsoid((side * 26, -48, -31), (19, 23, 20)), cortex=1.2)
-        canvas.bone(tube(at((4, -77, 2), (5, -86, -16)), [3.2, 2.2]), cortex=1.2)
+        canvas.bone(tube(at((4, -76, 2), (4, -83, -14)), [3.0, 2.0]), cortex=1.2)
     canvas.bone(box((0, 0, -15), (16, 23, 12.5), rounding=9), cortex=1.5)
     canvas.bone(box((0, 14.5, -20), (13, 6.0, 22), rounding=4, tilt_deg=-26), cortex=1.4, rough=0.4)
-    canvas.bone(tube([(-47, -57, 12), (-25, -72, 13), (0, -75, 12), (25, -72, 13), (47, -57, 12)], [4, 5, 5.5, 5, 4]), cortex=1.5)
+    brow = [(-47, -57, 12), (-25, -72, 13), (0, -75, 12), (25, -72, 13), (47, -57, 12)]
+    canvas.bone(tube(brow, [4, 5, 5.5, 5, 4]), cortex=1.5)
     # Where the bones above reach into the cavity, the cavity wins.
     inside = space.cavity < 0
     labels[inside] = canvas.label("csf")
@@ -135,9 +142,10 @@ def paint_jaws(canvas: Canvas, rng: np.random.Generator):
         def at(*points):
             return mirrored(np.array(points) * (width, 1, 1), side)
 
-        canvas.bone(tube(at((0, -80, -92), (18, -74, -91), (34, -50, -88), (45, -20, -80)), [8, 7.5, 7, 6.5],
+        canvas.bone(tube(at((0, -77, -91), (18, -71, -90), (34, -50, -87), (45, -20, -79)), [8, 7.5, 7, 6.5],
                          flatten=(0.75, 0.8, 1.35)), cortex=1.8)
-        canvas.bone(tube(at((47, -14, -74), (48, -6, -50), (49, 3, -34)), [7, 6.5, 5], flatten=(0.62, 2.0, 1)), cortex=1.5)
+        canvas.bone(tube(at((47, -14, -74), (48, -6, -50), (49, 3, -34)), [7, 6.5, 5], flatten=(0.62, 2.0, 1)),
+                    cortex=1.5)
         canvas.bone(tube(at((49, 4, -38), (50, 8, -26)), [4.5, 5], flatten=(1.4, 0.9, 1)), cortex=1.3)
         canvas.bone(tube(at((47, -12, -48), (47, -18, -34)), [4, 2.5], flatten=(0.6, 1.3, 1)), cortex=1.2)
     canvas.bone(tube(arch(-78, 26, 44, -80), 6.5), cortex=1.4)
@@ -157,8 +165,8 @@ def paint_jaws(canvas: Canvas, rng: np.random.Generator):
         canvas.paint("muscle", tube(mirrored([(26, -58, -88), (12, -50, -96), (4, -46, -97)], side), [2, 2.2, 2]),
                      over=_SOFT)
     air = rng.uniform(0.4, 1.6)
-    canvas.paint("air", tube([(0, -68, -55), (0, -48, -48.5 - air), (0, -24, -53)], [0.8, air, 0.7], flatten=(9, 1, 1)),
-                 over=("mucosa", "tongue"))
+    mouth = tube([(0, -68, -55), (0, -48, -48.5 - air), (0, -24, -53)], [0.8, air, 0.7], flatten=(9, 1, 1))
+    canvas.paint("air", mouth, over=("mucosa", "tongue"))
     for level, center_y in ((-60, -77), (-70, -77)):
         path = np.array(arch(center_y, 26, 42, level, n=29))
         steps = np.linalg.norm(np.diff(path, axis=0), axis=1)
@@ -217,7 +225,8 @@ def paint_airway(canvas: Canvas, rng: np.random.Generator):
             block, wet = canvas.mask(sinus, rough=1.0)
             wet &= (canvas.at(block)[1] > -47 + rng.uniform(-6, 10)) & canvas.is_any(block, ("air",))
             canvas.labels[block][wet] = canvas.label("secretion")
-        room(ellipsoid((side * rng.uniform(6.5, 8), -9, -13), np.array((7.0, 12, 9)) * rng.uniform(0.8, 1.1)), lining * 0.7)
+        sphenoid = ellipsoid((side * rng.uniform(6.5, 8), -9, -13), np.array((7.0, 12, 9)) * rng.uniform(0.8, 1.1))
+        room(sphenoid, lining * 0.7)
         if rng.random() < 0.8:
             room(ellipsoid((side * 9, -72, 11), (7, 3.0, rng.uniform(3.5, 6))), 0.7)
         block, cells = canvas.mask(box((side * 9, -40, -7), (6.5, 20, 9), rounding=4))
@@ -270,13 +279,15 @@ def paint_airway(canvas: Canvas, rng: np.random.Generator):
         canvas.paint("lymph_node", ellipsoid((side * 14, -9, -64), np.array((5, 6, 9)) * tonsil),
                      over=("mucosa", "muscle", "deep_fat", "air"))
     # Soft palate and uvula hang behind the hard palate.
-    palate = tube([(0, -20, -46.5), (0, -10, -49), (0, -6, -58), (0, -7, -64)], [3.6, 4, 3.4, 2.2], flatten=(3.2, 1, 1))
+    palate = tube([(0, -20, -46.5), (0, -10, -49), (0, -6, -58), (0, -7, -64)], [3.6, 4, 3.4, 2.2], (3.2, 1, 1))
     canvas.paint("mucosa", palate, over=(*_SOFT, "air", "mucosa", "cortical_bone"))
     canvas.paint("muscle", palate, inset=2.0, over=("mucosa",))
     canvas.paint("mucosa", tube([(0, -16, -88), (0, -10, -80)], [1.6, 1.8], flatten=(4, 1, 1)), over=("air",))
-    canvas.paint("cartilage", tube([(0, -18, -93), (0, -11, -82)], [0.8, 0.9], flatten=(5, 1, 1)), over=("air", "mucosa"))
-    larynx = tube([(0, -22, -104), (0, -24, -118), (0, -20, -130), (0, -14, -150), (0, -4, -230)], [6, 4.5, 7.5, 8.5, 9])
+    canvas.paint("cartilage", tube([(0, -18, -93), (0, -11, -82)], [0.8, 0.9], (5, 1, 1)), over=("air", "mucosa"))
+    larynx = tube(
+        [(0, -22, -104), (0, -24, -118), (0, -20, -130), (0, -14, -150), (0, -4, -230)], [6, 4.5, 7.5, 8.5, 9])
     canvas.paint("mucosa", larynx, inset=-2, rough=0.3, over=(*bone,))
     canvas.paint("air", larynx, over=("mucosa",))
     for side in SIDES:
-        canvas.paint("muscle", box((side * 5, -22, -117), (3, 9, 2.2), rounding=1.5), over=("air", "mucosa", "deep_fat"))
+        vocal_fold = box((side * 5, -22, -117), (3, 9, 2.2), rounding=1.5)
+        canvas.paint("muscle", vocal_fold, over=("air", "mucosa", "deep_fat"))

@@ -51,8 +51,10 @@ def paint_spine(canvas: Canvas) -> np.ndarray:
     # Atlas and dens; the axis carries the dens.
     for side in SIDES:
         canvas.bone(ellipsoid((side * 21, 32, -44), (9, 9, 8)), "red_marrow", cortex=1.3)
-        canvas.bone(tube(mirrored([(0, 11.5, -43), (10, 15, -43), (20, 26, -43)], side), [3.6, 3.6, 4]), "red_marrow", 1.2)
-        canvas.bone(tube(mirrored([(22, 40, -43), (14, 57, -43), (0, 62, -43)], side), [3.6, 3.4, 3.8]), "red_marrow", 1.2)
+        front_arch = tube(mirrored([(0, 11.5, -43), (10, 15, -43), (20, 26, -43)], side), [3.6, 3.6, 4])
+        back_arch = tube(mirrored([(22, 40, -43), (14, 57, -43), (0, 62, -43)], side), [3.6, 3.4, 3.8])
+        canvas.bone(front_arch, "red_marrow", 1.2)
+        canvas.bone(back_arch, "red_marrow", 1.2)
         canvas.bone(tube(mirrored([(24, 34, -44), (36, 36, -46)], side), [5, 4]), "red_marrow", 1.2)
         canvas.bone(ellipsoid((side * 15, 31, -33), (7, 9, 5)), "red_marrow", 1.3)
     canvas.bone(tube([(0, 20, -33), (0, 21, -52)], [5, 6]), "red_marrow", 1.2)
@@ -110,7 +112,8 @@ def paint_glands(canvas: Canvas, rng: np.random.Generator) -> dict:
             canvas.labels[block][inside] = canvas.label("parotid")
             mask[block] |= inside
         block, lobules = canvas.mask(ellipsoid((side * 58, 6, -48), (14, 26, 30)))
-        lobules &= (np.abs(canvas.noise("lobules", (4.0, 5.0, 6.0), block)) < 0.12) & canvas.is_any(block, ("parotid",))
+        lobules &= np.abs(canvas.noise("lobules", (4.0, 5.0, 6.0), block)) < 0.12
+        lobules &= canvas.is_any(block, ("parotid",))
         canvas.labels[block][lobules] = canvas.label("deep_fat")
         parotids[name] = mask
         canvas.paint("submandibular", ellipsoid((side * 33, -26, -94), np.array((9, 15, 11)) * rng.uniform(0.9, 1.1)),
@@ -141,19 +144,21 @@ def paint_vessels(canvas: Canvas, rng: np.random.Generator):
                       (11.5, 7, -9), (11, -3, -2), (12, 2, 6))
         canvas.paint("artery", tube(internal, [3.6, 2.7, 2.6, 2.6, 2.5, 2.4, 2.3, 2.3, 2.1]), over=everything)
         canvas.paint("artery", tube(at((12, 2, 7), (26, -4, 9), (42, 0, 10)), [1.6, 1.4, 1.0]), over=everything)
-        canvas.paint("artery", tube(at((27, 13, -93), (27, 10, -120), (22, 6, -170), (18, 8, -230)), [4.2, 3.6, 3.6, 3.8]),
-                     over=tissue)
+        common = tube(at((27, 13, -93), (27, 10, -120), (22, 6, -170), (18, 8, -230)), [4.2, 3.6, 3.6, 3.8])
+        canvas.paint("artery", common, over=tissue)
         canvas.paint("artery", tube(at((27, 11, -93), (30, 2, -78), (44, 6, -58), (50, 8, -36)), [2.2, 1.9, 1.6, 1.3]),
                      over=tissue)
         wide = 1.18 if side == dominant else 0.88
-        canvas.paint("vein", tube(at((40, 30, -12), (31, 21, -25), (33, 21, -50), (36, 18, -80), (36, 10, -110), (30, 2, -160)),
-                                  np.array([3.6, 4.2, 4.4, 5.2, 5.6, 6.0]) * wide, (1.1, 1, 1)), over=everything)
+        jugular = at((40, 30, -12), (31, 21, -25), (33, 21, -50), (36, 18, -80), (36, 10, -110), (30, 2, -160))
+        canvas.paint("vein", tube(jugular, np.array([3.6, 4.2, 4.4, 5.2, 5.6, 6.0]) * wide, (1.1, 1, 1)),
+                     over=everything)
         canvas.paint("vein", tube(at((52, 12, -34), (53, 11, -60), (44, -2, -82), (38, 6, -95)), [1.8, 2.0, 1.8, 2.0]),
                      over=tissue)
         canvas.paint("vein", tube(at((58, 12, -75), (56, 14, -105), (46, 16, -150)), [1.8, 2.0, 2.4]),
                      over=(*tissue, "deep_fat"))
         canvas.paint("artery", tube(
-            at((16, 23, -150), (16, 25, -110), (17, 26, -70), (25, 30, -50), (24, 40, -42), (8, 33, -33), (1, 21, -22)),
+            at((16, 23, -150), (16, 25, -110), (17, 26, -70), (25, 30, -50), (24, 40, -42), (8, 33, -33),
+               (1, 21, -22)),
             [1.9, 1.9, 1.9, 1.9, 1.8, 1.7, 1.6]), over=everything)
     canvas.paint("artery", tube([(0, 20.5, -23), (0, 16.5, -12), (0, 15, -1)], [1.8, 1.7, 1.5]), over=everything)
 

@@ -5,9 +5,16 @@ from pathlib import Path
 
 import contourpy
 import numpy as np
-import pydicom
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, RTStructureSetStorage, generate_uid
+from pydicom.tag import Tag
+from pydicom.uid import (
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    MRImageStorage,
+    RTStructureSetStorage,
+    generate_uid,
+)
 from pydicom.valuerep import format_number_as_ds
 
 from ..errors import OutputError, UsageError
@@ -125,12 +132,12 @@ def _uid(seed, *what):
     return generate_uid(entropy_srcs=["NPCSynth phantom", str(seed), *map(str, what)])
 
 
-def _dataset(seed, sop_class, *what) -> FileDataset:
+def _dataset(seed, sop_class, *what, syntax=ExplicitVRLittleEndian) -> FileDataset:
     """Patient, study, equipment and SOP common modules."""
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = sop_class
     meta.MediaStorageSOPInstanceUID = _uid(seed, *what)
-    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    meta.TransferSyntaxUID = syntax
     ds = FileDataset(None, {}, file_meta=meta, preamble=b"\0" * 128)
     ds.SpecificCharacterSet = "ISO_IR 192"
     ds.SOPClassUID, ds.SOPInstanceUID = sop_class, meta.MediaStorageSOPInstanceUID
@@ -161,7 +168,8 @@ def _mr_slices(seed, sequence_id, number, volume) -> list[FileDataset]:
         ds = _dataset(seed, MRImageStorage, sequence_id, "image", k)
         ds.SeriesInstanceUID, ds.SeriesNumber = _uid(seed, sequence_id, "series"), number
         ds.SeriesDate = ds.AcquisitionDate = ds.ContentDate = _DATE
-        ds.SeriesTime = ds.AcquisitionTime = ds.ContentTime = f"{9 + (30 + 4 * number) // 60:02d}{(30 + 4 * number) % 60:02d}00"
+        hour, minute = divmod(9 * 60 + 30 + 4 * number, 60)
+        ds.SeriesTime = ds.AcquisitionTime = ds.ContentTime = f"{hour:02d}{minute:02d}00"
         for keyword, value in facts.items():
             setattr(ds, keyword, value or None if isinstance(value, list) else value)
         ds.InstanceNumber, ds.AcquisitionNumber = k + 1, 1
@@ -184,8 +192,10 @@ def _mr_slices(seed, sequence_id, number, volume) -> list[FileDataset]:
 def _structure_set(anatomy: Anatomy, grid: Grid, slices) -> FileDataset:
     """RT Structure Set on the slices of one series."""
     seed = anatomy.seed
-    ds = _dataset(seed, RTStructureSetStorage, "structures", slices[0].SeriesInstanceUID)
-    ds.Modality, ds.SeriesInstanceUID = "RTSTRUCT", _uid(seed, "structure series", slices[0].SeriesInstanceUID)
+    # In explicit VR a contour may hold 64 KiB at most; a long outline on a fine grid may have more.
+    image_series = slices[0].SeriesInstanceUID
+    ds = _dataset(seed, RTStructureSetStorage, "structures", image_series, syntax=ImplicitVRLittleEndian)
+    ds.Modality, ds.SeriesInstanceUID = "RTSTRUCT", _uid(seed, "structure series", image_series)
     ds.SeriesNumber, ds.SeriesDescription, ds.OperatorsName = 100, "True structures of the phantom", ""
     ds.InstanceNumber = 1
     ds.StructureSetLabel, ds.StructureSetName = "PHANTOM", "True structures of the phantom"
@@ -193,7 +203,7 @@ def _structure_set(anatomy: Anatomy, grid: Grid, slices) -> FileDataset:
     ds.ApprovalStatus = "UNAPPROVED"
 
     series = Dataset()
-    series.SeriesInstanceUID = slices[0].SeriesInstanceUID
+    series.SeriesInstanceUID = image_series
     series.ContourImageSequence = [_image_reference(image) for image in slices]
     study = Dataset()
     study.ReferencedSOPClassUID = "1.2.840.10008.3.1.2.3.1"
@@ -256,6 +266,10 @@ def _contours(share, grid: Grid, slices) -> list[Dataset]:
             item.ContourImageSequence = [_image_reference(slices[k])]
             item.ContourGeometricType = "CLOSED_PLANAR"
             item.NumberOfContourPoints = len(points)
-            item.ContourData = [f"{value:.4f}" for value in positions.ravel()]
+            # Written as the bytes they become: pydicom's objects for a million numbers take a minute.
+            data = "\\".join(f"{value:.4f}" for value in positions.ravel()).encode()
+            data += b" " * (len(data) % 2)
+            tag = Tag("ContourData")
+            item[tag] = RawDataElement(tag, "DS", len(data), data, 0, True, True)
             items.append(item)
     return items

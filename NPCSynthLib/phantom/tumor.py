@@ -38,7 +38,8 @@ def _paint_primary(canvas, rng):
     block = canvas.block(low, high)
     coordinates = canvas.at(block)
     distance = blend([part.distance(*coordinates) for part in parts], 6.0)
-    distance = distance + 1.8 * canvas.noise("tumor edge", 9.0, block) + 0.6 * canvas.noise("tumor edge fine", 4.0, block)
+    distance = distance + 1.8 * canvas.noise("tumor edge", 9.0, block)
+    distance = distance + 0.6 * canvas.noise("tumor edge fine", 4.0, block)
     # It grows along soft tissue and marrow; cortex and open airway hold it back.
     distance = distance + 2.0 * canvas.is_any(block, ("cortical_bone",)) + 2.5 * canvas.is_any(block, ("air",))
     inside = (distance < 0) & ~canvas.is_any(block, _SPARED)

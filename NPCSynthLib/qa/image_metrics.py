@@ -88,7 +88,7 @@ def ssim_map(prediction: np.ndarray, reference: np.ndarray) -> np.ndarray:
 
 
 def paper_style(prediction: np.ndarray, reference: np.ndarray, axis: int = 0) -> dict[str, float]:
-    """Whole-slice SSIM and PSNR of 224 x 224 8-bit pictures, averaged over slices, as the field often reports them.
+    """Whole-slice SSIM and PSNR of 224 x 224 8-bit pictures, averaged over slices, as papers often report them.
 
     Printed for comparison with papers only: the black background dominates it and a vanished tumor hardly moves it.
     Slices without any signal in the reference are left out.
@@ -107,7 +107,7 @@ def paper_style(prediction: np.ndarray, reference: np.ndarray, axis: int = 0) ->
         if not (theirs > 0.05).any():
             continue
         ours, theirs = (
-            np.round(255 * resize(np.clip(a, 0, 1).astype(np.float32), (224, 224), anti_aliasing=True)).astype(np.uint8)
+            np.rint(255 * resize(np.clip(a, 0, 1).astype(np.float32), (224, 224), anti_aliasing=True)).astype(np.uint8)
             for a in (ours, theirs)
         )
         similarities.append(structural_similarity(ours, theirs, data_range=255))

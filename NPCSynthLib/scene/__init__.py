@@ -5,5 +5,6 @@ from .save import save_mrb, write_scene
 from .volumes import add_volume, header_from_node, study_volumes, volume_from_node
 
 __all__ = [
-    "SceneNodes", "add_result", "add_volume", "header_from_node", "save_mrb", "study_volumes", "volume_from_node", "write_scene",
+    "SceneNodes", "add_result", "add_volume", "header_from_node", "save_mrb", "study_volumes", "volume_from_node",
+    "write_scene",
 ]

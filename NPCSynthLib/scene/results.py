@@ -17,9 +17,7 @@ from .terminology import terminology_entry
 from .transaction import scene_transaction
 from .volumes import STUDY_TO_NODE
 
-UNITS = (
-    f"{INTENSITY_LOW} and {INTENSITY_HIGH} are the 0.5 and 99.5 percentiles of the body"
-)
+UNITS = f"{INTENSITY_LOW} and {INTENSITY_HIGH} are the 0.5 and 99.5 percentiles of the body"
 #: Upper end of the uncertainty's color scale, the same for every patient so that pictures compare.
 UNCERTAINTY_DISPLAY_MAX = 300
 _UNCERTAINTY_COLORS = "vtkMRMLColorTableNodeIron"

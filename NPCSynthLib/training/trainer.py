@@ -18,6 +18,7 @@ from ..vocabulary import load_classes
 from .dataset import Batch, Mixture, TrainingBatches
 from .export import export_weights
 from .objectives import TrainingModule
+from .text_pretraining import pretrain_text
 
 _CHECKPOINT = "checkpoint.ckpt"
 
@@ -30,6 +31,7 @@ class TrainingConfig:
     steps: int
     batch_size: int
     size: int
+    text_steps: int
     warmup_steps: int
     learning_rate: float
     weight_decay: float
@@ -76,10 +78,10 @@ class MovingAverage:
             self.values[name].lerp_(parameter.detach().float(), 1 - decay)
 
 
-def build_module(config: TrainingConfig) -> TrainingModule:
+def build_module(config: TrainingConfig, tokens: list[int]) -> TrainingModule:
     """A fresh model with its text tower, seeded."""
     torch.manual_seed(config.seed)
-    return TrainingModule(AnyToAll(config.model), TextTower(config.model, tokens_of_vocabulary()))
+    return TrainingModule(AnyToAll(config.model), TextTower(config.model, tokens))
 
 
 def _move(batch: Batch, device) -> Batch:
@@ -115,16 +117,19 @@ def train(
     out_dir.mkdir(parents=True, exist_ok=True)
     fabric = Fabric(accelerator="auto", devices=1, precision="bf16-mixed")
     fabric.launch()
-    module = build_module(config).to(memory_format=torch.channels_last)
+    checkpoint = out_dir / _CHECKPOINT
+    state = torch.load(checkpoint, map_location="cpu", weights_only=True) if resume and checkpoint.exists() else None
+    module = build_module(config, state["tokens"] if state else tokens_of_vocabulary())
+    if state is None:
+        pretrain_text(module.text.to(fabric.device), config.text_steps, config.seed)
+    module = module.to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(
         module.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, betas=(0.9, 0.98)
     )
     average = MovingAverage(module, config.ema)
     module, optimizer = fabric.setup(module, optimizer)
     step = 0
-    checkpoint = out_dir / _CHECKPOINT
-    if resume and checkpoint.exists():
-        state = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    if state is not None:
         module.load_state_dict(state["module"])
         optimizer.load_state_dict(state["optimizer"])
         average.values = state["average"]
