@@ -13,9 +13,12 @@ from .sample import IGNORE
 NEGATIVE_MM = 8.0
 _PLACES = 20  # anchors a sample and level
 _TEMPERATURE = 0.1
+#: Each finer level is contrasted by this much less. A few pixels cannot tell which tissue they see, so at full
+#: weight the finest features would have to give up contrast altogether and keep edges alone.
+_LEVEL_SHARE = 0.4
 
 WEIGHTS = {
-    "l1": 1.0, "mse": 2.0, "ssim": 0.25, "gradient": 0.3, "scale": 0.05, "contrast": 0.05, "variance": 0.02,
+    "l1": 1.0, "mse": 2.0, "ssim": 0.25, "gradient": 0.3, "scale": 0.05, "contrast": 0.02, "variance": 0.02,
     "recognition": 0.05, "segmentation": 0.15,
 }  # fmt: skip
 
@@ -180,7 +183,8 @@ class TrainingModule(nn.Module):
                 small = F.adaptive_avg_pool2d(batch.body[pairs].float()[:, None], a.shape[-2:])[:, 0]
                 pixel = batch.pixel_mm[pairs] * 2 ** (level + 1)
                 c, v = place_contrast(a, b, small, pixel, batch.place[pairs], generator)
-                contrast, variance = contrast + c / len(invariant), variance + v / len(invariant)
+                share = _LEVEL_SHARE ** (len(invariant) - 1 - level)
+                contrast, variance = contrast + share * c, variance + share * v
         losses["contrast"], losses["variance"] = contrast, variance
         losses["total"] = sum(WEIGHTS[name] * value for name, value in losses.items())
         return losses
