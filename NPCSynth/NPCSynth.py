@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import Annotated, NamedTuple
 
 import qt
-import vtk
-
 import slicer
+import vtk
 from slicer.i18n import tr as _
 from slicer.i18n import translate
 from slicer.parameterNodeWrapper import Choice, parameterNodeWrapper
@@ -385,7 +384,7 @@ class NPCSynthWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             with slicer.util.WaitCursor():
                 volumes = self.logic.prepare(sources, targets)
             self.logic.ensureDependencies()
-        except Exception as error:  # noqa: BLE001  whatever it is, the user is told
+        except Exception as error:
             self._showError(error)
             return
         settings = {
@@ -446,7 +445,7 @@ class NPCSynthWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             nodes = self.logic.addToScene(result, study, run.sources)
         except Cancelled as error:
             self._showStatus(str(error))
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:
             self._showError(error)
         else:
             self._showResult(study, result, nodes, run.seconds())
@@ -530,7 +529,7 @@ class BackgroundRun:
             if self._canceled.is_set():
                 raise Cancelled()
             self.outcome = self._compute(self._progress, self._canceled.is_set)
-        except Exception as error:  # noqa: BLE001  shown by the main thread
+        except Exception as error:
             self.error = error
 
 

@@ -10,11 +10,11 @@ from scipy import ndimage
 
 pytest.importorskip("skimage", reason="the evaluation needs scikit-image (extra: train)")
 
-from NPCSynthLib.errors import InputError  # noqa: E402
-from NPCSynthLib.evaluation import protocol  # noqa: E402
-from NPCSynthLib.evaluation.baselines import all_baselines, training_voxels  # noqa: E402
-from NPCSynthLib.evaluation.tables import markdown, summary  # noqa: E402
-from NPCSynthLib.study.volume import Grid, to_sitk  # noqa: E402
+from NPCSynthLib.errors import InputError
+from NPCSynthLib.evaluation import protocol
+from NPCSynthLib.evaluation.baselines import all_baselines, training_voxels
+from NPCSynthLib.evaluation.tables import markdown, summary
+from NPCSynthLib.study.volume import Grid, to_sitk
 
 GRID = Grid.from_parts((20, 36, 32), (4, 4, 5), (-60, -70, -40), np.eye(3))
 

@@ -6,7 +6,7 @@ from scipy import ndimage
 
 pytest.importorskip("skimage", reason="the image metrics need scikit-image (extra: train)")
 
-from NPCSynthLib.qa.image_metrics import compare, paper_style, ssim_map  # noqa: E402
+from NPCSynthLib.qa.image_metrics import compare, paper_style, ssim_map
 
 SHAPE = (24, 32, 28)
 

@@ -90,7 +90,9 @@ def test_padding_of_the_prompt_has_no_influence(model):
     images, present = torch.rand(1, 1, 3, 32, 32), torch.ones(1, 1, dtype=torch.bool)
     text = random_text(1)
     padded = TextFeatures(
-        text.pooled, torch.cat([text.tokens, torch.randn(1, 3, 32)], 1), torch.cat([text.mask, torch.zeros(1, 3).bool()], 1)
+        text.pooled,
+        torch.cat([text.tokens, torch.randn(1, 3, 32)], 1),
+        torch.cat([text.mask, torch.zeros(1, 3).bool()], 1),
     )
     torch.testing.assert_close(run(model, images, present, text)[0], run(model, images, present, padded)[0])
 

@@ -16,14 +16,17 @@ pytest.importorskip(
     "PySide6.QtUiTools", reason="PySide6 or a system library that it needs is missing", exc_type=ImportError
 )
 
-from NPCSynthLib.errors import Cancelled, InputError, UsageError  # noqa: E402
-from NPCSynthLib.inference.result import (  # noqa: E402
-    Segment, SegmentationResult, SynthesisResult, SynthesizedSequence,
-)
-from NPCSynthLib.study.volume import Grid, Volume  # noqa: E402
-from NPCSynthLib.vocabulary import canonical_prompt, get_sequence, load_sequences, load_structures  # noqa: E402
+from slicer_stand_in import install, load_module, new_scene, open_panel
 
-from slicer_stand_in import install, load_module, new_scene, open_panel  # noqa: E402
+from NPCSynthLib.errors import Cancelled, InputError, UsageError
+from NPCSynthLib.inference.result import (
+    Segment,
+    SegmentationResult,
+    SynthesisResult,
+    SynthesizedSequence,
+)
+from NPCSynthLib.study.volume import Grid, Volume
+from NPCSynthLib.vocabulary import canonical_prompt, get_sequence, load_sequences, load_structures
 
 MODULE_FILE = Path(__file__).resolve().parents[1] / "NPCSynth" / "NPCSynth.py"
 slicer = install()
@@ -141,13 +144,13 @@ def test_the_module_finds_the_library_from_its_own_folder_alone():
     import subprocess
 
     code = (
-        "import sys; sys.path = [p for p in sys.path if p not in ('', %r)]\n"
-        "sys.path.insert(0, %r)\n"
+        f"import sys; sys.path = [p for p in sys.path if p not in ('', {str(MODULE_FILE.parents[1])!r})]\n"
+        f"sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
         "from slicer_stand_in import install, load_module\n"
-        "install(); m = load_module(%r)\n"
+        f"install(); m = load_module({str(MODULE_FILE)!r})\n"
         "import NPCSynthLib; print(NPCSynthLib.__file__)\n"
         "print(sorted(n for n in ('torch', 'open_clip', 'SimpleITK') if n in sys.modules))\n"
-    ) % (str(MODULE_FILE.parents[1]), str(Path(__file__).parent), str(MODULE_FILE))
+    )
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd="/", timeout=120,
         env={**__import__("os").environ, "PYTHONPATH": ""},

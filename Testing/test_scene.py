@@ -12,7 +12,10 @@ vtk = pytest.importorskip("vtk")
 
 from NPCSynthLib.errors import InputError, OutputError  # noqa: E402
 from NPCSynthLib.inference.result import (  # noqa: E402
-    Segment, SegmentationResult, SynthesisResult, SynthesizedSequence,
+    Segment,
+    SegmentationResult,
+    SynthesisResult,
+    SynthesizedSequence,
 )
 from NPCSynthLib.scene import add_result, save_mrb, study_volumes, volume_from_node, write_scene  # noqa: E402
 from NPCSynthLib.scene.matrices import ijk_to_ras, swap_ras_lps, to_vtk  # noqa: E402

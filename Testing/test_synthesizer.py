@@ -6,17 +6,17 @@ import torch
 
 pytest.importorskip("open_clip", reason="writing weights needs open_clip_torch")
 
-from tiny_weights import write_tiny_weights  # noqa: E402
+from tiny_weights import write_tiny_weights
 
-from NPCSynthLib.errors import Cancelled, UsageError  # noqa: E402
-from NPCSynthLib.inference import synthesizer as module  # noqa: E402
-from NPCSynthLib.inference.device import Device, choose_device, plan_batch  # noqa: E402
-from NPCSynthLib.inference.geometry import axis_steps, left_coordinate  # noqa: E402
-from NPCSynthLib.inference.labels import to_segments, without_islands  # noqa: E402
-from NPCSynthLib.inference.slicing import Slicing  # noqa: E402
-from NPCSynthLib.inference.synthesizer import Synthesizer  # noqa: E402
-from NPCSynthLib.study.study import Source, Study  # noqa: E402
-from NPCSynthLib.study.volume import Grid, Volume  # noqa: E402
+from NPCSynthLib.errors import Cancelled, UsageError
+from NPCSynthLib.inference import synthesizer as module
+from NPCSynthLib.inference.device import Device, choose_device, plan_batch
+from NPCSynthLib.inference.geometry import axis_steps, left_coordinate
+from NPCSynthLib.inference.labels import to_segments, without_islands
+from NPCSynthLib.inference.slicing import Slicing
+from NPCSynthLib.inference.synthesizer import Synthesizer
+from NPCSynthLib.study.study import Source, Study
+from NPCSynthLib.study.volume import Grid, Volume
 
 
 @pytest.fixture(scope="module")
@@ -167,7 +167,8 @@ def test_impossible_targets_are_refused(synthesizer, targets, message):
 
 
 def test_unknown_words_of_a_prompt_become_a_warning(synthesizer):
-    result = synthesizer.run(make_study(axial_grid()), ["T2FS"], segment=False, prompts={"T2FS": "T2 zebra fat suppressed"})
+    prompts = {"T2FS": "T2 zebra fat suppressed"}
+    result = synthesizer.run(make_study(axial_grid()), ["T2FS"], segment=False, prompts=prompts)
     assert any("zebra" in w for w in result.warnings)
     assert result.sequences[0].prompt == "T2 zebra fat suppressed"
 
@@ -175,7 +176,7 @@ def test_unknown_words_of_a_prompt_become_a_warning(synthesizer):
 def test_sequence_that_the_weights_never_met_is_offered_with_a_warning(tmp_path):
     synthesizer = Synthesizer(write_tiny_weights(tmp_path, ["T1", "T2", "T1C"]), "cpu")
     result = synthesizer.run(make_study(axial_grid()), ["PD"], segment=False)
-    assert any("never been trained on PD" in w for w in result.warnings)
+    assert any("never trained on PD" in w for w in result.warnings)
 
 
 def test_unknown_device_is_refused():

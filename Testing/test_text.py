@@ -6,9 +6,9 @@ import torch
 
 pytest.importorskip("open_clip", reason="free text needs open_clip_torch")
 
-from NPCSynthLib.model.network import ModelConfig  # noqa: E402
-from NPCSynthLib.model.text import TextTower, tokens_of_vocabulary  # noqa: E402
-from NPCSynthLib.vocabulary import canonical_prompt, load_sequences, training_prompt  # noqa: E402
+from NPCSynthLib.model.network import ModelConfig
+from NPCSynthLib.model.text import TextTower, tokens_of_vocabulary
+from NPCSynthLib.vocabulary import canonical_prompt, load_sequences, training_prompt
 
 CONFIG = ModelConfig(text_width=32, text_layers=1, text_heads=2)
 

@@ -9,17 +9,17 @@ import torch
 pytest.importorskip("open_clip", reason="training needs the train extra")
 pytest.importorskip("lightning_fabric", reason="training needs the train extra")
 
-from NPCSynthLib.errors import InputError, UsageError  # noqa: E402
-from NPCSynthLib.model.network import ModelConfig  # noqa: E402
-from NPCSynthLib.model.text import TextTower, tokens_of_vocabulary  # noqa: E402
-from NPCSynthLib.model.weights import load_weights  # noqa: E402
-from NPCSynthLib.training import dataset, objectives, trainer  # noqa: E402
-from NPCSynthLib.training.dataset import Mixture, TrainingBatches  # noqa: E402
-from NPCSynthLib.training.labelmaps import LabelMap  # noqa: E402
-from NPCSynthLib.training.sample import IGNORE, plane_axes  # noqa: E402
-from NPCSynthLib.training.simulation import simulate  # noqa: E402
-from NPCSynthLib.training.text_pretraining import pretrain_text  # noqa: E402
-from NPCSynthLib.vocabulary import load_classes, load_sequences  # noqa: E402
+from NPCSynthLib.errors import InputError, UsageError
+from NPCSynthLib.model.network import ModelConfig
+from NPCSynthLib.model.text import TextTower, tokens_of_vocabulary
+from NPCSynthLib.model.weights import load_weights
+from NPCSynthLib.training import dataset, objectives, trainer
+from NPCSynthLib.training.dataset import Mixture, TrainingBatches
+from NPCSynthLib.training.labelmaps import LabelMap
+from NPCSynthLib.training.sample import IGNORE, plane_axes
+from NPCSynthLib.training.simulation import simulate
+from NPCSynthLib.training.text_pretraining import pretrain_text
+from NPCSynthLib.vocabulary import load_classes, load_sequences
 
 
 def box_labelmap(seed=0) -> LabelMap:
@@ -44,8 +44,8 @@ def tiny_config(folder, **changes):
     values = {
         "model": {"channels": [8, 12, 16], "specific": [2, 2, 2], "encoder_blocks": 1, "decoder_blocks": 1,
                   "text_width": 32, "text_layers": 1, "text_heads": 2},
-        "steps": 4, "batch_size": 3, "size": 32, "text_steps": 2, "warmup_steps": 1, "learning_rate": 0.003, "weight_decay": 0.0,
-        "ema": 0.9, "phantoms": 1, "seed": 3,
+        "steps": 4, "batch_size": 3, "size": 32, "text_steps": 2, "warmup_steps": 1,
+        "learning_rate": 0.003, "weight_decay": 0.0, "ema": 0.9, "phantoms": 1, "seed": 3,
     }  # fmt: skip
     path = folder / "tiny.json"
     path.write_text(json.dumps({**values, **changes}))
@@ -142,8 +142,9 @@ def test_collapsed_features_are_punished():
     flat = torch.ones(2, 16, 12, 12)
     spread = torch.randn(2, 16, 12, 12)
     body, pixel, place = torch.ones(2, 12, 12), torch.full((2,), 2.0), torch.arange(2)
+    generator = torch.Generator().manual_seed(1)
     collapsed, healthy = (
-        float(objectives.place_contrast(x, x, body, pixel, place, torch.Generator().manual_seed(1))[1]) for x in (flat, spread)
+        float(objectives.place_contrast(x, x, body, pixel, place, generator)[1]) for x in (flat, spread)
     )
     assert collapsed > 0.5 and healthy < 0.1
 
@@ -154,7 +155,8 @@ def test_recognition_accepts_any_wording_of_the_right_sequence():
     right = torch.tensor([[True, False, False, False], [False, True, False, False]])
     wrong = right[[1, 0]]
     scale = torch.tensor(2.6)
-    assert objectives.recognition_loss(images, texts, right, scale) < objectives.recognition_loss(images, texts, wrong, scale)
+    losses = [objectives.recognition_loss(images, texts, same, scale) for same in (right, wrong)]
+    assert losses[0] < losses[1]
 
 
 def test_run_learns_resumes_exactly_and_leaves_weights(boxes, tmp_path):
@@ -196,7 +198,8 @@ def test_text_tower_learns_what_the_words_mean():
 
 def test_loss_falls(boxes, tmp_path):
     losses = []
-    trainer.train(tiny_config(tmp_path, steps=60), tmp_path, tmp_path / "out", on_step=lambda s, n, x: losses.append(x["l1"]))
+    config = tiny_config(tmp_path, steps=60)
+    trainer.train(config, tmp_path, tmp_path / "out", on_step=lambda s, n, x: losses.append(x["l1"]))
     assert np.mean(losses[-15:]) < 0.7 * np.mean(losses[:5])
 
 

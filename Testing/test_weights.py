@@ -7,11 +7,11 @@ import torch
 
 pytest.importorskip("open_clip", reason="writing weights needs open_clip_torch")
 
-from tiny_weights import write_tiny_weights  # noqa: E402
+from tiny_weights import write_tiny_weights
 
-from NPCSynthLib.errors import WeightsError  # noqa: E402
-from NPCSynthLib.model.weights import load_weights  # noqa: E402
-from NPCSynthLib.vocabulary import canonical_prompt, get_sequence  # noqa: E402
+from NPCSynthLib.errors import WeightsError
+from NPCSynthLib.model.weights import load_weights
+from NPCSynthLib.vocabulary import canonical_prompt, get_sequence
 
 
 @pytest.fixture

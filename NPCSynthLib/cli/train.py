@@ -34,13 +34,18 @@ def run(
     [cyan]npcsynth train my.json --data data --out runs/mine --max-minutes 60[/]
     """
     try:
+        from ..evaluation.calibration import calibrate
+        from ..evaluation.protocol import validation_folders
         from ..training.trainer import train
     except ModuleNotFoundError as error:
         raise UsageError(f'Training needs {error.name}. Install NPCSynth with its "train" extra.') from error
     try:
         with progress_bar() as on_progress:
-            train(config, data, out, resume=resume, max_minutes=max_minutes,
+            weights = train(config, data, out, resume=resume, max_minutes=max_minutes,
                   on_step=lambda step, steps, losses: on_progress(step / steps, f"Step {step} of {steps}"))
+            if validation_folders(data / "cohorts"):
+                on_progress(1.0, "Calibrating the uncertainty")
+                calibrate(weights, data / "cohorts")
     except KeyboardInterrupt:
         raise Cancelled("Training stopped. The same command goes on from the last checkpoint.") from None
-    say(f"Training ended. Checkpoints and weights are in {out}.")
+    say(f"Training ended. The weights are in {weights}; use them with --weights.")

@@ -8,7 +8,7 @@ import numpy as np
 from ..inference.synthesizer import Synthesizer
 from ..model.weights import MANIFEST
 from ..vocabulary import load_sequences
-from .protocol import VALIDATION, cases
+from .protocol import cases, validation_folders
 
 
 def calibrate(weights: Path, cohorts_dir: Path) -> dict[str, float]:
@@ -23,8 +23,8 @@ def calibrate(weights: Path, cohorts_dir: Path) -> dict[str, float]:
     manifest_path.write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
     synthesizer = Synthesizer(weights)
     errors, predicted = {}, {}
-    for cohort, patient in VALIDATION:
-        for case in cases(Path(cohorts_dir) / cohort / patient, quick=True):
+    for folder in validation_folders(cohorts_dir):
+        for case in cases(folder, quick=True):
             made = synthesizer.run(case.study, [case.target], segment=False).sequences[0]
             error = np.abs(made.array / 1000.0 - case.truth)[case.mask]
             errors.setdefault(case.target, []).append(float(error.mean()))

@@ -22,12 +22,11 @@ from ..study.normalize import body_mask
 from ..study.read import read_file
 from ..study.study import Study
 from ..study.volume import Grid, Volume
+from ..training.split import VALIDATION
 from ..vocabulary import load_sequences
 from .baselines import Predict, all_baselines, training_voxels
 from .tables import write_tables
 
-#: (cohort, patient) kept out of training; every other patient of the cohorts may be trained on.
-VALIDATION = (("open_ms_cross", "p19"), ("glioma", "gli00001"), ("open_ms_long", "p04a"))
 LESION_MARGIN_MM = 5.0
 _QUICK_SLICES = 24
 #: Paper-style figures use every n-th slice.
@@ -63,12 +62,13 @@ def evaluate(
         baselines = all_baselines(training_voxels(training_studies(cohorts_dir)))
     methods = dict(baselines) if predict is None else {name: predict, **baselines}
     rows = []
-    for number, (cohort, patient) in enumerate(VALIDATION):
-        folder = cohorts_dir / cohort / patient
+    folders = validation_folders(cohorts_dir)
+    for number, folder in enumerate(folders):
+        cohort, patient = folder.parent.name, folder.name
         for case in cases(folder, quick):
             sources = "+".join(s.sequence for s in case.study.sources)
             if on_progress is not None:
-                on_progress(number / len(VALIDATION), f"{cohort} {patient}: {sources} to {case.target}")
+                on_progress(number / len(folders), f"{cohort} {patient}: {sources} to {case.target}")
             for method, call in methods.items():
                 figures = judge(call, case, paper=method == name and predict is not None)
                 rows.append({"cohort": cohort, "patient": patient, "sources": sources, "target": case.target,
@@ -135,6 +135,12 @@ def judge(predict: Predict, case: Case, paper: bool = False) -> dict:
     if paper:
         in_papers = paper_style(prediction[slices], case.truth[slices])
     return {**figures, **in_papers, "seconds": seconds}
+
+
+def validation_folders(cohorts_dir: str | Path) -> list[Path]:
+    """Those of the validation patients that are there."""
+    folders = [Path(cohorts_dir) / cohort / patient for cohort, patient in VALIDATION]
+    return [folder for folder in folders if folder.is_dir()]
 
 
 def training_studies(cohorts_dir: str | Path) -> Iterator[Study]:

@@ -62,7 +62,7 @@ def markdown(rows: Sequence[dict]) -> str:
     methods = list(dict.fromkeys(row["method"] for row in rows))
     lines = [
         "# Validation", "",
-        "Inside the body, 3D, data range 1 = 0.5-99.5 percentile of the acquired target's body: SSIM / PSNR (dB) / MAE.",
+        "Inside the body, 3D, data range 1 = 0.5-99.5 percentile of the real target's body: SSIM / PSNR (dB) / MAE.",
         "Predictions are never rescaled by their own statistics. The best SSIM of a row is bold.", "",
         "| method | SSIM | PSNR | MAE | sharpness | best SSIM in |", "|---|---|---|---|---|---|",
     ]

@@ -7,11 +7,10 @@ import numpy as np
 import torch
 
 from ..errors import Cancelled, UsageError
-from ..model.network import TextFeatures
 from ..model.weights import LoadedModel, load_weights
 from ..study.study import Study
 from ..vocabulary import canonical_prompt, get_sequence
-from .device import Device, choose_device, plan_batch
+from .device import choose_device, plan_batch
 from .labels import to_segments
 from .result import INTENSITY_HIGH, SynthesisResult, SynthesizedSequence
 from .slicing import Slicing
@@ -74,9 +73,10 @@ class Synthesizer:
             features, unknown = self.loaded.text_features(wordings[target])
             texts[target] = features
             if unknown:
-                warnings.append(f"The model does not know these words of the prompt for {target}: {', '.join(unknown)}.")
+                words = ", ".join(unknown)
+                warnings.append(f"The model does not know these words of the prompt for {target}: {words}.")
             if target not in self.sequences:
-                warnings.append(f"The model has never been trained on {target}: what it makes is a guess from its words.")
+                warnings.append(f"The model was never trained on {target}: what it makes is a guess from its words.")
         seconds["prompts"] = time.perf_counter() - started
 
         started = time.perf_counter()
@@ -111,6 +111,10 @@ class Synthesizer:
             self.loaded.identity, self.device.label, seconds, tuple(dict.fromkeys(warnings)),
         )  # fmt: skip
 
+    def predict(self, study: Study, target: str) -> np.ndarray:
+        """One target alone, (k, j, i) float32 with 0 and 1 the 0.5 and 99.5 percentiles of the body: for evaluation."""
+        return self.run(study, [target], segment=False).sequences[0].array.astype(np.float32) / INTENSITY_HIGH
+
     @staticmethod
     def _check_targets(study: Study, targets: Sequence[str]) -> list[str]:
         targets = list(dict.fromkeys(get_sequence(t).id for t in targets))
@@ -137,7 +141,7 @@ class Synthesizer:
         means = [np.zeros(slicing.shape, np.int16) for _ in targets]
         scales = [np.zeros(slicing.shape, np.int16) for _ in targets]
         classes = np.zeros(slicing.shape, np.uint8) if segment else None
-        texts = {t: TextFeatures(*(x.to(self.device.torch) for x in (f.pooled, f.tokens, f.mask))) for t, f in texts.items()}
+        texts = {target: features.to(self.device.torch) for target, features in texts.items()}
         batch = plan_batch(self.device, model.config, len(images), *slicing.padded, count)
         first = 0
         while first < count:

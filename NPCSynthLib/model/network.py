@@ -57,7 +57,7 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class TextFeatures:
-    """What the decoder knows of a prompt: ``pooled`` (B, W), ``tokens`` (B, L, W), ``mask`` (B, L) True where a token is."""
+    """What the decoder knows of prompts: ``pooled`` (B, W), ``tokens`` (B, L, W), ``mask`` (B, L) True at tokens."""
 
     pooled: Tensor
     tokens: Tensor
@@ -66,6 +66,10 @@ class TextFeatures:
     def select(self, index) -> "TextFeatures":
         """Rows of the batch."""
         return TextFeatures(self.pooled[index], self.tokens[index], self.mask[index])
+
+    def to(self, device) -> "TextFeatures":
+        """The same on another device."""
+        return TextFeatures(self.pooled.to(device), self.tokens.to(device), self.mask.to(device))
 
 
 @dataclass(frozen=True)
@@ -118,9 +122,8 @@ class Encoder(nn.Module):
             nn.Sequential(*(Block(c) for _ in range(config.encoder_blocks))) for c in channels
         )
         self.down = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2) for a, b in zip(channels, channels[1:]))
-        self.split = nn.ModuleList(
-            nn.Sequential(ChannelNorm(c), nn.Conv2d(c, c + s, 1)) for c, s in zip(channels, config.specific)
-        )
+        # no normalization here or in the decoder's head: it would take the intensity out of the features
+        self.split = nn.ModuleList(nn.Conv2d(c, c + s, 1) for c, s in zip(channels, config.specific))
 
     def forward(self, images: Tensor) -> Encoding:
         x = self.stem(F.pixel_unshuffle(images, 2))
@@ -195,7 +198,7 @@ class Decoder(nn.Module):
         )
         self.words = TextCrossAttention(channels[-1], config.text_width)
         self.up = nn.ModuleList(nn.Conv2d(b, a, 1) for a, b in zip(channels, channels[1:]))
-        self.head = nn.Sequential(ChannelNorm(channels[0]), nn.SiLU(), nn.Conv2d(channels[0], 8, 3, padding=1))
+        self.head = nn.Conv2d(channels[0], 8, 3, padding=1)
 
     def forward(self, invariant, weights, text: TextFeatures) -> tuple[Tensor, Tensor]:
         x = None

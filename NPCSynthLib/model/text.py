@@ -45,7 +45,7 @@ def tokens_of_vocabulary() -> list[int]:
 
     templates = prompt_templates()
     pieces = [_EXTRA_WORDS]
-    fills = [*templates["fat"]["true"], *templates["fat"]["false"], *templates["agent"]["true"], *templates["agent"]["false"]]
+    fills = [word for kind in ("fat", "agent") for words in templates[kind].values() for word in words]
     wordings = [templates["canonical"], *templates["paraphrases"]]
     for sequence in load_sequences().values():
         for wording in wordings:

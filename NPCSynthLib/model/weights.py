@@ -144,7 +144,7 @@ def save_weights(folder: Path, model: AnyToAll, tower: TextTower, about: dict) -
     save_file({name: value.half().contiguous() for name, value in tower.state_dict().items()}, folder / _TEXT)
     for name in (_MODEL, _TEXT):
         (folder / name).chmod(0o644)  # safetensors makes them readable by their owner alone
-    files = {name: {"sha256": file_sha256(folder / name), "bytes": (folder / name).stat().st_size} for name in (_MODEL, _TEXT)}
+    files = {name: {"sha256": file_sha256(folder / name)} for name in (_MODEL, _TEXT)}
     manifest = {**about, "files": files, "model": model.config.to_dict(), "tokens": tower.tokens}
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
     return manifest

@@ -4,8 +4,8 @@ Coordinates are millimetres in the anatomy's own frame: x to the patient's left,
 pituitary fossa at the origin. A distance is negative inside.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Callable
 
 import numpy as np
 

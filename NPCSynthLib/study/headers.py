@@ -112,10 +112,8 @@ def read_header(path: Path):
             # A header cut short is read without complaint up to the cut, so that the class is missing or at its end.
             if "SOPClassUID" not in dataset and "Modality" not in dataset:
                 return None
-            # One look at every top-level element: what cannot be decoded shows itself here and not later.
-            for element in dataset:
-                element.value
-        except Exception:  # noqa: BLE001  pydicom raises many kinds on damaged files; all mean the same here
+            list(dataset)  # decodes every top-level element: what cannot be decoded shows itself here and not later
+        except Exception:
             return None
     return dataset
 

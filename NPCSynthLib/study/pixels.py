@@ -57,13 +57,13 @@ class SlicePixels:
                 compressed = syntax is not None and syntax.is_compressed
                 bits = int(dataset.get("BitsStored", 16))
                 self._top = -1 if int(dataset.get("PixelRepresentation", 0)) else 2**bits - 1
-            except Exception as error:  # noqa: BLE001  any failure here means a damaged file
+            except Exception as error:
                 raise InputError(f"file {path.name} is damaged; export it again") from error
             if not any(k in dataset for k in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")):
                 raise InputError(f"file {path.name} has no pixels (cut short, or a header only); export it again")
             try:
                 self._stored, self._scaled = dataset.pixel_array, False
-            except Exception as error:  # noqa: BLE001
+            except Exception as error:
                 if not compressed:
                     raise InputError(f"file {path.name} is cut short or damaged; export it again") from error
                 self._stored, self._scaled = decode_with_sitk(path), True

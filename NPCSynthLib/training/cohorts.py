@@ -15,9 +15,7 @@ from ..study.volume import Grid, Volume, from_sitk, to_sitk
 from ..vocabulary import get_sequence, load_classes, load_sequences, training_prompt
 from .augmentation import degrade, smooth_field
 from .sample import IGNORE, Sample, choose_plane, random_frame
-
-#: Never trained on, nor used to pick anything but the stopping point and the calibration.
-VALIDATION_PATIENTS = ("open_ms_cross/p19", "glioma/gli00001", "open_ms_long/p04a")
+from .split import VALIDATION
 
 
 @dataclass(frozen=True)
@@ -74,8 +72,8 @@ def load_patient(folder: Path, grid_of: str, register: bool = False) -> Patient:
             label = _oriented(read_file(file))
             lesion |= resample(label, fixed.grid, None, "nearest")[0] > 0.5
     return Patient(
-        f"{folder.parent.name}/{folder.name}", tuple(known), torch.stack(images), torch.stack(inside), np.logical_or.reduce(bodies),
-        lesion, fixed.grid.spacing[::-1].copy(),
+        f"{folder.parent.name}/{folder.name}", tuple(known), torch.stack(images), torch.stack(inside),
+        np.logical_or.reduce(bodies), lesion, fixed.grid.spacing[::-1].copy(),
     )  # fmt: skip
 
 
@@ -86,7 +84,7 @@ def load_training_patients(data_dir: Path) -> list[Patient]:
     """
     patients = []
     for folder in sorted((data_dir / "cohorts").glob("*/*")):
-        if f"{folder.parent.name}/{folder.name}" in VALIDATION_PATIENTS or not folder.is_dir():
+        if (folder.parent.name, folder.name) in VALIDATION or not folder.is_dir():
             continue
         names = [f.name.removesuffix(".nii.gz") for f in sorted(folder.glob("*.nii.gz"))]
         sequences = [n for n in names if n in load_sequences()]
@@ -207,6 +205,16 @@ def crop_tumor(item: TumorSlice, rng: np.random.Generator, size: int, place: int
     structures[(tumor <= 0.5) & (image > 0.02)] = classes.index("body")
     prompt = training_prompt(get_sequence("T2"), rng)
     return Sample(
-        degrade(np.repeat(image[None], 3, axis=0), rng, 0.8)[None], image[None], np.ones((1, size, size), bool), ["T2"], ["T2"], [prompt], [prompt],
-        image > 0.03, tumor > 0.5, structures, 0.9 * scale, place,
-    )  # fmt: skip
+        sources=degrade(np.repeat(image[None], 3, axis=0), rng, 0.8)[None],
+        targets=image[None],
+        known=np.ones((1, size, size), bool),
+        source_ids=["T2"],
+        target_ids=["T2"],
+        source_prompts=[prompt],
+        target_prompts=[prompt],
+        body=image > 0.03,
+        lesion=tumor > 0.5,
+        structures=structures,
+        pixel_mm=0.9 * scale,
+        place=place,
+    )

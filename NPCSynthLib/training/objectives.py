@@ -168,7 +168,8 @@ class TrainingModule(nn.Module):
         losses["gradient"] = gradient_loss(mean, truth, weight)
         losses["scale"] = weighted_mean(laplace_scale_loss(error, log_scale), (body + 0.02) * known)
 
-        image_vectors = model.image_embedding(encoding.specific, batch.body.float()[batch.present.nonzero()[:, 0], None])
+        source_body = batch.body.float()[batch.present.nonzero()[:, 0], None]
+        image_vectors = model.image_embedding(encoding.specific, source_body)
         text_vectors = model.text_embedding(text.pooled)
         id_of = dict(zip(batch.source_prompts + batch.target_prompts, batch.source_ids + batch.target_ids, strict=True))
         same = torch.tensor([[id_of[p] == i for p in prompts] for i in batch.source_ids], device=device)

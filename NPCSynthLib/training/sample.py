@@ -59,7 +59,7 @@ def plane_axes(plane: int) -> np.ndarray:
 
 
 def random_frame(rng: np.random.Generator, plane: int, slice_mm: float, pixel_mm: float) -> np.ndarray:
-    """(3, 3) float32: k-j-i millimetres for one step along (slice, row, column), slightly rotated, sometimes mirrored."""
+    """(3, 3) float32: k-j-i mm of one step along (slice, row, column), slightly rotated, sometimes mirrored."""
     axes = plane_axes(plane)
     a, b, c = rng.normal(0, (0.07, 0.05, 0.12))
     ca, sa, cb, sb, cc, sc = np.cos(a), np.sin(a), np.cos(b), np.sin(b), np.cos(c), np.sin(c)

@@ -144,7 +144,8 @@ def train(
         partial.replace(checkpoint)
 
     batches = TrainingBatches(
-        data_dir, config.steps, config.batch_size, config.size, config.warmup_steps, config.phantoms, mixture, config.seed
+        data_dir, config.steps, config.batch_size, config.size, config.warmup_steps, config.phantoms, mixture,
+        config.seed,
     )
     if not (batches.patients or batches.labelmaps or batches.phantoms):
         raise InputError(f"{data_dir} holds nothing to train on. It should contain cohorts/ or labelmaps/.")
@@ -178,5 +179,6 @@ def train(
         finally:  # an interrupted run goes on from its last step, not from its last checkpoint
             save()
     weights = out_dir / "weights"
-    export_weights(checkpoint, weights, f"NPCSynth any-to-all ({Path(config_name).stem})", __version__, batches.describe())
+    name = f"NPCSynth any-to-all ({Path(config_name).stem})"
+    export_weights(checkpoint, weights, name, __version__, batches.describe())
     return weights
