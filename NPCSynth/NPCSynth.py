@@ -41,6 +41,10 @@ from NPCSynthLib.vocabulary import get_sequence, load_sequences  # noqa: E402
 DEVICES = ["Automatic", "GPU", "CPU"]
 #: Share of the progress bar that reading, registering and normalizing take.
 STUDY_SHARE = 0.2
+#: Longest wait in seconds for a canceled run when the module is closed or reloaded.
+CLOSING_PATIENCE = 5
+#: PyTorch that NPCSynthLib.inference runs on.
+TORCH_REQUIREMENT = ">=2.6"
 #: What pip must never replace inside Slicer, whatever another package asks for.
 PINNED = ("numpy", "SimpleITK", "pydicom", "highdicom", "vtk", "scipy", "torch", "torchvision")
 
@@ -85,8 +89,14 @@ def registerSampleData():
         uris=[],
         fileNames=[],
         nodeNames=[],
-        customDownloader=lambda source: list(NPCSynthLogic().loadPhantomPatient().values()),
+        customDownloader=downloadPhantomPatient,
     )
+
+
+def downloadPhantomPatient(source):
+    """What the button in the Sample Data module does."""
+    with slicer.util.WaitCursor():
+        return list(NPCSynthLogic().loadPhantomPatient().values())
 
 
 #
@@ -136,6 +146,16 @@ class NPCSynthWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._updatingRows = False
         self._run = None
         self._fading = []
+        self._added = []
+        self._pollTimer = qt.QTimer()
+        self._pollTimer.setInterval(10)
+        # A volume is added before its image is: look at it a little later, once for all that are loaded together.
+        self._detectTimer = qt.QTimer()
+        self._detectTimer.setInterval(500)
+        self._detectTimer.setSingleShot(True)
+        self._refreshTimer = qt.QTimer()
+        self._refreshTimer.setInterval(0)
+        self._refreshTimer.setSingleShot(True)
 
     def setup(self):
         """Called when the user opens the module the first time."""
@@ -150,31 +170,39 @@ class NPCSynthWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self.onSceneStartClose)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.onSceneEndClose)
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndImportEvent, self.onSceneEndImport)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.NodeAddedEvent, self.onNodeAdded)
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.NodeRemovedEvent, self.onNodeRemoved)
 
         self.ui.detectButton.connect("clicked(bool)", self.onDetectButton)
         self.ui.referenceComboBox.connect("currentIndexChanged(int)", self.onReferenceChanged)
         self.ui.runButton.connect("clicked(bool)", self.onRunButton)
         self.ui.cancelButton.connect("clicked(bool)", self.onCancelButton)
 
-        self._pollTimer = qt.QTimer()
-        self._pollTimer.setInterval(10)
         self._pollTimer.connect("timeout()", self.onPoll)
-        # A volume is added before its image is: look at it a little later, once for all that are loaded together.
-        self._detectTimer = qt.QTimer()
-        self._detectTimer.setInterval(500)
-        self._detectTimer.setSingleShot(True)
         self._detectTimer.connect("timeout()", self.onDetectTimer)
+        self._refreshTimer.connect("timeout()", self.updateRows)
 
         self.initializeParameterNode()
 
     def cleanup(self):
-        """Called when the application closes and the module widget is destroyed."""
-        self.cancelRun()
-        self._pollTimer.stop()
-        self._detectTimer.stop()
-        self.setParameterNode(None)
+        """Called when the application closes or reloads the module; Qt may have deleted the widgets by then."""
+        for timer in (self._pollTimer, self._detectTimer, self._refreshTimer):
+            timer.stop()
         self.removeObservers()
+        runs = [run for run in (self._run, *self._fading) if run is not None]
+        self._run, self._fading = None, []
+        for run in runs:
+            run.cancel()
+        # A thread that computes while Python shuts down can take Slicer down with it.
+        for run in runs:
+            run.thread.join(CLOSING_PATIENCE)
+        if self._parameterNode is not None:
+            try:
+                self._parameterNode.disconnectGui(self._parameterNodeGuiTag)
+            except ValueError:
+                logging.debug("NPCSynth: the widgets were deleted before they could be disconnected.")
+            self._parameterNode = None
 
     def enter(self):
         """Called each time the user opens this module."""
@@ -191,17 +219,27 @@ class NPCSynthWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         if self.parent.isEntered:
             self.initializeParameterNode()
 
+    def onSceneEndImport(self, caller, event):
+        """A scene was loaded: only now are the volumes there that its parameter node refers to."""
+        self.updateRows()
+
     @vtk.calldata_type(vtk.VTK_OBJECT)
     def onNodeAdded(self, caller, event, calldata):
-        """A volume was loaded; offer it when the user has not chosen any yet."""
-        if calldata is not None and calldata.IsA("vtkMRMLScalarVolumeNode") and not self.sourceNodes():
+        """A volume was loaded; offer it where the user has not chosen any yet."""
+        if calldata is not None and calldata.IsA("vtkMRMLScalarVolumeNode"):
+            self._added.append(calldata.GetID())
             self._detectTimer.start()
+
+    def onNodeRemoved(self, caller, event):
+        """Selectors jump to a neighbor when their node goes: set them right once they have."""
+        self._refreshTimer.start()
 
     # Parameter node
 
     def initializeParameterNode(self):
         """Make sure that the parameter node exists, and propose volumes when none is chosen."""
-        self.setParameterNode(self.logic.getParameterNode())
+        if self._parameterNode is None:
+            self.setParameterNode(self.logic.getParameterNode())
         if not self.sourceNodes():
             self.detect()
 
@@ -259,9 +297,8 @@ class NPCSynthWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             layout.addWidget(label, number, 0)
             layout.addWidget(selector, number, 1)
             layout.addWidget(target, number, 2, qt.Qt.AlignHCenter)
-            selector.connect(
-                "currentNodeChanged(vtkMRMLNode*)", lambda node, s=sequence.id: self.onSourceChanged(s, node)
-            )
+            # Not currentNodeChanged: that is also sent when the node was deleted and Qt moved on to its neighbor.
+            selector.connect("nodeActivated(vtkMRMLNode*)", lambda node, s=sequence.id: self.onSourceChanged(s, node))
             target.connect("toggled(bool)", lambda checked, s=sequence.id: self.onTargetToggled(s, checked))
             self._rows[sequence.id] = SequenceRow(label, selector, target)
 
@@ -321,7 +358,7 @@ class NPCSynthWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             widget.enabled = not running
 
     def onSourceChanged(self, sequence, node):
-        """The user chose a volume for a sequence, or the volume was deleted."""
+        """The user chose a volume for a sequence."""
         if self._updatingRows or self._parameterNode is None:
             return
         parameters = self._parameterNode.parameterNode
@@ -351,19 +388,41 @@ class NPCSynthWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     # Detection
 
     def onDetectTimer(self):
-        """Volumes have been loaded."""
-        if self._run is None and not self.sourceNodes():
+        """Volumes have been loaded: propose them where nothing is chosen yet."""
+        if self._run is not None:
+            self._detectTimer.start()
+            return
+        added, self._added = self._added, []
+        if not self.sourceNodes():
             self.detect()
+            return
+        taken = list(self.sourceNodes().values())
+        nodes = [node for node in self.logic.candidateNodes() if node.GetID() in added and node not in taken]
+        if nodes:
+            self.detect(nodes)
 
     def onDetectButton(self):
         """Propose again, over what was chosen."""
         self.detect()
 
-    def detect(self):
-        """Propose a sequence for each volume in the scene and say what needs a look."""
+    def detect(self, nodes=None):
+        """Propose a sequence for each volume and say what needs a look.
+
+        :param nodes: only these, and only where nothing is chosen yet; by default all in the scene, over what was
+          chosen.
+        """
         if self._parameterNode is None:
             return
-        proposals, notes = self.logic.proposeAssignment()
+        proposals, notes = self.logic.proposeAssignment(nodes)
+        if nodes is not None:
+            sources = self.sourceNodes()
+            notes += [
+                _("“{name}” looks like {sequence} too; the volume chosen before was kept.").format(
+                    name=proposals[sequence].GetName(), sequence=sequence
+                )
+                for sequence in proposals if sequence in sources
+            ]
+            proposals = {**proposals, **sources}
         parameters = self._parameterNode.parameterNode
         with slicer.util.NodeModify(parameters):
             for sequence in load_sequences():
@@ -381,17 +440,17 @@ class NPCSynthWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         """Check, then compute in the background."""
         try:
             sources, targets = self.sourceNodes(), self.targets()
+            settings = {
+                "reference": self._parameterNode.reference if self._parameterNode.reference in sources else None,
+                "segment": self._parameterNode.segment,
+                "device": self._parameterNode.device,
+            }
             with slicer.util.WaitCursor():
                 volumes = self.logic.prepare(sources, targets)
             self.logic.ensureDependencies()
         except Exception as error:
             self._showError(error)
             return
-        settings = {
-            "reference": self._parameterNode.reference if self._parameterNode.reference in sources else None,
-            "segment": self._parameterNode.segment,
-            "device": self._parameterNode.device,
-        }
         self._run = BackgroundRun(
             lambda onProgress, cancel: self.logic.compute(
                 volumes, targets, onProgress=onProgress, cancel=cancel, **settings
@@ -592,7 +651,7 @@ class NPCSynthLogic(ScriptedLoadableModuleLogic):
         described, notes = [], []
         for node in self.candidateNodes() if nodes is None else nodes:
             try:
-                described.append((volume_from_node(node), node))
+                described.append((volume_from_node(node, copy=False), node))
             except InputError as error:
                 notes.append(str(error))
         chosen, _warnings, refused = assign([volume for volume, _node in described])
@@ -729,6 +788,7 @@ class NPCSynthLogic(ScriptedLoadableModuleLogic):
         """
         if importlib.util.find_spec("torch") is None:
             self._installTorch()
+        self._checkTorch()
         requirements = resource_path("Resources", "requirements.txt")
         constraints = self._writeConstraints()
         try:
@@ -761,8 +821,35 @@ class NPCSynthLogic(ScriptedLoadableModuleLogic):
                 "NPCSynth needs PyTorch. Install the extension “PyTorch” in the Extensions Manager, restart "
                 "Slicer and run again."
             )) from error
-        if PyTorchUtils.PyTorchUtilsLogic().installTorch(askConfirmation=True) is None:
+        try:
+            torch = PyTorchUtils.PyTorchUtilsLogic().installTorch(
+                askConfirmation=True, torchVersionRequirement=TORCH_REQUIREMENT
+            )
+        except subprocess.CalledProcessError as error:
+            raise NPCSynthError(_(
+                "PyTorch could not be installed. Check the internet connection and the free disk space, then run "
+                "again; the application log says more."
+            )) from error
+        if torch is None:
             raise NPCSynthError(_("NPCSynth needs PyTorch, and it was not installed. Start again and accept."))
+        importlib.invalidate_caches()
+
+    @staticmethod
+    def _checkTorch():
+        """Another extension may have installed a PyTorch that is too old."""
+        from packaging.specifiers import SpecifierSet
+
+        try:
+            version = importlib.metadata.version("torch")
+        except importlib.metadata.PackageNotFoundError:
+            return
+        if not SpecifierSet(TORCH_REQUIREMENT).contains(version, prereleases=True):
+            raise NPCSynthError(
+                _(
+                    "NPCSynth needs PyTorch {requirement}, and version {version} is installed. Uninstall it in the "
+                    "module “PyTorch Utils”, restart Slicer and run again."
+                ).format(requirement=TORCH_REQUIREMENT, version=version)
+            )
 
     @staticmethod
     def _writeConstraints():
@@ -835,11 +922,15 @@ class NPCSynthTest(ScriptedLoadableModuleTest):
         self.setUp()
         self.test_proposal()
         self.test_bad_request()
-        if importlib.util.find_spec("torch") is None:
-            logging.warning("NPCSynth: PyTorch is not installed, so that synthesis is not tested.")
-            return
         self.test_cancel()
         self.test_synthesis()
+
+    def canSynthesize(self):
+        """Tests install nothing: synthesis is tested where all that it needs is there already."""
+        missing = [name for name in ("torch", "safetensors", "psutil") if importlib.util.find_spec(name) is None]
+        if missing:
+            logging.warning(f"NPCSynth: {', '.join(missing)} not installed, so that synthesis is not tested.")
+        return not missing
 
     def test_proposal(self):
         """Volumes are recognized by themselves."""
@@ -855,12 +946,16 @@ class NPCSynthTest(ScriptedLoadableModuleTest):
 
     def test_cancel(self):
         """A canceled run leaves the scene as it was."""
+        if not self.canSynthesize():
+            return
         with self.assertRaises(Cancelled):
             self.logic.process(self.nodes, ["T1C"], cancel=lambda: True)
         self.assertEqual(slicer.mrmlScene.GetNumberOfNodes(), self.before)
 
     def test_synthesis(self):
         """Results appear on the grid of a source."""
+        if not self.canSynthesize():
+            return
         progress = []
         created = self.logic.process(
             self.nodes, ["T1C"], reference="T1", onProgress=lambda fraction, stage: progress.append(fraction)

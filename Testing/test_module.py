@@ -1,9 +1,12 @@
 """The Slicer module: its panel over PySide6 without a display, its logic over the real scene of slicer-core."""
 
 import logging
+import re
+import subprocess
 import sys
 import threading
 import time
+import types
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +31,8 @@ from NPCSynthLib.inference.result import (
 from NPCSynthLib.study.volume import Grid, Volume
 from NPCSynthLib.vocabulary import canonical_prompt, get_sequence, load_sequences, load_structures
 
-MODULE_FILE = Path(__file__).resolve().parents[1] / "NPCSynth" / "NPCSynth.py"
+ROOT = Path(__file__).resolve().parents[1]
+MODULE_FILE = ROOT / "NPCSynth" / "NPCSynth.py"
 slicer = install()
 module = load_module(MODULE_FILE)
 
@@ -141,8 +145,6 @@ def synthetic_names():
 
 def test_the_module_finds_the_library_from_its_own_folder_alone():
     """As in a source checkout that was added to Slicer's module paths."""
-    import subprocess
-
     code = (
         f"import sys; sys.path = [p for p in sys.path if p not in ('', {str(MODULE_FILE.parents[1])!r})]\n"
         f"sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
@@ -203,6 +205,48 @@ def test_volumes_loaded_later_are_assigned(scene, make_panel):
     assert panel.sourceNodes()["T2"] is node
 
 
+def test_volumes_loaded_one_after_the_other_are_all_assigned(nodes, make_panel):
+    panel = make_panel()
+    node = add_volume(slicer.mrmlScene, head(2), "t1 gd fs tra")
+    again = add_volume(slicer.mrmlScene, head(3), "T2 again")
+    wait_until(lambda: "T1CFS" in panel.sourceNodes())
+    assert panel.sourceNodes() == {**nodes, "T1CFS": node}
+    assert again.GetName() in panel.ui.assignmentLabel.text and "kept" in panel.ui.assignmentLabel.text
+
+
+def test_entering_again_connects_nothing_twice(nodes, make_panel):
+    panel = make_panel()
+    first = panel._parameterNode
+    panel.enter()
+    assert panel._parameterNode is first
+
+
+def test_a_scene_that_is_loaded_brings_its_choice(scene, make_panel):
+    panel = make_panel()
+    add_volume(scene, head(0), "T2 tra")
+    wait_until(panel.sourceNodes)
+    scene.SetSaveToXMLString(1)
+    scene.Commit()
+    scene.Clear(0)
+    assert panel._rows["T2"].selector.currentNode() is None
+    # The parameter node comes first in the file, the volume that it refers to later.
+    scene.SetLoadFromXMLString(1)
+    scene.SetSceneXMLString(scene.GetSceneXMLString())
+    scene.Import()
+    assert panel.sourceNodes()["T2"].GetName() == "T2 tra"
+    assert panel._rows["T2"].selector.currentNode() is panel.sourceNodes()["T2"]
+    assert not panel._rows["T2"].target.checked
+
+
+def test_closing_the_panel_ends_its_run(nodes, make_panel):
+    synthesizer = MeanOfSources(pause=0.1)
+    panel = make_panel(synthesizer)
+    panel.ui.runButton.click()
+    wait_until(synthesizer.started.is_set)
+    panel.cleanup()
+    assert not synthesizer.threads[0].is_alive()
+
+
 def test_unrecognized_volumes_are_named(scene, make_panel):
     add_volume(scene, head(0), "localizer")
     panel = make_panel()
@@ -218,7 +262,7 @@ def test_own_results_are_not_taken_for_sources(nodes, make_panel):
 
 def test_changing_the_assignment_changes_the_targets(nodes, make_panel):
     panel = make_panel()
-    panel._rows["T2FS"].selector.setCurrentNode(nodes["T2"])
+    panel._rows["T2FS"].selector.choose(nodes["T2"])
     assert panel.sourceNodes()["T2FS"] is nodes["T2"]
     assert "T2" not in panel.sourceNodes(), "one volume is one sequence"
     assert "T2" in panel.targets() and "T2FS" not in panel.targets()
@@ -390,7 +434,9 @@ def test_deleting_a_source_makes_it_a_target(nodes, make_panel):
     panel = make_panel()
     slicer.mrmlScene.RemoveNode(nodes["T2"])
     slicer.app.processEvents()
-    assert list(panel.sourceNodes()) == ["T1"]
+    assert panel.sourceNodes() == {"T1": nodes["T1"]}, "its neighbor in the list must not take its place"
+    assert panel._rows["T2"].selector.currentNode() is None
+    assert panel._rows["T1"].selector.currentNode() is nodes["T1"]
     assert panel._rows["T2"].target.checked
 
 
@@ -448,7 +494,7 @@ def test_pip_is_told_to_leave_slicers_packages_alone(nodes):
     slicer.packaging.requested.clear()
     module.NPCSynthLogic(MeanOfSources()).ensureDependencies()
     (requirements, constraints, requester), = slicer.packaging.requested
-    assert [r.name for r in requirements] == ["safetensors"]
+    assert [r.name for r in requirements] == ["psutil", "safetensors"]
     assert f"numpy=={np.__version__}" in constraints.splitlines()
     assert any(line.startswith("torch==") for line in constraints.splitlines())
     assert requester == "NPCSynth"
@@ -477,6 +523,52 @@ def test_without_torch_the_extension_is_named(monkeypatch):
     monkeypatch.setattr(module.importlib.util, "find_spec", lambda name: None if name == "torch" else real(name))
     with pytest.raises(module.NPCSynthError, match="PyTorch.*Extensions Manager"):
         module.NPCSynthLogic().ensureDependencies()
+
+
+def test_a_failing_installation_of_torch_is_said(monkeypatch):
+    class Logic:
+        def installTorch(self, askConfirmation, torchVersionRequirement):
+            raise subprocess.CalledProcessError(1, "pip")
+
+    monkeypatch.setitem(sys.modules, "PyTorchUtils", types.SimpleNamespace(PyTorchUtilsLogic=Logic))
+    with pytest.raises(module.NPCSynthError, match="could not be installed"):
+        module.NPCSynthLogic._installTorch()
+
+
+@pytest.mark.parametrize("version, fits", [("2.5.1+cu124", False), ("2.6.0", True), ("2.10.0+cpu", True)])
+def test_a_torch_that_is_too_old_is_named(monkeypatch, version, fits):
+    monkeypatch.setattr(module.importlib.metadata, "version", lambda name: version)
+    if fits:
+        module.NPCSynthLogic._checkTorch()
+    else:
+        with pytest.raises(module.NPCSynthError, match=re.escape(version)):
+            module.NPCSynthLogic._checkTorch()
+
+
+#: What the library may import in Slicer beside the standard library: what Slicer 5.12 brings, and torch.
+IN_SLICER = {
+    "PIL", "SimpleITK", "certifi", "highdicom", "idna", "jpeg_ls", "numpy", "packaging", "pydicom", "pyparsing",
+    "requests", "scipy", "slicer", "torch", "urllib3", "vtk", "vtkmodules",
+}
+
+
+@pytest.mark.parametrize("room", ["vocabulary", "study", "model", "inference", "scene", "phantom"])
+def test_what_slicer_installs_is_enough_for(room):
+    """Imports at the top of the files; those inside functions are for uses that Slicer does not have."""
+    import ast
+
+    from packaging.requirements import Requirement
+
+    lines = (ROOT / "Resources" / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    installed = {Requirement(line).name for line in lines if line and not line.startswith("#")}
+    imported = set()
+    for path in (ROOT / "NPCSynthLib" / room).glob("*.py"):
+        for statement in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(statement, ast.Import):
+                imported |= {alias.name.split(".")[0] for alias in statement.names}
+            elif isinstance(statement, ast.ImportFrom) and statement.level == 0:
+                imported.add(statement.module.split(".")[0])
+    assert imported - set(sys.stdlib_module_names) - IN_SLICER - installed == set()
 
 
 def test_declining_the_installation_is_said(monkeypatch):

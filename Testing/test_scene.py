@@ -181,6 +181,7 @@ def test_the_array_is_a_copy(scene):
     volume = volume_from_node(node)
     slicer.util.arrayFromVolume(node)[:] = 0
     assert volume.array.max() > 0
+    assert volume_from_node(node, copy=False).array.max() == 0
 
 
 def test_a_shared_linear_transform_leaves_the_own_frame(scene):
@@ -244,6 +245,13 @@ def test_one_node_for_two_sequences_is_refused(scene):
         study_volumes({"T1": node, "T2": node})
 
 
+def test_an_image_of_our_own_making_is_no_source(scene):
+    node = add_volume(scene, GRIDS["axial"], "T2 (synthetic)")
+    node.SetAttribute("NPCSynth.Synthetic", "YES")
+    with pytest.raises(InputError, match="synthesized, not acquired"):
+        study_volumes({"T2": node})
+
+
 def test_the_header_comes_from_slicers_dicom_database(scene, tmp_path, monkeypatch):
     import pydicom
     from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
@@ -302,6 +310,18 @@ def test_results_follow_the_transform_of_the_reference(scene, shared):
     for node in (created.volumes["T1C"], created.uncertainties["T1C"], created.segmentation):
         assert node.GetTransformNodeID() == transform.GetID()
     np.testing.assert_allclose(world_matrix(created.volumes["T1C"]), world_matrix(nodes["T1"]), atol=1e-4)
+
+
+def test_the_reference_geometry_of_the_segmentation_is_that_of_the_volume_under_the_same_transform(scene):
+    nodes = {"T1": add_volume(scene, GRIDS["axial"])}
+    transform = add_transform(scene, rigid((0, 1, 1), 25, (3, -8, 2)))
+    nodes["T1"].SetAndObserveTransformNodeID(transform.GetID())
+    study = make_study(study_volumes(nodes))
+    segmentation = add_result(make_result(study), study, nodes, scene).segmentation.GetSegmentation()
+    geometry = slicer.vtkOrientedImageData()
+    text = segmentation.GetConversionParameter(slicer.vtkSegmentationConverter.GetReferenceImageGeometryParameterName())
+    assert slicer.vtkSegmentationConverter.DeserializeImageGeometry(text, geometry, False)
+    np.testing.assert_allclose(image_to_world(geometry), ijk_to_ras(nodes["T1"]), atol=1e-4)
 
 
 def test_moving_the_reference_during_the_run_moves_the_result_with_it(scene):

@@ -14,6 +14,9 @@ from torch import Tensor, nn
 #: The image is halved once by the stem and once for each further level.
 IN_SLICES = 3
 LOG_SCALE_RANGE = (-6.0, 1.0)
+#: Length that a prompt's pooled vector is brought to. CLIP's own vectors are several times as long, and FiLM layers
+#: driven by them learn by leaps.
+TEXT_LENGTH = 4.0
 
 
 @dataclass(frozen=True)
@@ -102,6 +105,9 @@ class Block(nn.Module):
         nn.init.zeros_(self.conv2.weight)
         nn.init.zeros_(self.conv2.bias)
         self.film = nn.Linear(text_width, 2 * channels) if text_width else None
+        if self.film is not None:
+            nn.init.zeros_(self.film.weight)
+            nn.init.zeros_(self.film.bias)
 
     def forward(self, x: Tensor, text: Tensor | None = None) -> Tensor:
         h = self.norm2(self.conv1(F.silu(self.norm1(x))))
@@ -201,15 +207,16 @@ class Decoder(nn.Module):
         self.head = nn.Conv2d(channels[0], 8, 3, padding=1)
 
     def forward(self, invariant, weights, text: TextFeatures) -> tuple[Tensor, Tensor]:
+        pooled = TEXT_LENGTH * F.normalize(text.pooled.float(), dim=1)
         x = None
         for level in reversed(range(len(self.levels))):
-            skip = self.fusion[level](invariant[level], weights[level], text.pooled)
+            skip = self.fusion[level](invariant[level], weights[level], pooled)
             if x is None:
                 x = self.words(skip, text)
             else:
                 x = skip + F.interpolate(self.up[level](x), scale_factor=2, mode="nearest")
             for block in self.levels[level]:
-                x = block(x, text.pooled)
+                x = block(x, pooled)
         mean, log_scale = F.pixel_shuffle(self.head(x).float(), 2).chunk(2, dim=1)
         return mean, log_scale.clamp(*LOG_SCALE_RANGE)
 

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-import contourpy
 import numpy as np
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
@@ -54,7 +53,7 @@ def make_patient(seed: int, sequences=("T1", "T2", "T2FS", "T1C", "T1CFS"), size
 
     Args:
         sequences: ids of the vocabulary. Raises UsageError for an unknown one.
-        size: "small" (4 mm anatomy, under a second) or "full" (1 mm, about half a minute).
+        size: "small" (4 mm anatomy, a second or so for each sequence) or "full" (1 mm, about a minute in all).
     """
     if size not in _SIZES:
         raise UsageError(f'"{size}" is not a size of the phantom. Choose one of: {", ".join(_SIZES)}.')
@@ -250,6 +249,8 @@ def _image_reference(image) -> Dataset:
 
 def _contours(share, grid: Grid, slices) -> list[Dataset]:
     """Closed planar contours at one half, slice by slice; a hole is a contour within a contour."""
+    import contourpy  # Slicer's Python lacks it, and there only volumes and masks are needed
+
     items = []
     for k, plane in enumerate(share):
         if plane.max() <= 0.5:

@@ -141,6 +141,8 @@ def _finish(scene, node, reference, sources, attributes: dict) -> None:
 
 def _add_segmentation(scene, segmentation: SegmentationResult, ijk_to_node: np.ndarray, reference):
     node = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", synthetic_name(scene, "NPCSynth segmentation"))
+    # Before the geometry: Slicer stores that as seen from the segmentation's own frame.
+    node.SetAndObserveTransformNodeID(reference.GetTransformNodeID())
     node.SetReferenceImageGeometryParameterFromVolumeNode(reference)
     node.CreateDefaultDisplayNodes()
     # One image for all the exclusive labels: segments that share it take one layer in memory and on disk.

@@ -48,13 +48,15 @@ def check_node(node) -> None:
         )
 
 
-def volume_from_node(node, node_to_study: np.ndarray | None = None) -> Volume:
-    """The image of a scalar volume node, as a copy that shares nothing with the scene.
+def volume_from_node(node, node_to_study: np.ndarray | None = None, copy: bool = True) -> Volume:
+    """The image of a scalar volume node.
 
     Args:
         node: vtkMRMLScalarVolumeNode.
         node_to_study: (4, 4) from the node's own frame to the frame wanted, both RAS mm; by default
             the node's own frame is kept, whatever linear transform it lies under.
+        copy: whether the voxels are a copy that shares nothing with the scene. Without it they are the node's own:
+            for a short look only.
 
     Returns a Volume in LPS with the header that Slicer still knows. Raises InputError for label maps,
     color images, nodes without voxels, non-linear parent transforms and sheared grids.
@@ -69,7 +71,9 @@ def volume_from_node(node, node_to_study: np.ndarray | None = None) -> Volume:
             f'The voxel grid of "{name}" is sheared by a transform. Use a rigid transform, or resample the volume '
             'with the module "Resample Scalar/Vector/DWI Volume" and choose the result.'
         )
-    array = np.array(slicer.util.arrayFromVolume(node))
+    array = slicer.util.arrayFromVolume(node)
+    if copy:
+        array = np.array(array)
     metadata = header_from_node(node)
     metadata[STUDY_TO_NODE] = np.linalg.inv(node_to_study)
     return Volume(array, Grid(array.shape, swap_ras_lps(matrix)), name, metadata)
@@ -81,10 +85,13 @@ def study_volumes(nodes: Mapping) -> dict:
     Args:
         nodes: sequence id -> vtkMRMLScalarVolumeNode.
 
-    Raises InputError as ``volume_from_node`` does, and when one node is given for two sequences.
+    Raises InputError as ``volume_from_node`` does, for images that NPCSynth made itself, and when one node is given
+    for two sequences.
     """
     for node in nodes.values():
         check_node(node)
+        if node.GetAttribute("NPCSynth.Synthetic") == "YES":
+            raise InputError(f'"{node.GetName()}" was synthesized, not acquired. Choose an acquired MR image.')
     first = {}
     for sequence, node in nodes.items():
         other = first.setdefault(node.GetID(), sequence)

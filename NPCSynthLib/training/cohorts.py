@@ -90,7 +90,7 @@ def load_training_patients(data_dir: Path) -> list[Patient]:
         sequences = [n for n in names if n in load_sequences()]
         same_grid = len({_grid_key(read_file(folder / f"{s}.nii.gz").grid) for s in sequences}) == 1
         for grid_of in sequences[:1] if same_grid else sequences:
-            patients.append(load_patient(folder, grid_of))
+            patients.append(load_patient(folder, grid_of, register=not same_grid))
     for folder in sorted((data_dir / "heads").glob("*")):
         for file in sorted(folder.glob("*.nii.gz"))[:1]:
             patients.append(load_patient(folder, file.name.removesuffix(".nii.gz"), register=True))

@@ -72,8 +72,8 @@ def collate(samples: list[Sample]) -> Batch:
 class Mixture:
     """How often each kind of sample is drawn; the rest is simulated from public label maps."""
 
-    real: float = 0.5
-    phantom: float = 0.15
+    real: float = 0.56
+    phantom: float = 0.16
     tumor: float = 0.04
 
 

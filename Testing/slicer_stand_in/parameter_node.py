@@ -31,8 +31,9 @@ def parameterNodeWrapper(wrapped):
 
         setattr(wrapped, name, property(read, write))
     wrapped.__init__ = _init
+    # As in Slicer, connectGui returns no tag, so that nothing is ever disconnected.
     wrapped.connectGui = lambda self, ui: _connect_gui(self, ui, hints)
-    wrapped.disconnectGui = lambda self, tag: tag.clear()
+    wrapped.disconnectGui = lambda self, tag: None
     return wrapped
 
 
@@ -48,7 +49,7 @@ def _choices(hint):
 
 
 def _connect_gui(self, ui, hints):
-    """Bind widgets whose SlicerParameterName says so. The tag is the set of live names; emptying it disconnects."""
+    """Bind widgets whose SlicerParameterName says so."""
     live = {w.property("SlicerParameterName"): w for w in vars(ui).values() if w.property("SlicerParameterName")}
     unknown = set(live) - set(hints)
     if unknown:
@@ -70,9 +71,8 @@ def _connect_gui(self, ui, hints):
         if _choices(hints[name]):
             widget.connect(
                 "currentIndexChanged(int)",
-                lambda index, name=name: name in live and setattr(self, name, _choices(hints[name])[index]),
+                lambda index, name=name: setattr(self, name, _choices(hints[name])[index]),
             )
         else:
-            widget.connect("toggled(bool)", lambda on, name=name: name in live and setattr(self, name, on))
+            widget.connect("toggled(bool)", lambda on, name=name: setattr(self, name, on))
     self.parameterNode.AddObserver(vtk.vtkCommand.ModifiedEvent, to_widgets)
-    return live

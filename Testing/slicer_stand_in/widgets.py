@@ -22,7 +22,11 @@ class ctkCollapsibleButton(Manners, QtWidgets.QGroupBox):
 
 
 class qMRMLNodeComboBox(QComboBox):
-    """Lists the scene's nodes of ``nodeTypes`` exactly, with "None" first, and follows the scene."""
+    """Lists the scene's nodes of ``nodeTypes`` exactly, with "None" first, and follows the scene.
+
+    As in Slicer, the neighbor of a node that is removed becomes the current one, and currentNodeChanged tells of every
+    change, nodeActivated of the user's choices alone (made here by ``choose``).
+    """
 
     def __init__(self, parent=None):
         super().__init__(parent)
@@ -32,14 +36,14 @@ class qMRMLNodeComboBox(QComboBox):
         self.noneDisplay = "None"
         self._scene = None
         self._nodes = [None]
-        self._slots = []
+        self._slots = {"currentNodeChanged(vtkMRMLNode*)": [], "nodeActivated(vtkMRMLNode*)": []}
         self._busy = False
         super().connect("currentIndexChanged(int)", self._on_index)
 
     def connect(self, signature, slot):
-        """Also currentNodeChanged(vtkMRMLNode*)."""
-        if signature == "currentNodeChanged(vtkMRMLNode*)":
-            self._slots.append(slot)
+        """Also the two signals that carry a node."""
+        if signature in self._slots:
+            self._slots[signature].append(slot)
         else:
             super().connect(signature, slot)
 
@@ -63,8 +67,13 @@ class qMRMLNodeComboBox(QComboBox):
         wanted = node.GetID() if node is not None else None
         self.currentIndex = ids.index(wanted) if wanted in ids else 0
 
+    def choose(self, node):
+        """Do what a user does: open the list and click on a node."""
+        self.setCurrentNode(node)
+        self._tell("nodeActivated(vtkMRMLNode*)")
+
     def _fill(self):
-        chosen = self.currentNode()
+        chosen, row = self.currentNode(), self.currentIndex
         scene = self._scene
         nodes = [scene.GetNthNode(i) for i in range(scene.GetNumberOfNodes())]
         self._busy = True
@@ -74,17 +83,17 @@ class qMRMLNodeComboBox(QComboBox):
         ]
         self.addItems([self.noneDisplay] + [node.GetName() for node in self._nodes[1:]])
         present = chosen is not None and any(node is chosen for node in self._nodes)
-        self.setCurrentNode(chosen if present else None)
+        self.setCurrentNode(chosen if present else self._nodes[max(0, min(row, len(self._nodes) - 1))])
         self._busy = False
-        if chosen is not None and not present:
-            self._tell()
+        if self.currentNode() is not chosen:
+            self._tell("currentNodeChanged(vtkMRMLNode*)")
 
     def _on_index(self, index):
         if not self._busy:
-            self._tell()
+            self._tell("currentNodeChanged(vtkMRMLNode*)")
 
-    def _tell(self):
-        for slot in self._slots:
+    def _tell(self, signature):
+        for slot in self._slots[signature]:
             slot(self.currentNode())
 
 
