@@ -212,6 +212,7 @@ class NPCSynthWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         """Called just before the scene is closed: what is running has no place to go to any more."""
         if self.cancelRun():
             self._showStatus(_("Canceled, because the scene was closed."))
+        self.logic.releaseModels()
         self.setParameterNode(None)
 
     def onSceneEndClose(self, caller, event):
@@ -617,6 +618,10 @@ class NPCSynthLogic(ScriptedLoadableModuleLogic):
     def getParameterNode(self):
         """The choices saved in the scene."""
         return NPCSynthParameterNode(super().getParameterNode())
+
+    def releaseModels(self):
+        """Give back the memory of the models that earlier runs loaded."""
+        self._synthesizers = {}
 
     # Which volume is which sequence
 

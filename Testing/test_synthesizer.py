@@ -109,11 +109,11 @@ def test_memory_too_small_halves_the_batch(synthesizer, monkeypatch):
     expected = synthesizer.run(study, ["T1C"]).sequences[0].array
     sizes, original = [], synthesizer._batch
 
-    def too_big(slicing, rows, *rest):
+    def too_big(device, slicing, rows, *rest):
         sizes.append(len(rows))
         if len(rows) > 2:
             raise torch.OutOfMemoryError("test")
-        return original(slicing, rows, *rest)
+        return original(device, slicing, rows, *rest)
 
     monkeypatch.setattr(synthesizer, "_batch", too_big)
     result = synthesizer.run(study, ["T1C"])

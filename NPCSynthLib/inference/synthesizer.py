@@ -10,7 +10,7 @@ from ..errors import Cancelled, UsageError
 from ..model.weights import LoadedModel, load_weights
 from ..study.study import Study
 from ..vocabulary import canonical_prompt, get_sequence
-from .device import choose_device, plan_batch
+from .device import Device, choose_device, plan_batch
 from .labels import to_segments
 from .result import INTENSITY_HIGH, SynthesisResult, SynthesizedSequence
 from .slicing import Slicing
@@ -32,10 +32,10 @@ class Synthesizer:
     def __init__(self, weights=None, device: str | None = None):
         self.loaded: LoadedModel = load_weights(weights)
         self.device, self._notes = choose_device(device)
-        self._move()
+        self._move(self.device)
 
-    def _move(self) -> None:
-        self.loaded.model.to(self.device.torch, memory_format=torch.channels_last)
+    def _move(self, device: Device) -> None:
+        self.loaded.model.to(device.torch, memory_format=torch.channels_last)
 
     @property
     def sequences(self) -> tuple[str, ...]:
@@ -80,15 +80,21 @@ class Synthesizer:
         seconds["prompts"] = time.perf_counter() - started
 
         started = time.perf_counter()
-        while True:
+        device = self.device
+        try:
+            made = self._slices(device, study, targets, texts, segment, on_progress, cancel)
+        except torch.OutOfMemoryError:
+            if device.torch.type == "cpu":
+                raise
+            warnings.append("The graphics memory was too small for this study, so it was computed on the CPU.")
+            device = choose_device("cpu")[0]
+            self._move(device)
+            torch.cuda.empty_cache()
             try:
-                means, scales, classes = self._slices(study, targets, texts, segment, on_progress, cancel)
-                break
-            except torch.OutOfMemoryError:
-                torch.cuda.empty_cache()
-                warnings.append("The graphics memory was too small for this study, so it was computed on the CPU.")
-                self.device = choose_device("cpu")[0]
-                self._move()
+                made = self._slices(device, study, targets, texts, segment, on_progress, cancel)
+            finally:
+                self._move(self.device)  # the next study may fit
+        means, scales, classes = made
         seconds["synthesis"] = time.perf_counter() - started
 
         started = time.perf_counter()
@@ -108,7 +114,7 @@ class Synthesizer:
             on_progress(1.0, "Done")
         return SynthesisResult(
             study.grid, tuple(sequences), segmentation, tuple(s.sequence for s in study.sources),
-            self.loaded.identity, self.device.label, seconds, tuple(dict.fromkeys(warnings)),
+            self.loaded.identity, device.label, seconds, tuple(dict.fromkeys(warnings)),
         )  # fmt: skip
 
     def predict(self, study: Study, target: str) -> np.ndarray:
@@ -130,7 +136,7 @@ class Synthesizer:
         return targets
 
     @torch.inference_mode()
-    def _slices(self, study, targets, texts, segment, on_progress, cancel):
+    def _slices(self, device, study, targets, texts, segment, on_progress, cancel):
         """Run the model over all slices; arrays come back in the order of the study's grid."""
         model = self.loaded.model
         slicing = Slicing.plan(study.grid, model.config.stride)
@@ -141,15 +147,15 @@ class Synthesizer:
         means = [np.zeros(slicing.shape, np.int16) for _ in targets]
         scales = [np.zeros(slicing.shape, np.int16) for _ in targets]
         classes = np.zeros(slicing.shape, np.uint8) if segment else None
-        texts = {target: features.to(self.device.torch) for target, features in texts.items()}
-        batch = plan_batch(self.device, model.config, len(images), *slicing.padded, count)
+        texts = {target: features.to(device.torch) for target, features in texts.items()}
+        batch = plan_batch(device, model.config, len(images), *slicing.padded, count)
         first = 0
         while first < count:
             if cancel and cancel():
                 raise Cancelled()
             rows = range(first, min(first + batch, count))
             try:
-                self._batch(slicing, rows, images, covered, partial, targets, texts, means, scales, classes, cancel)
+                self._batch(device, slicing, rows, images, covered, partial, texts, means, scales, classes, cancel)
             except torch.OutOfMemoryError:
                 if batch == 1:
                     raise
@@ -166,8 +172,8 @@ class Synthesizer:
             np.ascontiguousarray(put(classes)) if segment else None,
         )
 
-    def _batch(self, slicing, rows, images, covered, partial, targets, texts, means, scales, classes, cancel) -> None:
-        model, device = self.loaded.model, self.device
+    def _batch(self, device, slicing, rows, images, covered, partial, texts, means, scales, classes, cancel) -> None:
+        model = self.loaded.model
         n, s, count = len(rows), len(images), slicing.shape[0]
         around = np.clip(np.add.outer(np.array(rows), (-1, 0, 1)), 0, count - 1)
         stack = np.stack([image[around] for image in images], axis=1)  # (n, s, 3, rows, columns)
@@ -183,11 +189,10 @@ class Synthesizer:
             if classes is not None:
                 logits = slicing.from_work(model.segment(invariant, present))
                 classes[rows.start : rows.stop] = logits.argmax(dim=1).byte().cpu().numpy()
-            for index, target in enumerate(targets):
+            for index, text in enumerate(texts.values()):
                 if cancel and cancel():
                     raise Cancelled()
-                text = texts[target].select([0] * n)
-                mean, log_scale = model.decode(invariant, present, text)
+                mean, log_scale = model.decode(invariant, present, text.select([0] * n))
                 both = torch.cat([mean, log_scale.exp()], dim=1) * INTENSITY_HIGH
                 both = slicing.from_work(both).clamp_(0, _CLIP * INTENSITY_HIGH).round().short().cpu().numpy()
                 means[index][rows.start : rows.stop] = both[:, 0]

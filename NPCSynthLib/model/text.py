@@ -22,14 +22,18 @@ _EXTRA_WORDS = (
 )
 
 
+_NEEDS_OPEN_CLIP = (
+    "A prompt in free text, or a sequence that the weights do not know, needs the package open_clip_torch. Install it, "
+    "or leave out that prompt or sequence."
+)
+
+
 @lru_cache(maxsize=1)
 def _tokenizer():
     try:
         from open_clip.tokenizer import SimpleTokenizer
     except ImportError as error:
-        raise NPCSynthError(
-            "A prompt in free text needs the package open_clip_torch. Install it, or leave the prompt empty."
-        ) from error
+        raise NPCSynthError(_NEEDS_OPEN_CLIP) from error
     return SimpleTokenizer()
 
 
@@ -69,8 +73,10 @@ class TextTower(nn.Module):
 
     def __init__(self, config: ModelConfig, tokens: list[int]):
         super().__init__()
-        from open_clip.transformer import TextTransformer
-
+        try:
+            from open_clip.transformer import TextTransformer
+        except ImportError as error:
+            raise NPCSynthError(_NEEDS_OPEN_CLIP) from error
         self.config = config
         self.tokens = list(tokens)
         self._row = {token: row for row, token in enumerate(self.tokens)}

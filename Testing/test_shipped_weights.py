@@ -1,0 +1,57 @@
+"""The weights that ship are whole, fit the vocabulary, and truly synthesize."""
+
+import numpy as np
+import pytest
+
+from NPCSynthLib.inference.synthesizer import Synthesizer
+from NPCSynthLib.model.weights import load_weights
+from NPCSynthLib.phantom.acquire import acquire
+from NPCSynthLib.phantom.patient import make_patient
+from NPCSynthLib.resources import resource_path
+from NPCSynthLib.study.build import build_study
+from NPCSynthLib.vocabulary import canonical_prompt, load_classes, load_sequences
+
+MEBIBYTE = 2**20
+
+
+@pytest.fixture(scope="module")
+def synthesizer():
+    return Synthesizer(device="cpu")
+
+
+def test_size_stays_what_the_extensions_index_takes():
+    sizes = [p.stat().st_size for p in resource_path("weights").glob("*.safetensors")]
+    assert max(sizes) <= 16 * MEBIBYTE and sum(sizes) <= 40 * MEBIBYTE
+
+
+def test_weights_fit_the_vocabulary():
+    """A prompt changed after training would need open_clip in every run, and a class would be misnamed."""
+    loaded = load_weights()
+    assert loaded.manifest["prompts"] == {s.id: canonical_prompt(s) for s in load_sequences().values()}
+    assert loaded.model.config.classes == load_classes()
+    assert set(loaded.manifest["calibration"]) == set(load_sequences())
+
+
+def test_missing_sequence_of_a_new_patient_is_closer_than_its_sources(synthesizer):
+    """Seed 5 is no training patient; T2 -> T1 and T1 -> T2 must beat copying the source and a flat gray."""
+    patient = make_patient(5, ("T1", "T2"), "small")
+    for source, target in (("T1", "T2"), ("T2", "T1")):
+        study = build_study({source: patient.volumes[source]})
+        rng = np.random.default_rng(0)
+        truth = acquire(patient.anatomy, patient.protocols[target], rng, grid=study.grid, noise=0.0, bias=0.0)
+        truth = build_study({target: truth}).sources[0].array
+        made = synthesizer.run(study, [target], segment=False).sequences[0].array / 1000.0
+        error = np.abs(made - truth)[study.body].mean()
+        copy = np.abs(study.sources[0].array - truth)[study.body].mean()
+        flat = np.abs(np.median(truth[study.body]) - truth)[study.body].mean()
+        assert error < 0.9 * copy and error < 0.9 * flat, (source, target, error, copy, flat)
+
+
+def test_prompt_decides_the_sequence(synthesizer):
+    """Fluid is dark on T1 and bright on T2, from the same source, by text alone."""
+    patient = make_patient(5, ("T2FS",), "small")
+    study = build_study(patient.volumes)
+    fluid = (study.sources[0].array > 0.8) & study.body
+    result = synthesizer.run(study, ["T1", "T2"], segment=False)
+    t1, t2 = (s.array[fluid].mean() - np.median(s.array[study.body]) for s in result.sequences)
+    assert t2 > t1
