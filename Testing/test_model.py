@@ -30,10 +30,12 @@ def random_text(batch, seed=0, tokens=5):
     )
 
 
-def run(model, images, present, text):
+def run(model, images, present, text, order=None):
+    """Mean, log scale and logits; source n has the n-th of three texts, or those of ``order``."""
     b, s = images.shape[:2]
     invariant = model.group(model.encode(images.flatten(0, 1)).invariant, b)
-    return *model.decode(invariant, present, text), model.segment(invariant, present)
+    sources = torch.randn(1, 3, 32, generator=torch.Generator().manual_seed(9))[:, order or list(range(s))]
+    return *model.decode(invariant, present, text, sources.expand(b, -1, -1)), model.segment(invariant, present)
 
 
 @torch.inference_mode()
@@ -41,7 +43,7 @@ def test_order_of_sources_changes_nothing(model):
     images = torch.rand(2, 3, 3, 32, 40)
     present = torch.ones(2, 3, dtype=torch.bool)
     straight = run(model, images, present, random_text(2))
-    shuffled = run(model, images[:, [2, 0, 1]], present, random_text(2))
+    shuffled = run(model, images[:, [2, 0, 1]], present, random_text(2), order=[2, 0, 1])
     for a, b in zip(straight, shuffled, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
 
@@ -83,6 +85,15 @@ def test_text_decides_the_target(model):
     a = run(model, images, present, random_text(1, seed=1))[0]
     b = run(model, images, present, random_text(1, seed=2))[0]
     assert (a - b).abs().max() > 1e-3
+
+
+@torch.inference_mode()
+def test_what_a_source_is_called_matters_to_the_target_alone(model):
+    images, present = torch.rand(1, 1, 3, 32, 32), torch.ones(1, 1, dtype=torch.bool)
+    a = run(model, images, present, random_text(1), order=[0])
+    b = run(model, images, present, random_text(1), order=[1])
+    assert (a[0] - b[0]).abs().max() > 1e-3
+    assert torch.equal(a[2], b[2]), "the segmentation sees the image alone"
 
 
 @torch.inference_mode()

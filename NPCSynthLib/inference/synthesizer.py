@@ -148,6 +148,7 @@ class Synthesizer:
         scales = [np.zeros(slicing.shape, np.int16) for _ in targets]
         classes = np.zeros(slicing.shape, np.uint8) if segment else None
         texts = {target: features.to(device.torch) for target, features in texts.items()}
+        source_text = self._source_text(study).to(device.torch)
         batch = plan_batch(device, model.config, len(images), *slicing.padded, count)
         first = 0
         while first < count:
@@ -155,7 +156,9 @@ class Synthesizer:
                 raise Cancelled()
             rows = range(first, min(first + batch, count))
             try:
-                self._batch(device, slicing, rows, images, covered, partial, texts, means, scales, classes, cancel)
+                self._batch(
+                    device, slicing, rows, images, covered, partial, source_text, texts, means, scales, classes, cancel
+                )
             except torch.OutOfMemoryError:
                 if batch == 1:
                     raise
@@ -172,7 +175,19 @@ class Synthesizer:
             np.ascontiguousarray(put(classes)) if segment else None,
         )
 
-    def _batch(self, device, slicing, rows, images, covered, partial, texts, means, scales, classes, cancel) -> None:
+    def _source_text(self, study: Study) -> torch.Tensor:
+        """(1, S, W) pooled text of what each source is; zeros for a sequence that the weights have no words for."""
+        pooled = []
+        for source in study.sources:
+            known = source.sequence in self.sequences
+            prompt = self.loaded.manifest["prompts"][source.sequence] if known else None
+            width = self.loaded.model.config.text_width
+            pooled.append(self.loaded.text_features(prompt)[0].pooled if known else torch.zeros(1, width))
+        return torch.stack(pooled, dim=1)
+
+    def _batch(
+        self, device, slicing, rows, images, covered, partial, source_text, texts, means, scales, classes, cancel
+    ) -> None:
         model = self.loaded.model
         n, s, count = len(rows), len(images), slicing.shape[0]
         around = np.clip(np.add.outer(np.array(rows), (-1, 0, 1)), 0, count - 1)
@@ -192,7 +207,9 @@ class Synthesizer:
             for index, text in enumerate(texts.values()):
                 if cancel and cancel():
                     raise Cancelled()
-                mean, log_scale = model.decode(invariant, present, text.select([0] * n))
+                mean, log_scale = model.decode(
+                    invariant, present, text.select([0] * n), source_text.expand(n, -1, -1)
+                )
                 both = torch.cat([mean, log_scale.exp()], dim=1) * INTENSITY_HIGH
                 both = slicing.from_work(both).clamp_(0, _CLIP * INTENSITY_HIGH).round().short().cpu().numpy()
                 means[index][rows.start : rows.stop] = both[:, 0]

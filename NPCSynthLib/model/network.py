@@ -154,19 +154,27 @@ def masked_mean(features: Tensor, weight: Tensor) -> Tensor:
 class Fusion(nn.Module):
     """Sources at one level to one map: attention from [feature, target text] beside a plain masked mean.
 
-    Order-free in the sources; a source whose mask is 0 contributes exactly nothing.
+    Before they meet, each source's features are scaled and shifted channel by channel by what its own text and the
+    target's say together: the encoder is blind to the sequence, but a bright voxel means one thing on its way from T1
+    to T2 and another from FLAIR to T1. Order-free in the sources; one whose mask is 0 contributes exactly nothing.
     """
 
     def __init__(self, channels: int, config: ModelConfig):
         super().__init__()
+        hidden = 4 * config.fusion_width
+        self.adapt = nn.Sequential(nn.Linear(2 * config.text_width, hidden), nn.SiLU(), nn.Linear(hidden, 2 * channels))
+        nn.init.zeros_(self.adapt[2].weight)
+        nn.init.zeros_(self.adapt[2].bias)
         self.key = nn.Conv2d(channels, config.fusion_width, 1)
         self.query = nn.Linear(config.text_width, config.fusion_width)
         self.score = nn.Conv2d(config.fusion_width, 1, 1)
         self.out = nn.Conv2d(2 * channels, channels, 1)
 
-    def forward(self, features: Tensor, weight: Tensor, text: Tensor) -> Tensor:
+    def forward(self, features: Tensor, weight: Tensor, text: Tensor, source_text: Tensor) -> Tensor:
         b, s, c, h, w = features.shape
-        features = torch.where(weight > 0, features, 0)
+        pair = torch.cat([source_text, text[:, None].expand(-1, s, -1)], dim=2)
+        scale, shift = self.adapt(pair)[..., None, None].chunk(2, dim=2)
+        features = torch.where(weight > 0, features * (1 + scale) + shift, 0)
         hidden = self.key(features.flatten(0, 1)).view(b, s, -1, h, w) + self.query(text)[:, None, :, None, None]
         score = self.score(F.silu(hidden).flatten(0, 1)).view(b, s, 1, h, w).float()
         score = score.masked_fill(weight == 0, -1e4)
@@ -206,11 +214,12 @@ class Decoder(nn.Module):
         self.up = nn.ModuleList(nn.Conv2d(b, a, 1) for a, b in zip(channels, channels[1:]))
         self.head = nn.Conv2d(channels[0], 8, 3, padding=1)
 
-    def forward(self, invariant, weights, text: TextFeatures) -> tuple[Tensor, Tensor]:
+    def forward(self, invariant, weights, text: TextFeatures, source_text: Tensor) -> tuple[Tensor, Tensor]:
         pooled = TEXT_LENGTH * F.normalize(text.pooled.float(), dim=1)
+        source_text = TEXT_LENGTH * F.normalize(source_text.float(), dim=2)
         x = None
         for level in reversed(range(len(self.levels))):
-            skip = self.fusion[level](invariant[level], weights[level], pooled)
+            skip = self.fusion[level](invariant[level], weights[level], pooled, source_text)
             if x is None:
                 x = self.words(skip, text)
             else:
@@ -299,17 +308,22 @@ class AnyToAll(nn.Module):
         present = present.float()
         return [(F.adaptive_avg_pool2d(present, x.shape[-2:]) > 0.5).float()[:, :, None] for x in invariant]
 
-    def decode(self, invariant, present: Tensor, text: TextFeatures) -> tuple[Tensor, Tensor]:
+    def decode(
+        self, invariant, present: Tensor, text: TextFeatures, source_text: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """The target that ``text`` describes.
 
         Args:
             invariant: per level (B, S, C, h, w); values of absent sources are ignored, NaN included.
             present: (B, S) or (B, S, H, W), True where a source exists.
+            source_text: (B, S, W) pooled text of what each source is; zeros, or None, where nobody knows.
 
         Returns:
             mean and log scale of a Laplace distribution, each (B, 1, H, W) float32.
         """
-        return self.decoder(invariant, self._weights(invariant, present), text)
+        if source_text is None:
+            source_text = text.pooled.new_zeros(*present.shape[:2], text.pooled.shape[1])
+        return self.decoder(invariant, self._weights(invariant, present), text, source_text)
 
     def segment(self, invariant, present: Tensor) -> Tensor:
         """Class logits (B, K, H, W) float32 in the order of ``config.classes``."""

@@ -13,6 +13,8 @@ from .sample import IGNORE
 NEGATIVE_MM = 8.0
 _PLACES = 20  # anchors a sample and level
 _TEMPERATURE = 0.1
+#: So often the decoder is not told what a source is and must see it for itself.
+_SOURCE_TEXT_DROPOUT = 0.15
 #: Each finer level is contrasted by this much less. A few pixels cannot tell which tissue they see, so at full
 #: weight the finest features would have to give up contrast altogether and keep edges alone.
 _LEVEL_SHARE = 0.4
@@ -155,7 +157,15 @@ class TrainingModule(nn.Module):
         losses = {}
         rows = batch.wanted.nonzero()[:, 0]
         wanted_text = text.select(torch.tensor([row_of[p] for p in batch.target_prompts], device=device))
-        mean, log_scale = model.decode([x[rows] for x in invariant], batch.present[rows], wanted_text)
+        told = batch.present.clone()
+        told[batch.present] = torch.rand(len(images), generator=generator, device=device) > _SOURCE_TEXT_DROPOUT
+        source_rows = torch.tensor([row_of[p] for p in batch.source_prompts], device=device)
+        source_text = text.pooled.new_zeros(*batch.present.shape, text.pooled.shape[1])
+        source_text[batch.present] = text.pooled[source_rows]
+        source_text = source_text * told[..., None]
+        mean, log_scale = model.decode(
+            [x[rows] for x in invariant], batch.present[rows], wanted_text, source_text[rows]
+        )
         mean, log_scale = mean[:, 0], log_scale[:, 0]
         truth = batch.targets[batch.wanted]
         body, lesion = batch.body[rows].float(), batch.lesion[rows].float()
