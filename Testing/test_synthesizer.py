@@ -166,6 +166,13 @@ def test_impossible_targets_are_refused(synthesizer, targets, message):
         synthesizer.run(make_study(axial_grid()), targets)
 
 
+def test_enhancement_without_an_enhanced_source_is_called_a_guess(synthesizer):
+    grid = axial_grid((2, 24, 20))
+    for sources, guessed in ((("T1", "T2"), True), (("T1C", "T2"), False)):
+        result = synthesizer.run(make_study(grid, sources), ["T1CFS"], segment=False)
+        assert any("T1CFS is a guess" in w for w in result.warnings) == guessed
+
+
 def test_unknown_words_of_a_prompt_become_a_warning(synthesizer):
     prompts = {"T2FS": "T2 zebra fat suppressed"}
     result = synthesizer.run(make_study(axial_grid()), ["T2FS"], segment=False, prompts=prompts)

@@ -64,7 +64,13 @@ class Synthesizer:
         """
         targets = self._check_targets(study, targets)
         prompts = dict(prompts or {})
-        warnings = [*study.warnings, *self._notes]
+        warnings = [*study.warnings, *self._notes, *self.loaded.manifest.get("notes", ())]
+        enhanced = [t for t in targets if get_sequence(t).contrast_agent]
+        if enhanced and not any(get_sequence(s.sequence).contrast_agent for s in study.sources):
+            warnings.append(
+                f"Enhancement in the synthetic {' and '.join(enhanced)} is a guess: no source was acquired with contrast "
+                "agent. Never judge on it whether a lesion enhances."
+            )
         seconds = {}
         started = time.perf_counter()
         texts, wordings = {}, {}

@@ -15,6 +15,8 @@ from .objectives import TrainingModule
 def export_weights(checkpoint: Path, folder: Path, name: str, version: str, training_data: list[str]) -> dict:
     """Write the moving average of a checkpoint as weights; returns the manifest.
 
+    The manifest's "notes", sentences that every result carries as warnings, are for whoever ships weights to add.
+
     Args:
         training_data: what it was trained on, a line each.
     """
