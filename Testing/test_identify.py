@@ -58,6 +58,8 @@ USABLE = [
     ("T1", "T1 tra ohne KM", T1_TSE), ("T1", "T1 w/o contrast", T1_TSE), ("T1C", "T1 assiale dopo mdc", T1_TSE),
     ("T1C", "T1 con contraste", T1_TSE), ("T1CFS", "T1横断压脂增强", T1_TSE), ("T1", "T1平扫", T1_TSE),
     ("T2FS", "T2压脂", T2_TSE), ("T2", "T2 post fossa", T2_TSE), ("T1C", "ceT1 tra", T1_TSE),
+    ("T1", "T1 TSE tra post RT", T1_TSE), ("T1", "Post-op T1 tra", T1_TSE), ("T1CFS", "T1 FS +C post RT", T1_TSE),
+    ("T1C", "T1 post Gd pre RT", T1_TSE),
     ("T2", "t2 tse nach KM", T2_TSE), ("T1", "Ax T1 C-", T1_TSE),
     ("T1", "T1 axial without", T1_TSE), ("T1C", "T1 without FS +C", T1_TSE), ("T1CFS", "T1GDFS", T1_TSE),
     ("T1CFS", "eTHRIVE post", VIBE), ("FLAIR", "FLAIR post Gd", FLAIR),

@@ -68,8 +68,8 @@ class Synthesizer:
         enhanced = [t for t in targets if get_sequence(t).contrast_agent]
         if enhanced and not any(get_sequence(s.sequence).contrast_agent for s in study.sources):
             warnings.append(
-                f"Enhancement in the synthetic {' and '.join(enhanced)} is a guess: no source was acquired with contrast "
-                "agent. Never judge on it whether a lesion enhances."
+                f"Enhancement in the synthetic {' and '.join(enhanced)} is a guess: no source was acquired with "
+                "contrast agent. Never judge on it whether a lesion enhances."
             )
         seconds = {}
         started = time.perf_counter()

@@ -1,4 +1,4 @@
-"""What a result was made from, by what and how: the content of ``result.json``. No patient identity."""
+"""What a result was made from, by what and how: the content of ``result.json``. No patient's name or ID."""
 
 from datetime import datetime, timezone
 
@@ -10,6 +10,9 @@ UNITS = "0 and 1000 are the 0.5 and 99.5 percentiles of the body."
 LIMITS = (
     "Research use only: not a medical device.",
     "Synthetic images show what a network expects, not what was measured: a lesion may be missing or invented.",
+    "Low uncertainty does not prove that a lesion is, or is not, there.",
+    "Contours are proposals, those of the tumor above all: check each of them on acquired images. A structure that "
+    "was not found may be there all the same.",
     "Never compute dose on a synthetic image.",
 )
 #: Header entries of the sources that are kept: they point back to the series and name nobody.

@@ -41,7 +41,8 @@ def report(result: SynthesisResult, study: Study, document: dict, truth: Truth |
         '<div class="limits"><strong>Limits</strong>' + _list(LIMITS) + "</div>",
         "<h2>Images</h2>",
         f"<p>All on one scale: {_text(UNITS)} Panels marked SYNTHETIC were computed, not measured. "
-        "Colored contours are predicted, white dotted ones true.</p>",
+        "Colored contours are predicted, white dotted ones true. Axial and coronal slices are seen as in the clinic: "
+        "the patient's right is on the left.</p>",
     ]
     for k in _slices(result, study, truth):
         encoded = base64.b64encode(picture(result, study, slice_view(result.grid, k), truth)).decode("ascii")
@@ -100,7 +101,7 @@ def _structure_table(result, truth) -> str:
         (segment.name, f"{dice(result.segmentation.mask(segment), truth.structures[segment.name]):.2f}")
         for segment in result.segmentation.segments if segment.name in truth.structures
     ]
-    return _table(("Structure", "Dice"), rows, "Predicted against true structures.")
+    return _table(("Structure", "Dice"), rows, "Predicted against true structures: 1 is perfect, 0 no overlap at all.")
 
 
 def _source_table(document) -> str:

@@ -107,7 +107,8 @@ def align(
     elif shift > limit_mm or rotation > limit_deg:
         reason = f"Not moved: the best match ({motion}) is more than a patient moves."
         warning = (f'"{moving.name}" could not be registered to "{fixed.name}": the best match would move it by '
-                   f"{motion}. It is used where its header places it; check that both show one patient and region.")
+                   f"{motion}. It is used where its header places it. Check that both show one patient and "
+                   "region; if not, leave it out.")
     else:
         applied = True
         reason = f"Registered: moved by {motion}."

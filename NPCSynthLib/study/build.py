@@ -105,7 +105,8 @@ def build_study(
             if _other_frame(volume, fixed):
                 warnings.append(
                     f'"{volume.name}" and "{fixed.name}" have different frames of reference (the patient may have '
-                    f"been repositioned). {report['reason']} Check the alignment of {sequence}.")
+                    f"been repositioned, or scanned on another day). {report['reason']} Check the alignment of "
+                    f"{sequence}.")
         array, inside = resample(Volume(image.array, volume.grid, volume.name), grid, transform)
         body, _ = resample(Volume(mask, volume.grid), grid, transform, order="nearest")
         array = normalize(array, low, high)
@@ -171,7 +172,7 @@ def assign(volumes) -> tuple[dict[str, Volume], tuple[str, ...], tuple[tuple[str
             warnings.append(
                 f'"{used}" and "{volume.name}" both look like {sequence}; used "{used}" because it {why}. Assign the '
                 f"series yourself to use the other.{hint}")
-            refused.append((volume.name, f'Looks like {sequence} too; "{used}" was used because it {why}.'))
+            refused.append((volume.name, f'Looks like {sequence} too; "{used}" was used because it {why}.{hint}'))
     return chosen, tuple(warnings), tuple(refused)
 
 
@@ -230,7 +231,7 @@ def _other_frame(volume: Volume, fixed: Volume) -> bool:
 def _reference_sentence(reference: str, volumes: Mapping[str, Volume]) -> str:
     i, j, k = volumes[reference].grid.spacing
     return (f"Results lie on the grid of {reference} ({i:.2g} x {j:.2g} x {k:.2g} mm): the smallest voxels among the "
-            "sources that cover the region. Name another reference to change it.")
+            "sources that cover the region. To change it, choose another reference.")
 
 
 def _coverage(grids: list[Grid]) -> list[float]:

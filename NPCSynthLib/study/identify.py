@@ -25,6 +25,8 @@ SURE_REFUSAL = 0.8
 
 #: Prefixes that scanners and people glue to T1/T2, as in AXT1, sT2W, ceT1, 3DT1.
 _GLUED = "ax|axial|oax|tra|sag|osag|cor|ocor|obl|3d|2d|ce|e|s|pre|post|gd|iso|tse|fse|fs|nav|cube|w"
+#: What "pre" and "post" may stand before without meaning contrast agent.
+_TREATMENT = "x?rt|c?crt|ct?rt|rtx|op|operative|surgery|treatment|tx|therapy|radiation|radiotherapy|chemo|chemotherapy"
 _WEIGHTING = re.compile(rf"(?<![a-z0-9])({_GLUED})?t([12])(?:w(?:i|eighted)?)?(?!star|[0-9])")
 
 
@@ -67,6 +69,8 @@ def normalize_text(text: str) -> str:
     text = re.sub(r"\+", " + ", text)
     text = re.sub(r"\b([ctl])\s*spine", r"\1spine", text)
     text = re.sub(r"\bpost(erior)? fossa", "fossa", text)
+    # Before or after a treatment is not before or after contrast agent.
+    text = re.sub(rf"\b(pre|post) ?({_TREATMENT})\b", " ", text)
     text = re.sub(r"(?<![a-z])t2 ?star", "t2star", text)
     text = _WEIGHTING.sub(lambda m: f" {m[1] or ''} t{m[2]} ", text)
     text = re.sub(r"\b(fs|gd|gad|km|c|post)(fs|gd|gad|km|c|post)\b", r"\1 \2", text)

@@ -172,7 +172,8 @@ def check_usable(volume: Volume) -> tuple[str, ...]:
     if isinstance(bits, float) and bits <= 8:
         warnings.append(f"{name} has only 8 bits a voxel (256 gray levels), perhaps clipped; the original is better.")
     if volume.metadata.get("orientation_missing"):
-        warnings.append(f"{name} does not say how it lies in the patient; left and right may be swapped. Check it.")
+        warnings.append(f"{name} does not say how it lies in the patient; left and right may be swapped. Check "
+                        "it before you trust any side, Eye_L and Parotid_R included.")
     return tuple(warnings)
 
 
