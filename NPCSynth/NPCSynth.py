@@ -508,19 +508,24 @@ class NPCSynthWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         except Exception as error:
             self._showError(error)
         else:
-            self._showResult(study, result, nodes, run.seconds())
+            self._showResult(study, result, run.sources, nodes, run.seconds())
         self.updateRows()
 
-    def _showResult(self, study, result, nodes, seconds):
+    def _showResult(self, study, result, sourceNodes, nodes, seconds):
         sentences = [
-            _("Done in {seconds:.0f} s on {device}. The new nodes end in “(synthetic)”.").format(
-                seconds=seconds, device=result.device
-            ),
+            _(
+                "Done in {seconds:.0f} s on {device}. The new nodes end in “(synthetic)”; the views still show the "
+                "acquired image: fade the first synthetic one in with a view's foreground opacity."
+            ).format(seconds=seconds, device=result.device),
             *dict.fromkeys((*study.warnings, *result.warnings)),
         ]
         self._showStatus("\n".join(sentences))
         if nodes.volumes:
-            slicer.util.setSliceViewerLayers(background=next(iter(nodes.volumes.values())))
+            # The acquired image stays in view: nobody may take a synthetic one for it, and contours are checked on it.
+            slicer.util.setSliceViewerLayers(
+                background=sourceNodes[study.reference], foreground=next(iter(nodes.volumes.values())),
+                foregroundOpacity=0.0,
+            )
 
     def _showStatus(self, text):
         self.ui.statusLabel.text = text
@@ -614,6 +619,7 @@ class NPCSynthLogic(ScriptedLoadableModuleLogic):
         self._synthesizerFactory = synthesizerFactory
         self._synthesizers = {}
         self._identified = {}
+        self._syntheticFiles = {}
 
     def getParameterNode(self):
         """The choices saved in the scene."""
@@ -631,8 +637,22 @@ class NPCSynthLogic(ScriptedLoadableModuleLogic):
             node
             for node in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
             if node.GetClassName() == "vtkMRMLScalarVolumeNode" and node.GetImageData() is not None
-            and not node.GetHideFromEditors() and node.GetAttribute("NPCSynth.Synthetic") != "YES"
+            and not node.GetHideFromEditors() and not self._isSynthetic(node)
         ]
+
+    def _isSynthetic(self, node):
+        """Made by NPCSynth: by its attribute, by its name, or by the header of the file that it was loaded from."""
+        if node.GetAttribute("NPCSynth.Synthetic") == "YES" or "(synthetic)" in node.GetName():
+            return True
+        storage = node.GetStorageNode()
+        path = Path((storage.GetFileName() if storage is not None else None) or "")
+        if not path.name.lower().endswith((".nii", ".nii.gz")) or not path.is_file():
+            return False
+        from NPCSynthLib.study.read import made_by_npcsynth
+
+        if str(path) not in self._syntheticFiles:
+            self._syntheticFiles[str(path)] = made_by_npcsynth(path)
+        return self._syntheticFiles[str(path)]
 
     def identify(self, node):
         """What NPCSynthLib.study.identify says about a volume node, from its DICOM header or else its name."""
@@ -659,7 +679,8 @@ class NPCSynthLogic(ScriptedLoadableModuleLogic):
                 described.append((volume_from_node(node, copy=False), node))
             except InputError as error:
                 notes.append(str(error))
-        chosen, _warnings, refused = assign([volume for volume, _node in described])
+        chosen, warnings, refused = assign([volume for volume, _node in described])
+        notes += warnings
         notes += [_("“{name}” is not used: {reason}").format(name=name, reason=reason) for name, reason in refused]
         proposals = {
             sequence: next(node for volume, node in described if volume is taken) for sequence, taken in chosen.items()

@@ -40,5 +40,5 @@ class Cancelled(NPCSynthError):
 
     exit_code = 4
 
-    def __init__(self, message="Cancelled. Nothing was changed."):
+    def __init__(self, message="Canceled. Nothing was changed."):
         super().__init__(message)

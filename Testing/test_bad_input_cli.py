@@ -220,7 +220,7 @@ def test_cancelled_midway_leaves_nothing(tmp_path, weights, sent):
     finally:
         process.kill()
     assert process.returncode == 4, said
-    assert "Cancelled" in said
+    assert "Canceled" in said
     assert list(tmp_path.iterdir()) == []
 
 

@@ -50,6 +50,15 @@ def study(two):
     return build_study(two)
 
 
+def test_doubtful_series_and_other_days_are_said():
+    header = {"Modality": "MR", "RepetitionTime": 500.0, "EchoTime": 12.0, "SeriesDescription": "t2_tse_tra"}
+    chosen, warnings, _ = assign([head(FINE, name="t2_tse_tra", **header)])
+    doubtful = [w for w in warnings if "% sure" in w]
+    assert len(chosen) == 1 and len(doubtful) == 1 and "t2_tse_tra" in doubtful[0]
+    study = build_study({"T1": head(FINE, StudyDate="20260101"), "T2": head(FINE, 300, 1000, StudyDate="20260301")})
+    assert any("different days" in w for w in study.warnings)
+
+
 def test_sources_lie_on_the_reference_grid_scaled_by_their_own_body(study, two):
     assert study.reference == "T1" and study.grid.matches(FINE)
     for source in study.sources:

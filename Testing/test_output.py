@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from NPCSynthLib.errors import OutputError, UsageError
+from NPCSynthLib.errors import InputError, OutputError, UsageError
 from NPCSynthLib.output import new_folder, provenance, write_result, write_segmentation
 from NPCSynthLib.output.picture import picture
 from NPCSynthLib.output.report import report
 from NPCSynthLib.output.slices import slice_view, telling_slices
 from NPCSynthLib.output.truth import Truth
 from NPCSynthLib.output.write import SCENE, write_nifti
+from NPCSynthLib.study.read import read_file
 from NPCSynthLib.study.volume import Grid, from_sitk
 
 
@@ -35,6 +36,22 @@ def test_the_nifti_header_itself_says_synthetic(result, study, tmp_path):
     write_result(result, study, tmp_path / "out")
     header = nibabel.load(tmp_path / "out" / "T2FS.nii.gz").header
     assert header["descrip"].item().decode() == "SYNTHETIC, research use"
+
+
+def test_own_results_are_refused_as_sources(result, study, tmp_path):
+    """Copied elsewhere and named like an acquired image, a synthetic one still says what it is."""
+    write_result(result, study, tmp_path / "out")
+    copy = tmp_path / "T2FS.nii.gz"
+    copy.write_bytes((tmp_path / "out" / "T2FS.nii.gz").read_bytes())
+    with pytest.raises(InputError, match="T2FS.nii.gz was synthesized by NPCSynth, not acquired"):
+        read_file(copy)
+
+
+def test_result_json_gives_the_volume_of_each_structure(result, study):
+    segments = {s["name"]: s["volume_ml"] for s in provenance(result, study)["segments"]}
+    voxel_ml = 0.9 * 1.1 * 5.0 / 1000
+    assert segments["GTVp"] == pytest.approx(5 * 3 * 12 * voxel_ml, abs=0.01)
+    assert segments["GTVn"] == 0
 
 
 def test_result_json_tells_where_it_comes_from(result, study, tmp_path):
@@ -193,7 +210,7 @@ def test_nifti_refuses_a_grid_that_it_cannot_hold(tmp_path):
     matrix = np.eye(4)
     matrix[0, 1] = 0.4
     with pytest.raises(OutputError, match="sheared.nii.gz"):
-        write_nifti(np.zeros((3, 4, 5), np.int16), Grid((3, 4, 5), matrix), tmp_path / "sheared.nii.gz")
+        write_nifti(np.zeros((3, 4, 5), np.int16), Grid((3, 4, 5), matrix), tmp_path / "sheared.nii.gz", "T1")
 
 
 @pytest.mark.parametrize("columns, expected", [

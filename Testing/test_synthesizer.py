@@ -243,6 +243,35 @@ def test_paired_organs_are_named_by_the_patients_side(flip):
             assert (left[mask].mean() > 0) == (segment.name == "Eye_L")
 
 
+def test_organs_of_a_turned_and_cropped_head_keep_their_sides():
+    """The body's middle is no guide here: both eyes lie on the same side of it."""
+    grid = Grid.from_parts((3, 20, 40), (2, 2, 2), (0, 0, 0), np.eye(3))
+    classes = np.zeros(grid.shape, np.uint8)
+    classes[:, 5:10, 2:7] = classes[:, 5:10, 14:19] = 2
+    result = to_segments(classes, ("background", "body", "Eye"), np.ones(grid.shape, bool), grid)
+    masks = {s.name: result.mask(s) for s in result.segments}
+    assert masks["Eye_R"][:, 5:10, 2:7].all() and masks["Eye_R"].sum() == 75
+    assert masks["Eye_L"][:, 5:10, 14:19].all() and masks["Eye_L"].sum() == 75
+
+
+def test_organ_that_crosses_the_middle_a_little_is_not_cut():
+    grid = Grid.from_parts((3, 20, 40), (2, 2, 2), (-39.0, 0, 0), np.eye(3))
+    classes = np.zeros(grid.shape, np.uint8)
+    classes[:, 5:10, 19:30] = 2
+    result = to_segments(classes, ("background", "body", "Eye"), np.ones(grid.shape, bool), grid)
+    masks = {s.name: result.mask(s) for s in result.segments}
+    assert masks["Eye_L"].sum() == 3 * 5 * 11 and not masks["Eye_R"].any()
+
+
+def test_what_was_not_found_or_not_checked_is_said(synthesizer):
+    result = synthesizer.run(make_study(axial_grid((2, 24, 20))), ["PD"])
+    absent = [s.name for s in result.segmentation.segments if not result.segmentation.mask(s).any()]
+    assert absent, "the tiny model finds some structures at most"
+    assert any(w.startswith("Not found:") and absent[0] in w for w in result.warnings)
+    assert any("uncertainty of PD was never checked" in w for w in result.warnings)
+    assert not result.sequences[0].calibrated
+
+
 def test_small_islands_are_dropped_by_volume():
     mask = np.zeros((4, 10, 10), bool)
     mask[0, 0, 0] = True

@@ -39,7 +39,7 @@ def command(function: Callable) -> Callable:
         try:
             return function(*args, **kwargs)
         except KeyboardInterrupt:
-            _fail(Cancelled("Cancelled. Nothing was written."), Cancelled.exit_code)
+            _fail(Cancelled("Canceled. Nothing was written."), Cancelled.exit_code)
         except NPCSynthError as error:
             _fail(error, error.exit_code)
         except MemoryError:

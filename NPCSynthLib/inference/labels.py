@@ -19,8 +19,30 @@ def without_islands(mask: np.ndarray, voxel_mm3: float) -> np.ndarray:
     return sitk.GetArrayFromImage(sitk.RelabelComponent(parts, least)) > 0
 
 
+def _on_side(mask: np.ndarray, left: np.ndarray, middle: float, left_side: bool) -> np.ndarray:
+    """The organs of one side, each as a whole.
+
+    With two or more parts the middle is halfway between the two largest when they lie apart, so that a turned head or
+    a cropped field of view does not matter. A part that fills both sides (organs grown together) is cut there.
+    """
+    parts = sitk.RelabelComponent(sitk.ConnectedComponent(sitk.GetImageFromArray(mask.astype(np.uint8))))
+    parts = sitk.GetArrayFromImage(parts)  # 1 is the largest
+    centers = [float(left[parts == n].mean()) for n in range(1, int(parts.max()) + 1)]
+    if len(centers) >= 2 and abs(centers[0] - centers[1]) > 20:
+        middle = (centers[0] + centers[1]) / 2
+    chosen = np.zeros_like(mask)
+    for n, center in enumerate(centers, start=1):
+        part = parts == n
+        share = float((left[part] >= middle).mean())
+        if 0.25 < share < 0.75:
+            chosen |= part & ((left >= middle) == left_side)
+        elif (center >= middle) == left_side:
+            chosen |= part
+    return chosen
+
+
 def to_segments(classes: np.ndarray, names: tuple[str, ...], body: np.ndarray, grid: Grid) -> SegmentationResult:
-    """Name the classes; paired organs are told apart by the middle of the body.
+    """Name the classes; paired organs are told apart by side.
 
     Args:
         classes: (k, j, i) uint8 index into ``names``.
@@ -41,6 +63,6 @@ def to_segments(classes: np.ndarray, names: tuple[str, ...], body: np.ndarray, g
             cleaned[structure.class_name] = without_islands(mask, voxel_mm3)
         mask = cleaned[structure.class_name]
         if structure.side is not None:
-            mask = mask & ((left >= middle) == (structure.side == "left"))
+            mask = _on_side(mask, left, middle, structure.side == "left")
         labelmap[mask] = structure.label
     return SegmentationResult(labelmap, body, tuple(segments))

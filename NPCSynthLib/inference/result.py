@@ -20,6 +20,7 @@ class SynthesizedSequence:
         uncertainty: (k, j, i) int16, predicted mean absolute error in the same units.
         prompt: the text that the decoder was given.
         mean_uncertainty: mean of ``uncertainty`` inside the body.
+        calibrated: whether the uncertainty of this target was checked on acquired images.
     """
 
     sequence: str
@@ -27,6 +28,7 @@ class SynthesizedSequence:
     uncertainty: np.ndarray
     prompt: str
     mean_uncertainty: float
+    calibrated: bool = True
 
 
 @dataclass(frozen=True)

@@ -78,6 +78,8 @@ class Synthesizer:
             wordings[target] = prompts.get(target) or canonical_prompt(get_sequence(target))
             features, unknown = self.loaded.text_features(wordings[target])
             texts[target] = features
+            if target in prompts:
+                warnings.append(f"{target} was made from your own words; check that they describe {target}.")
             if unknown:
                 words = ", ".join(unknown)
                 warnings.append(f"The model does not know these words of the prompt for {target}: {words}.")
@@ -106,15 +108,28 @@ class Synthesizer:
         started = time.perf_counter()
         sequences = []
         calibration = self.loaded.manifest.get("calibration", {})
+        usual = float(np.mean(list(calibration.values()))) if calibration else 1.0
+        unchecked = [t for t in targets if t not in calibration]
+        if unchecked:
+            warnings.append(
+                f"The uncertainty of {', '.join(unchecked)} was never checked on acquired images; the true error may "
+                "be much larger."
+            )
         for n, target in enumerate(targets):
-            uncertainty = (scales[n].astype(np.float32) * calibration.get(target, 1.0)).round().astype(np.int16)
+            uncertainty = scales[n].astype(np.float32) * calibration.get(target, usual)
+            uncertainty = uncertainty.clip(0, 32767).round().astype(np.int16)
             inside = float(uncertainty[study.body].mean()) if study.body.any() else 0.0
-            sequences.append(SynthesizedSequence(target, means[n], uncertainty, wordings[target], inside))
+            sequences.append(
+                SynthesizedSequence(target, means[n], uncertainty, wordings[target], inside, target in calibration)
+            )
         segmentation = None
         if segment:
             if on_progress:
                 on_progress(0.97, "Naming structures")
             segmentation = to_segments(classes, self.loaded.model.config.classes, study.body, study.grid)
+            absent = [s.name for s in segmentation.segments if not segmentation.mask(s).any()]
+            if absent:
+                warnings.append(f"Not found: {', '.join(absent)}. They may be there all the same.")
         seconds["finishing"] = time.perf_counter() - started
         if on_progress:
             on_progress(1.0, "Done")

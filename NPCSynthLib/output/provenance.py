@@ -2,6 +2,8 @@
 
 from datetime import datetime, timezone
 
+import numpy as np
+
 from .. import __version__
 from ..inference.result import SynthesisResult
 from ..study.study import Source, Study
@@ -50,14 +52,25 @@ def provenance(result: SynthesisResult, study: Study) -> dict:
                 "sequence": synthetic.sequence,
                 "prompt": synthetic.prompt,
                 "mean_uncertainty": round(float(synthetic.mean_uncertainty), 2),
+                "uncertainty_calibrated": synthetic.calibrated,
             }
             for synthetic in result.sequences
         ],
-        "segments": [segment.name for segment in result.segmentation.segments] if result.segmentation else [],
+        "segments": _segments(result),
         "refused": [{"series": name, "reason": reason} for name, reason in study.refused],
         "warnings": list(dict.fromkeys((*study.warnings, *result.warnings))),
     }
     return plain(document)
+
+
+def _segments(result: SynthesisResult) -> list[dict]:
+    if result.segmentation is None:
+        return []
+    voxel_ml = abs(float(np.linalg.det(result.grid.ijk_to_lps[:3, :3]))) / 1000
+    found = result.segmentation
+    return [
+        {"name": s.name, "volume_ml": round(int(np.count_nonzero(found.mask(s))) * voxel_ml, 2)} for s in found.segments
+    ]
 
 
 def _source(source: Source) -> dict:

@@ -50,8 +50,9 @@ def write_result(result: SynthesisResult, study: Study, folder: str | Path, over
 def write_files(result: SynthesisResult, study: Study, folder: Path) -> dict:
     """What ``write_result`` does, into an existing folder that the caller makes whole (see ``new_folder``)."""
     for synthetic in result.sequences:
-        write_nifti(synthetic.array, result.grid, folder / f"{synthetic.sequence}.nii.gz")
-        write_nifti(synthetic.uncertainty, result.grid, folder / f"{synthetic.sequence}_uncertainty.nii.gz")
+        name = synthetic.sequence
+        write_nifti(synthetic.array, result.grid, folder / f"{name}.nii.gz", name)
+        write_nifti(synthetic.uncertainty, result.grid, folder / f"{name}_uncertainty.nii.gz", f"error of {name}")
     if result.segmentation is not None:
         write_segmentation(result.segmentation, result.grid, folder / SEGMENTATION)
     if importlib.util.find_spec("slicer") is not None:
@@ -66,13 +67,13 @@ def write_files(result: SynthesisResult, study: Study, folder: Path) -> dict:
     return document
 
 
-def write_nifti(array: np.ndarray, grid: Grid, path: Path) -> None:
+def write_nifti(array: np.ndarray, grid: Grid, path: Path, what: str) -> None:
     """Write a (k, j, i) int16 array as compressed NIfTI and make sure that the whole of it reached the disk.
 
     Raises OutputError when it did not, or when NIfTI cannot hold the grid.
     """
     image = to_sitk(np.asarray(array, np.int16), grid)
-    image.SetMetaData("ITK_FileNotes", DESCRIPTION)
+    image.SetMetaData("ITK_FileNotes", f"{DESCRIPTION}: {what}")
     try:
         sitk.WriteImage(image, str(path), useCompression=True)
     except RuntimeError as error:

@@ -155,6 +155,7 @@ def _add_segmentation(scene, segmentation: SegmentationResult, ijk_to_node: np.n
         item.SetColor(*segment.color)
         item.SetLabelValue(1 if own_layer else segment.label)
         item.SetTag(slicer.vtkSegment.GetTerminologyEntryTagName(), terminology_entry(segment.code))
+        item.SetTag("NPCSynth.Synthetic", "predicted, research use")
         item.AddRepresentation(
             slicer.vtkSegmentationConverter.GetSegmentationBinaryLabelmapRepresentationName(), image
         )

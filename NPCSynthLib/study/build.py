@@ -23,6 +23,8 @@ from .volume import Grid, Volume
 
 #: A source that shows less than this part of the body on the reference grid earns a warning.
 FULL_COVERAGE = 0.95
+#: A series recognized with less confidence than this earns a warning.
+DOUBTFUL = 0.55
 
 Progress = Callable[[float, str], None]
 
@@ -68,6 +70,11 @@ def build_study(
         raise UsageError("No source sequence was given. Choose at least one acquired sequence.")
     volumes = {get_sequence(name).id: volume for name, volume in volumes.items()}
     warnings = list(warnings)
+    dates = {volume.metadata.get("StudyDate") for volume in volumes.values()} - {None, ""}
+    if len(dates) > 1:
+        warnings.append(
+            "The sources were acquired on different days, so the anatomy may have changed between them (treatment, "
+            "weight loss, growth). Use images of one examination where you can.")
     for volume in volumes.values():
         warnings.extend(w for w in check_usable(volume) if w not in warnings)
     _refuse_two_patients(volumes)
@@ -164,6 +171,10 @@ def assign(volumes) -> tuple[dict[str, Volume], tuple[str, ...], tuple[tuple[str
         if not candidates:
             continue
         best, chosen[sequence] = candidates[-1]
+        if best.confidence < DOUBTFUL:
+            warnings.append(
+                f'"{chosen[sequence].name}" is used as {sequence}, {best.confidence:.0%} sure: {best.reason} Check it, '
+                "or choose its sequence yourself.")
         for identification, volume in reversed(candidates[:-1]):
             why = _difference(best, chosen[sequence], identification, volume)
             hint = "" if load_sequences()[sequence].contrast_agent else (

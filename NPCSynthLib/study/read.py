@@ -420,6 +420,24 @@ def _read_image(file: Path, volumes: list, refused: list, warnings: list) -> Non
     volumes.append(volume)
 
 
+def made_by_npcsynth(path: Path) -> bool:
+    """True when an image file says of itself that it is synthetic: NPCSynth writes so into every header."""
+    import SimpleITK as sitk
+
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    try:
+        reader.ReadImageInformation()
+    except RuntimeError:
+        return False  # not an image: whoever reads it will say so
+    return _says_synthetic(reader)
+
+
+def _says_synthetic(reader) -> bool:
+    notes = [reader.GetMetaData(k) for k in ("ITK_FileNotes", "descrip") if reader.HasMetaDataKey(k)]
+    return any(note.strip().startswith("SYNTHETIC") for note in notes)
+
+
 def _read_with_sitk(path: Path) -> Volume:
     import SimpleITK as sitk
 
@@ -429,6 +447,9 @@ def _read_with_sitk(path: Path) -> Volume:
         reader.ReadImageInformation()
         size, components = reader.GetSize(), reader.GetNumberOfComponents()
         _check_shape(path.name, size, components, sitk.GetPixelIDValueAsString(reader.GetPixelID()))
+        if _says_synthetic(reader):
+            raise InputError(
+                f"{path.name} was synthesized by NPCSynth, not acquired. Give the acquired image, or leave it out.")
         if ".nii" in path.name.lower():
             _check_nifti_complete(path)
         image = reader.Execute()
