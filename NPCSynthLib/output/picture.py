@@ -73,13 +73,21 @@ def _figure(result, study, view, truth) -> Figure:
 def _image(axis, view: SliceView, array, title: str) -> None:
     axis.imshow(view.of(array), cmap="gray", vmin=INTENSITY_LOW, vmax=INTENSITY_HIGH, aspect=view.aspect,
                 interpolation="nearest")
+    _label(axis, view, title)
+
+
+def _label(axis, view: SliceView, title: str) -> None:
+    """The title, and the letters of the patient's sides at the edges."""
     axis.set_title(title, color=_TEXT)
+    for x, letter in zip((0.02, 0.98), view.sides, strict=True):
+        axis.text(x, 0.5, letter, transform=axis.transAxes, ha="left" if x < 0.5 else "right", va="center",
+                  color=_TEXT, fontsize=8)
 
 
 def _map(axis, view: SliceView, array, title: str) -> None:
     shown = axis.imshow(view.of(array), cmap="inferno", vmin=0, vmax=_ERROR_TOP, aspect=view.aspect,
                         interpolation="nearest")
-    axis.set_title(title, color=_TEXT)
+    _label(axis, view, title)
     scale = axis.figure.colorbar(shown, cax=axis.inset_axes((0.15, 0.96, 0.7, 0.02)), orientation="horizontal")
     scale.ax.tick_params(labelsize=6, colors=_TEXT, length=2, pad=1)
 

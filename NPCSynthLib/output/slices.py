@@ -19,6 +19,7 @@ class SliceView:
         k: slice index.
         transpose, flip_rows, flip_columns: what brings (row, column) to the radiological orientation.
         aspect: height of a displayed pixel over its width.
+        sides: the letters of the picture's left and right edge, ("R", "L") or, on sagittal slices, ("A", "P").
     """
 
     k: int
@@ -26,6 +27,7 @@ class SliceView:
     flip_rows: bool
     flip_columns: bool
     aspect: float
+    sides: tuple[str, str]
 
     def of(self, array: np.ndarray) -> np.ndarray:
         """The 2D picture of this slice of a (k, j, i) array."""
@@ -54,7 +56,9 @@ def slice_view(grid: Grid, k: int) -> SliceView:
     flip_columns = column_axis[axes[1]] < 0
     downward = 1 if axes[0] == 1 else -1  # posterior grows downward, superior upward
     flip_rows = row_axis[axes[0]] * downward < 0
-    return SliceView(int(k), transpose, bool(flip_rows), bool(flip_columns), float(spacing_row / spacing_column))
+    sides = ("R", "L") if axes[1] == 0 else ("A", "P")
+    aspect = float(spacing_row / spacing_column)
+    return SliceView(int(k), transpose, bool(flip_rows), bool(flip_columns), aspect, sides)
 
 
 def telling_slices(
