@@ -85,6 +85,17 @@ def test_result_lies_on_the_reference_grid_in_fixed_units(synthesizer):
     assert result.sources == ("T1", "T2") and result.model["name"] == "tiny"
 
 
+def test_air_around_the_patient_is_zero_and_the_skin_is_not_cut(synthesizer):
+    study = make_study(axial_grid((4, 40, 40), (2.0, 2.0, 4.0)))
+    body = np.zeros(study.grid.shape, bool)
+    body[:, 15:25, 15:25] = True
+    made = synthesizer.run(Study(study.grid, "T1", study.sources, body), ["T1C"], segment=False).sequences[0].array
+    whole = synthesizer.run(study, ["T1C"], segment=False).sequences[0].array
+    assert whole[:, :8].any(), "the untrained model would put something there"
+    assert not made[:, :11].any() and not made[:, :, 29:].any()
+    np.testing.assert_array_equal(made[:, 13:27, 13:27], whole[:, 13:27, 13:27])
+
+
 def test_batch_size_does_not_change_the_result(synthesizer, monkeypatch):
     study = make_study(axial_grid((7, 24, 20)))
     results = []

@@ -12,6 +12,13 @@ from .result import Segment, SegmentationResult
 ISLAND_MM3 = 50.0
 
 
+def with_margin(mask: np.ndarray, grid: Grid, margin_mm: float) -> np.ndarray:
+    """The (k, j, i) bool mask grown by at least ``margin_mm`` in every direction."""
+    radius = [int(np.ceil(margin_mm / mm)) for mm in grid.spacing]
+    grown = sitk.BinaryDilate(sitk.GetImageFromArray(mask.astype(np.uint8)), radius, sitk.sitkBox)
+    return sitk.GetArrayFromImage(grown) > 0
+
+
 def without_islands(mask: np.ndarray, voxel_mm3: float) -> np.ndarray:
     """The (k, j, i) bool mask without connected parts smaller than ``ISLAND_MM3``."""
     least = int(np.ceil(ISLAND_MM3 / voxel_mm3))

@@ -11,10 +11,12 @@ from ..model.weights import LoadedModel, load_weights
 from ..study.study import Study
 from ..vocabulary import canonical_prompt, get_sequence
 from .device import Device, choose_device, plan_batch
-from .labels import to_segments
+from .labels import to_segments, with_margin
 from .result import INTENSITY_HIGH, SynthesisResult, SynthesizedSequence
 from .slicing import Slicing
 
+#: Farther than this outside the body there is air, and air is 0: nothing is synthesized there.
+_MARGIN_MM = 5.0
 _CLIP = 2.0  # like the training images, which are cut off at twice the 99.5 percentile
 
 
@@ -115,7 +117,9 @@ class Synthesizer:
                 f"The uncertainty of {', '.join(unchecked)} was never checked on acquired images; the true error may "
                 "be much larger."
             )
+        air = ~with_margin(study.body, study.grid, _MARGIN_MM)
         for n, target in enumerate(targets):
+            means[n][air] = 0
             uncertainty = scales[n].astype(np.float32) * calibration.get(target, usual)
             uncertainty = uncertainty.clip(0, 32767).round().astype(np.int16)
             inside = float(uncertainty[study.body].mean()) if study.body.any() else 0.0
