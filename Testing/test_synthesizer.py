@@ -265,6 +265,16 @@ def test_organs_of_a_turned_and_cropped_head_keep_their_sides():
     assert masks["Eye_L"][:, 5:10, 14:19].all() and masks["Eye_L"].sum() == 75
 
 
+def test_an_organ_of_one_piece_is_its_largest_part():
+    grid = Grid.from_parts((4, 20, 40), (2, 2, 2), (0, 0, 0), np.eye(3))
+    classes = np.zeros(grid.shape, np.uint8)
+    classes[:, 2:12, 2:12] = 2
+    classes[:, 15:18, 30:35] = 2
+    result = to_segments(classes, ("background", "body", "Brain"), np.ones(grid.shape, bool), grid)
+    brain = next(result.mask(s) for s in result.segments if s.name == "Brain")
+    assert brain[:, 2:12, 2:12].all() and brain.sum() == 4 * 100
+
+
 def test_organ_that_crosses_the_middle_a_little_is_not_cut():
     grid = Grid.from_parts((3, 20, 40), (2, 2, 2), (-39.0, 0, 0), np.eye(3))
     classes = np.zeros(grid.shape, np.uint8)

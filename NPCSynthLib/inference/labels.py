@@ -26,14 +26,19 @@ def without_islands(mask: np.ndarray, voxel_mm3: float) -> np.ndarray:
     return sitk.GetArrayFromImage(sitk.RelabelComponent(parts, least)) > 0
 
 
+def _parts_by_size(mask: np.ndarray) -> np.ndarray:
+    """(k, j, i) number of the connected part that each voxel belongs to; 1 is the largest, 0 is outside."""
+    parts = sitk.ConnectedComponent(sitk.GetImageFromArray(mask.astype(np.uint8)))
+    return sitk.GetArrayFromImage(sitk.RelabelComponent(parts))
+
+
 def _on_side(mask: np.ndarray, left: np.ndarray, middle: float, left_side: bool) -> np.ndarray:
     """The organs of one side, each as a whole.
 
     With two or more parts the middle is halfway between the two largest when they lie apart, so that a turned head or
     a cropped field of view does not matter. A part that fills both sides (organs grown together) is cut there.
     """
-    parts = sitk.RelabelComponent(sitk.ConnectedComponent(sitk.GetImageFromArray(mask.astype(np.uint8))))
-    parts = sitk.GetArrayFromImage(parts)  # 1 is the largest
+    parts = _parts_by_size(mask)
     centers = [float(left[parts == n].mean()) for n in range(1, int(parts.max()) + 1)]
     if len(centers) >= 2 and abs(centers[0] - centers[1]) > 20:
         middle = (centers[0] + centers[1]) / 2
@@ -69,6 +74,8 @@ def to_segments(classes: np.ndarray, names: tuple[str, ...], body: np.ndarray, g
             mask = (classes == names.index(structure.class_name)) & body
             cleaned[structure.class_name] = without_islands(mask, voxel_mm3)
         mask = cleaned[structure.class_name]
+        if structure.single:
+            mask = _parts_by_size(mask) == 1
         if structure.side is not None:
             mask = _on_side(mask, left, middle, structure.side == "left")
         labelmap[mask] = structure.label

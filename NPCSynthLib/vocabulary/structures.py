@@ -16,6 +16,7 @@ class Structure:
         label: value in the labelmap (0 for External, which overlaps all the others).
         class_name: class of the model that it comes from.
         side: "left", "right" or None; paired organs share one class and are split by side.
+        single: one organ in one piece; of several parts only the largest is it.
         color: (r, g, b) in 0..1.
         aliases: other names met in clinics.
         code: {"category", "type", "modifier"} as [scheme, value, meaning], modifier may be None.
@@ -25,6 +26,7 @@ class Structure:
     label: int
     class_name: str
     side: str | None
+    single: bool
     color: tuple[float, float, float]
     aliases: tuple[str, ...]
     code: dict
@@ -46,7 +48,14 @@ def load_structures() -> tuple[Structure, ...]:
     """Every structure, in order of label, External last."""
     return tuple(
         Structure(
-            s["name"], s["label"], s["class"], s.get("side"), tuple(s["color"]), tuple(s["aliases"]), s["code"]
+            name=s["name"],
+            label=s["label"],
+            class_name=s["class"],
+            side=s.get("side"),
+            single=s.get("single", False),
+            color=tuple(s["color"]),
+            aliases=tuple(s["aliases"]),
+            code=s["code"],
         )
         for s in _document()["segments"]
     )
