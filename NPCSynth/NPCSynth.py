@@ -31,7 +31,7 @@ from slicer.util import VTKObservationMixin
 for _home in (Path(__file__).resolve().parent, Path(__file__).resolve().parents[1]):
     if (_home / "NPCSynthLib").is_dir():
         if str(_home) not in sys.path:
-            sys.path.append(str(_home))
+            sys.path.insert(0, str(_home))  # first: this module's own library, not another version of it elsewhere
         break
 
 from NPCSynthLib.errors import Cancelled, InputError, NPCSynthError, UsageError  # noqa: E402

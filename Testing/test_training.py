@@ -198,9 +198,9 @@ def test_text_tower_learns_what_the_words_mean():
 
 def test_loss_falls(boxes, tmp_path):
     losses = []
-    config = tiny_config(tmp_path, steps=60)
+    config = tiny_config(tmp_path, steps=150)
     trainer.train(config, tmp_path, tmp_path / "out", on_step=lambda s, n, x: losses.append(x["l1"]))
-    assert np.mean(losses[-15:]) < 0.7 * np.mean(losses[:5])
+    assert np.mean(losses[-30:]) < 0.8 * np.mean(losses[:5])
 
 
 def test_nothing_to_train_on_is_said(tmp_path):
