@@ -9,14 +9,14 @@ import torch
 pytest.importorskip("open_clip", reason="training needs the train extra")
 pytest.importorskip("lightning_fabric", reason="training needs the train extra")
 
-from NPCSynthLib.errors import InputError, UsageError
+from NPCSynthLib.errors import InputError, UsageError, WeightsError
 from NPCSynthLib.model.network import ModelConfig
 from NPCSynthLib.model.text import TextTower, tokens_of_vocabulary
 from NPCSynthLib.model.weights import load_weights
 from NPCSynthLib.training import dataset, objectives, trainer
 from NPCSynthLib.training.dataset import Mixture, TrainingBatches
 from NPCSynthLib.training.labelmaps import LabelMap
-from NPCSynthLib.training.sample import IGNORE, plane_axes
+from NPCSynthLib.training.sample import IGNORE, SOFT_TISSUE, SOFT_TISSUE_CLASSES, plane_axes
 from NPCSynthLib.training.simulation import simulate
 from NPCSynthLib.training.text_pretraining import pretrain_text
 from NPCSynthLib.vocabulary import load_classes, load_sequences
@@ -126,6 +126,18 @@ def test_unknown_voxels_carry_no_segmentation_loss():
     torch.testing.assert_close(a, b)
 
 
+def test_where_only_soft_tissue_is_known_each_of_its_classes_is_right_and_no_other():
+    classes = load_classes()
+    structures = torch.full((1, 8, 8), SOFT_TISSUE)
+    loss = {}
+    for n, name in enumerate(classes):
+        logits = torch.zeros(1, len(classes), 8, 8)
+        logits[:, n] = 12.0
+        loss[name] = float(objectives.segmentation_loss(logits, structures))
+    assert max(loss[name] for name in SOFT_TISSUE_CLASSES) < 0.01
+    assert min(value for name, value in loss.items() if name not in SOFT_TISSUE_CLASSES) > 5
+
+
 def test_place_contrast_prefers_aligned_features():
     g = torch.Generator().manual_seed(0)
     a = torch.randn(3, 16, 24, 24, generator=g)
@@ -201,6 +213,24 @@ def test_loss_falls(boxes, tmp_path):
     config = tiny_config(tmp_path, steps=150)
     trainer.train(config, tmp_path, tmp_path / "out", on_step=lambda s, n, x: losses.append(x["l1"]))
     assert np.mean(losses[-30:]) < 0.8 * np.mean(losses[:5])
+
+
+def test_run_from_finished_weights_begins_where_they_ended(boxes, tmp_path):
+    first = trainer.train(tiny_config(tmp_path), tmp_path, tmp_path / "first")
+    second = trainer.train(tiny_config(tmp_path, learning_rate=0.0), tmp_path, tmp_path / "second", start=first)
+    a, b = load_weights(first), load_weights(second)
+    for name, value in a.model.state_dict().items():
+        torch.testing.assert_close(b.model.state_dict()[name], value, atol=2e-3, rtol=2e-3)
+    assert b.manifest["started_from"] == a.identity
+    assert b.manifest["steps"] == 2 * a.manifest["steps"]
+
+
+def test_weights_of_another_size_are_no_start(boxes, tmp_path):
+    first = trainer.train(tiny_config(tmp_path), tmp_path, tmp_path / "first")
+    model = {"channels": [8, 12], "specific": [2, 2], "text_width": 32, "text_layers": 1, "text_heads": 2}
+    other = tiny_config(tmp_path, model=model)
+    with pytest.raises(WeightsError, match="not of the size"):
+        trainer.train(other, tmp_path, tmp_path / "second", start=first)
 
 
 def test_nothing_to_train_on_is_said(tmp_path):

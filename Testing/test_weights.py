@@ -28,7 +28,7 @@ def test_round_trip_keeps_the_model(folder):
 
 def test_canonical_prompts_need_no_open_clip(folder, monkeypatch):
     loaded = load_weights(folder)
-    monkeypatch.setattr(loaded, "_text_tower", lambda: pytest.fail("the text tower was used"))
+    monkeypatch.setattr(loaded, "text_tower", lambda: pytest.fail("the text tower was used"))
     features, unknown = loaded.text_features(canonical_prompt(get_sequence("T1C")))
     assert features.pooled.shape == (1, 32) and unknown == []
 
@@ -37,7 +37,7 @@ def test_shipped_prompt_features_are_those_of_the_tower(folder):
     loaded = load_weights(folder)
     prompt = canonical_prompt(get_sequence("T2FS"))
     shipped, _ = loaded.text_features(prompt)
-    fresh, _ = loaded._text_tower().encode([prompt])
+    fresh, _ = loaded.text_tower().encode([prompt])
     torch.testing.assert_close(shipped.pooled, fresh.pooled, atol=5e-3, rtol=5e-3)
     torch.testing.assert_close(shipped.tokens, fresh.tokens, atol=5e-3, rtol=5e-3)
 

@@ -19,6 +19,9 @@ def run(
     ],
     out: Annotated[Path, typer.Option("--out", help="Folder for checkpoints and weights; a run in it is resumed.")],
     max_minutes: Annotated[float | None, typer.Option("--max-minutes", min=0, help="Stop after that long.")] = None,
+    start: Annotated[
+        Path | None, typer.Option("--from", help="Weights to start from, e.g. to fine-tune the shipped ones.")
+    ] = None,
     resume: Annotated[
         bool, typer.Option("--resume/--fresh", help="Go on from the last checkpoint, or start anew.")
     ] = True,
@@ -32,6 +35,8 @@ def run(
     [cyan]npcsynth train small --data data --out runs/first[/]
 
     [cyan]npcsynth train my.json --data data --out runs/mine --max-minutes 60[/]
+
+    [cyan]npcsynth train small --data our_patients --out runs/ours --from weights[/]
     """
     try:
         from ..evaluation.calibration import calibrate
@@ -41,7 +46,7 @@ def run(
         raise UsageError(f'Training needs {error.name}. Install NPCSynth with its "train" extra.') from error
     try:
         with progress_bar() as on_progress:
-            weights = train(config, data, out, resume=resume, max_minutes=max_minutes,
+            weights = train(config, data, out, resume=resume, max_minutes=max_minutes, start=start,
                   on_step=lambda step, steps, losses: on_progress(step / steps, f"Step {step} of {steps}"))
             if validation_folders(data / "cohorts"):
                 on_progress(1.0, "Calibrating the uncertainty")

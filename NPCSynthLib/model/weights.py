@@ -67,13 +67,14 @@ class LoadedModel:
         A canonical prompt that the weights know needs no open_clip; any other one does.
         """
         if prompt not in self._prompts:
-            features, unknown = self._text_tower().encode([prompt])
+            features, unknown = self.text_tower().encode([prompt])
             if not features.mask.sum() > 2:
                 raise WeightsError(f'The model knows none of the words of the prompt "{prompt}". Use other words.')
             return features, unknown
         return self._prompts[prompt], []
 
-    def _text_tower(self) -> TextTower:
+    def text_tower(self) -> TextTower:
+        """The tower that reads any prompt, verified and read when first asked for."""
         if self._tower is None:
             tensors = _read(self.folder, _TEXT, self.manifest)
             self._tower = TextTower(self.model.config, self.manifest["tokens"])

@@ -158,7 +158,7 @@ def crop_patient(
         target_prompts=[training_prompt(get_sequence(t), rng) for t in target_ids],
         body=middle[0],
         lesion=middle[1],
-        structures=np.full((size, size), IGNORE, np.uint8),
+        structures=np.where(middle[0], IGNORE, load_classes().index("background")).astype(np.uint8),
         pixel_mm=pixel_mm,
         place=place,
     )

@@ -14,11 +14,10 @@ import SimpleITK as sitk
 from scipy import ndimage
 
 from ..vocabulary import load_classes
+from .sample import IGNORE, SOFT_TISSUE
 
-#: Segmentation target of voxels whose structure the map does not tell.
-IGNORE = 255
-
-#: class -> (tissues it may be, structure in Resources/structures.json or None when unknown)
+_SOFT = "soft tissue"  # some structure of SOFT_TISSUE, the map does not tell which
+#: class -> (tissues it may be, structure in Resources/structures.json, _SOFT, or None when unknown)
 CLASSES: dict[str, tuple[tuple[str, ...], str | None]] = {
     "air": (("air",), "background"),
     "cavity": (("air", "air", "secretion"), "body"),
@@ -40,20 +39,20 @@ CLASSES: dict[str, tuple[tuple[str, ...], str | None]] = {
     "lens": (("lens",), "Eye"),
     "skin": (("skin",), "body"),
     "fat": (("subcutaneous_fat", "deep_fat"), "body"),
-    "muscle": (("muscle",), None),
-    "gland": (("parotid", "submandibular", "lymph_node", "mucosa", "muscle"), None),
-    "connective": (("connective_tissue", "cartilage"), None),
+    "muscle": (("muscle",), _SOFT),
+    "gland": (("parotid", "submandibular", "lymph_node", "mucosa", "muscle"), _SOFT),
+    "connective": (("connective_tissue", "cartilage"), _SOFT),
     "tongue": (("tongue",), "body"),
-    "mucosa": (("mucosa",), None),
+    "mucosa": (("mucosa",), _SOFT),
     "cortical_bone": (("cortical_bone",), "body"),
     "marrow": (("fatty_marrow", "red_marrow"), "body"),
     "bone": (("cortical_bone", "fatty_marrow", "red_marrow"), "body"),
     "teeth": (("teeth", "fatty_marrow"), "body"),
-    "soft_a": (("subcutaneous_fat", "deep_fat"), None),
-    "soft_b": (("muscle", "tongue"), None),
-    "soft_c": (("parotid", "submandibular", "mucosa", "connective_tissue", "lymph_node"), None),
-    "face_a": (("muscle", "mucosa", "connective_tissue", "subcutaneous_fat"), None),
-    "face_b": (("subcutaneous_fat", "fatty_marrow", "deep_fat", "muscle"), None),
+    "soft_a": (("subcutaneous_fat", "deep_fat"), _SOFT),
+    "soft_b": (("muscle", "tongue"), _SOFT),
+    "soft_c": (("parotid", "submandibular", "mucosa", "connective_tissue", "lymph_node"), _SOFT),
+    "face_a": (("muscle", "mucosa", "connective_tissue", "subcutaneous_fat"), _SOFT),
+    "face_b": (("subcutaneous_fat", "fatty_marrow", "deep_fat", "muscle"), _SOFT),
     "lesion": (("npc_tumor", "edema", "glioma_enhancing", "white_matter_lesion", "nodal_tumor"), None),
     "lesion_core": (("glioma_enhancing", "necrosis", "npc_tumor"), None),
 }
@@ -128,13 +127,13 @@ class LabelMap:
         ]
 
     def structure_table(self) -> np.ndarray:
-        """(classes,) uint8: structure index of each class, IGNORE where unknown."""
+        """(classes,) uint8: structure index of each class, SOFT_TISSUE or IGNORE where it is not known."""
         order = load_classes()
         table = np.full(len(self.names), IGNORE, np.uint8)
         for n, name in enumerate(self.names):
             structure = CLASSES.get(name, ((), None))[1]
             if structure is not None:
-                table[n] = order.index(structure)
+                table[n] = SOFT_TISSUE if structure == _SOFT else order.index(structure)
         return table
 
 

@@ -6,8 +6,9 @@ from torch import Tensor, nn
 
 from ..model.network import AnyToAll
 from ..model.text import TextTower
+from ..vocabulary import load_classes
 from .dataset import Batch
-from .sample import IGNORE
+from .sample import IGNORE, SOFT_TISSUE, SOFT_TISSUE_CLASSES
 
 #: Same place in another sequence: closer than this no other place counts as a negative.
 NEGATIVE_MM = 8.0
@@ -58,22 +59,33 @@ def gradient_loss(a: Tensor, b: Tensor, weight: Tensor) -> Tensor:
 
 
 def segmentation_loss(logits: Tensor, structures: Tensor) -> Tensor:
-    """Cross-entropy plus soft Dice over the classes that occur; IGNORE voxels and rows without labels are left out."""
-    known = structures != IGNORE
-    rows = known.flatten(1).any(dim=1)
+    """Cross-entropy plus soft Dice over the classes that occur; rows without labels are left out.
+
+    Where only "soft tissue" is known, any of its classes is right and the others are wrong; IGNORE carries no loss.
+    """
+    rows = (structures != IGNORE).flatten(1).any(dim=1)
     if not rows.any():
         return logits.sum() * 0
-    logits, structures, known = logits[rows], structures[rows], known[rows]
+    logits, structures = logits[rows], structures[rows]
+    soft = structures == SOFT_TISSUE
+    known = (structures != IGNORE) & ~soft
+    classes = load_classes()
     weight = torch.ones(logits.shape[1], device=logits.device)
-    weight[2:4] = 3.0  # the tumor classes are small
-    entropy = F.cross_entropy(logits, torch.where(known, structures, -100), weight=weight, ignore_index=-100)
-    probability = logits.softmax(dim=1) * known[:, None]
+    weight[[classes.index("GTVp"), classes.index("GTVn")]] = 3.0  # the tumor classes are small
+    log_probability = logits.log_softmax(dim=1)
+    truth = torch.where(known, structures, -100)
+    entropy = F.nll_loss(log_probability, truth, weight=weight, ignore_index=-100) if known.any() else logits.sum() * 0
+    possible = torch.tensor([name in SOFT_TISSUE_CLASSES for name in classes], device=logits.device)
+    if soft.any():
+        entropy = entropy - log_probability[:, possible].logsumexp(dim=1)[soft].mean()
+    told = known[:, None] | (soft[:, None] & ~possible[None, :, None, None])
+    probability = log_probability.exp() * told
     truth = F.one_hot(torch.where(known, structures, 0), logits.shape[1]).movedim(-1, 1) * known[:, None]
     overlap = (probability * truth).sum(dim=(0, 2, 3))
     size = probability.sum(dim=(0, 2, 3)) + truth.sum(dim=(0, 2, 3))
     occurs = truth.sum(dim=(0, 2, 3)) > 0
     dice = 1 - (2 * overlap + 1) / (size + 1)
-    return entropy + dice[occurs].mean()
+    return entropy + (dice[occurs].mean() if occurs.any() else 0)
 
 
 def recognition_loss(images: Tensor, texts: Tensor, same: Tensor, scale: Tensor) -> Tensor:

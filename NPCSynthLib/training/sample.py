@@ -6,6 +6,9 @@ import numpy as np
 
 #: Segmentation value that carries no loss.
 IGNORE = 255
+#: Segmentation value of voxels that are one of the classes ``SOFT_TISSUE_CLASSES``; which one is not known.
+SOFT_TISSUE = 254
+SOFT_TISSUE_CLASSES = ("body", "GTVp", "GTVn", "Parotid")
 
 
 @dataclass
@@ -20,7 +23,7 @@ class Sample:
         source_prompts, target_prompts: one wording for each.
         body: (H, W) bool.
         lesion: (H, W) bool.
-        structures: (H, W) uint8 index into ``load_classes()``, IGNORE where unknown.
+        structures: (H, W) uint8 index into ``load_classes()``, SOFT_TISSUE or IGNORE where it is not known.
         pixel_mm: in-plane pixel size.
         place: a number that tells patients apart.
     """

@@ -11,9 +11,10 @@ import torch
 from torch.utils.data import DataLoader
 
 from .. import __version__
-from ..errors import InputError, UsageError
+from ..errors import InputError, UsageError, WeightsError
 from ..model.network import AnyToAll, ModelConfig
 from ..model.text import TextTower, tokens_of_vocabulary
+from ..model.weights import LoadedModel, load_weights
 from ..vocabulary import load_classes
 from .dataset import Batch, Mixture, TrainingBatches
 from .export import export_weights
@@ -84,6 +85,19 @@ def build_module(config: TrainingConfig, tokens: list[int]) -> TrainingModule:
     return TrainingModule(AnyToAll(config.model), TextTower(config.model, tokens))
 
 
+def _start_from(loaded: LoadedModel, config: TrainingConfig) -> TrainingModule:
+    """Finished weights as the beginning of a further run."""
+    if loaded.manifest["model"] != config.model.to_dict():
+        raise WeightsError(
+            f"The weights in {loaded.folder} are not of the size that the configuration describes. "
+            "Use the configuration that they were trained with."
+        )
+    module = build_module(config, loaded.manifest["tokens"])
+    module.model.load_state_dict(loaded.model.state_dict())
+    module.text.load_state_dict(loaded.text_tower().state_dict())
+    return module
+
+
 def _move(batch: Batch, device) -> Batch:
     tensors = {f.name: getattr(batch, f.name) for f in fields(batch)}
     return replace(batch, **{k: v.to(device, non_blocking=True) for k, v in tensors.items() if torch.is_tensor(v)})
@@ -91,7 +105,7 @@ def _move(batch: Batch, device) -> Batch:
 
 def train(
     config_name: str, data_dir: Path, out_dir: Path, resume: bool = True, max_minutes: float | None = None,
-    steps: int | None = None, mixture: Mixture = Mixture(), on_step=None,
+    steps: int | None = None, mixture: Mixture = Mixture(), start: Path | None = None, on_step=None,
 ) -> Path:  # fmt: skip
     """Train and leave ``weights/``, ``checkpoint.ckpt`` and ``log.csv`` in ``out_dir``.
 
@@ -100,13 +114,16 @@ def train(
         resume: go on from the checkpoint in ``out_dir`` when there is one.
         max_minutes: stop after this long (the checkpoint is written; call again to go on).
         steps: end of the schedule, instead of the configuration's.
+        start: weights to go on from instead of beginning anew; they must be of the configuration's size. A
+            checkpoint in ``out_dir`` comes first.
         on_step: called as ``on_step(step, steps, losses)`` with plain floats.
 
     Returns:
         The weights folder, ready for ``Synthesizer(weights=...)``.
 
     Raises:
-        UsageError: unknown configuration. InputError: ``data_dir`` holds nothing to train on.
+        UsageError: unknown configuration. InputError: ``data_dir`` holds nothing to train on. WeightsError: the
+        weights to start from cannot be used.
     """
     from lightning_fabric import Fabric
 
@@ -119,8 +136,14 @@ def train(
     fabric.launch()
     checkpoint = out_dir / _CHECKPOINT
     state = torch.load(checkpoint, map_location="cpu", weights_only=True) if resume and checkpoint.exists() else None
-    module = build_module(config, state["tokens"] if state else tokens_of_vocabulary())
-    if state is None:
+    base = None if start is None else load_weights(start)
+    if base is not None:
+        config = replace(config, warmup_steps=0)
+    if state is None and base is not None:
+        module = _start_from(base, config)
+    else:
+        module = build_module(config, state["tokens"] if state else tokens_of_vocabulary())
+    if state is None and base is None:
         pretrain_text(module.text.to(fabric.device), config.text_steps, config.seed)
     module = module.to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(
@@ -180,5 +203,5 @@ def train(
             save()
     weights = out_dir / "weights"
     name = f"NPCSynth any-to-all ({Path(config_name).stem})"
-    export_weights(checkpoint, weights, name, __version__, batches.describe())
+    export_weights(checkpoint, weights, name, __version__, batches.describe(), base)
     return weights
