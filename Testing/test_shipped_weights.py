@@ -35,16 +35,19 @@ def test_weights_fit_the_vocabulary():
     assert {"T1", "T1C", "T2", "FLAIR"} <= set(loaded.manifest["calibration"]) <= set(load_sequences())
 
 
-def test_missing_sequence_of_a_new_patient_is_closer_than_its_source(synthesizer):
-    """T1 to T2 and back, on thick axial slices of a patient that no training saw, must beat copy and a flat gray."""
+@pytest.fixture(scope="module")
+def acquired():
+    """T1 and T2 on thick axial slices, 1.2 x 1.2 x 4 mm, of a patient that no training saw."""
     anatomy = make_anatomy(6)
     spacing, shape = np.array((1.2, 1.2, 4.0)), (28, 160, 150)
     center = (anatomy.grid.ijk_to_lps @ [*(np.array(anatomy.grid.shape[::-1]) - 1) / 2, 1])[:3]
     grid = Grid.from_parts(shape, spacing, center - spacing * (np.array(shape[::-1]) - 1) / 2, np.eye(3))
-    studies = {}
-    for sequence in ("T1", "T2"):
-        volume = acquire(anatomy, typical_protocol(sequence), np.random.default_rng(0), grid=grid)
-        studies[sequence] = build_study({sequence: volume})
+    return {s: acquire(anatomy, typical_protocol(s), np.random.default_rng(0), grid=grid) for s in ("T1", "T2")}
+
+
+def test_missing_sequence_of_a_new_patient_is_closer_than_its_source(synthesizer, acquired):
+    """T1 to T2 and back must beat copying the source and a flat gray."""
+    studies = {sequence: build_study({sequence: volume}) for sequence, volume in acquired.items()}
     for source, target in (("T1", "T2"), ("T2", "T1")):
         study, truth = studies[source], studies[target].sources[0].array
         made = synthesizer.run(study, [target], segment=False).sequences[0].array / 1000.0
@@ -52,6 +55,14 @@ def test_missing_sequence_of_a_new_patient_is_closer_than_its_source(synthesizer
         copy = np.abs(study.sources[0].array - truth)[study.body].mean()
         flat = np.abs(np.median(truth[study.body]) - truth)[study.body].mean()
         assert error < 0.9 * copy and error < 0.9 * flat, (source, target, error, copy, flat)
+
+
+def test_image_under_a_wrong_name_is_noticed(synthesizer, acquired):
+    right = build_study(acquired)
+    swapped = build_study({"T1": acquired["T2"], "T2": acquired["T1"]})
+    assert not [w for w in synthesizer.run(right, ["PD"], segment=False).warnings if "looks like" in w]
+    doubts = [w for w in synthesizer.run(swapped, ["PD"], segment=False).warnings if "looks like" in w]
+    assert doubts
 
 
 def test_prompt_decides_the_sequence(synthesizer):

@@ -165,7 +165,7 @@ def test_progress_rises_to_one(synthesizer):
     synthesizer.run(make_study(axial_grid((9, 24, 20))), ["T1C"], on_progress=lambda f, text: seen.append((f, text)))
     fractions = [f for f, _ in seen]
     assert fractions == sorted(fractions) and fractions[-1] == 1.0 and len(seen) >= 4
-    assert "slice" in seen[0][1]
+    assert any("slice" in stage for _, stage in seen)
 
 
 @pytest.mark.parametrize(

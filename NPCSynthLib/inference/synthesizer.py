@@ -12,6 +12,7 @@ from ..study.study import Study
 from ..vocabulary import canonical_prompt, get_sequence
 from .device import Device, choose_device, plan_batch
 from .labels import to_segments, with_margin
+from .recognition import recognize
 from .result import INTENSITY_HIGH, SynthesisResult, SynthesizedSequence
 from .slicing import Slicing
 
@@ -88,6 +89,17 @@ class Synthesizer:
             if target not in self.sequences:
                 warnings.append(f"The model was never trained on {target}: what it makes is a guess from its words.")
         seconds["prompts"] = time.perf_counter() - started
+
+        started = time.perf_counter()
+        if on_progress:
+            on_progress(0.0, "Looking at the sources")
+        for source in study.sources:
+            if cancel and cancel():
+                raise Cancelled()
+            doubt = recognize(self.loaded, self.device, study, source).contradiction(source.sequence)
+            if doubt:
+                warnings.append(doubt)
+        seconds["recognition"] = time.perf_counter() - started
 
         started = time.perf_counter()
         device = self.device
