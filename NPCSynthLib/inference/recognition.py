@@ -1,0 +1,88 @@
+"""Which sequence an image looks like, by CLIP's way: the image's vector beside those of the sequences' prompts.
+
+The header is not asked. It is a second opinion: a file that was exported under a wrong name, or a series whose header
+says nothing, shows here.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from ..model.weights import LoadedModel
+from ..study.normalize import body_mask
+from ..study.study import Source, Study
+from ..vocabulary import get_sequence
+from .device import Device
+from .slicing import Slicing
+
+_SLICES = 12
+#: Slices with less body than this share of the largest one say little.
+_LEAST_BODY = 0.3
+#: An image contradicts its name when the weighting that it is said to have is less probable than this ...
+_DOUBT = 0.05
+#: ... and another one more probable than that. Contrast agent and fat suppression are too hard to see to be judged.
+_SURE = 0.6
+
+
+@dataclass(frozen=True)
+class Recognition:
+    """What one image looks like.
+
+    Attributes:
+        sequence: the most probable sequence id.
+        probabilities: sequence id -> 0..1, over the sequences that the weights know; they add up to 1.
+    """
+
+    sequence: str
+    probabilities: dict[str, float]
+
+    def contradiction(self, said: str) -> str | None:
+        """A sentence for the user when the image does not look like the sequence that it is ``said`` to be."""
+        if said not in self.probabilities:
+            return None
+        weightings = {}
+        for sequence, probability in self.probabilities.items():
+            weightings[_weighting(sequence)] = weightings.get(_weighting(sequence), 0.0) + probability
+        seen = max(weightings, key=weightings.get)
+        if weightings[_weighting(said)] >= _DOUBT or weightings[seen] < _SURE:
+            return None
+        return (
+            f"The image given as {said} looks like {self.sequence} ({weightings[seen]:.0%} sure). "
+            "Check that it is assigned to the right sequence."
+        )
+
+
+def _weighting(sequence: str) -> tuple[str, bool]:
+    """What anyone sees at a glance: T1, T2, PD, or with the fluid nulled."""
+    one = get_sequence(sequence)
+    return one.weighting, one.inversion_recovery
+
+
+@torch.inference_mode()
+def recognize(loaded: LoadedModel, device: Device, study: Study, source: Source) -> Recognition:
+    """Compare some slices of one source with the prompts of every sequence that the weights know."""
+    model = loaded.model
+    ids = list(loaded.manifest["prompts"])
+    slicing = Slicing.plan(study.grid, model.config.stride)
+    body = body_mask(source.array, study.grid.spacing) & source.inside
+    image, body = slicing.take(source.array), slicing.take(body)
+    area = body.sum(axis=(1, 2))
+    rows = np.nonzero(area >= max(1.0, _LEAST_BODY * area.max()))[0]
+    if not len(rows):
+        rows = np.array([len(area) // 2])
+    rows = rows[np.unique(np.linspace(0, len(rows) - 1, _SLICES).round().astype(int))]
+    around = np.clip(np.add.outer(rows, (-1, 0, 1)), 0, len(area) - 1)
+    images = torch.from_numpy(image[around]).to(device.torch).clamp_(0, 2)
+    images = slicing.to_work(images).contiguous(memory_format=torch.channels_last)
+    inside = torch.from_numpy(body[rows][:, None].astype(np.float32)).to(device.torch)
+    inside = slicing.to_work(inside, "nearest")
+    prompts = [loaded.text_features(loaded.manifest["prompts"][i])[0].pooled for i in ids]
+    with torch.autocast(device.torch.type, dtype=device.dtype, enabled=device.dtype != torch.float32):
+        vectors = model.image_embedding(model.encode(images).specific, inside)
+    texts = model.text_embedding(torch.cat(prompts).to(device.torch))
+    mean = F.normalize(vectors.float().mean(dim=0), dim=0)
+    logits = texts @ mean * model.logit_scale.exp().clamp(max=100)
+    probabilities = dict(zip(ids, logits.softmax(dim=0).tolist(), strict=True))
+    return Recognition(max(probabilities, key=probabilities.get), probabilities)
