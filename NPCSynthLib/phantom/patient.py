@@ -4,21 +4,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from pydicom.dataelem import RawDataElement
-from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
-from pydicom.tag import Tag
-from pydicom.uid import (
-    ExplicitVRLittleEndian,
-    ImplicitVRLittleEndian,
-    MRImageStorage,
-    RTStructureSetStorage,
-    generate_uid,
-)
+from pydicom.dataset import FileDataset, FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
 from pydicom.valuerep import format_number_as_ds
 
 from ..errors import OutputError, UsageError
+from ..study.headers import header_facts
 from ..study.volume import Grid, Volume
-from ..vocabulary import get_sequence, load_structures
+from ..vocabulary import get_sequence
 from .acquire import _sample, acquire
 from .anatomy import Anatomy, make_anatomy
 from .signal import Protocol, random_protocol
@@ -131,12 +124,12 @@ def _uid(seed, *what):
     return generate_uid(entropy_srcs=["NPCSynth phantom", str(seed), *map(str, what)])
 
 
-def _dataset(seed, sop_class, *what, syntax=ExplicitVRLittleEndian) -> FileDataset:
+def _dataset(seed, sop_class, *what) -> FileDataset:
     """Patient, study, equipment and SOP common modules."""
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = sop_class
     meta.MediaStorageSOPInstanceUID = _uid(seed, *what)
-    meta.TransferSyntaxUID = syntax
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
     ds = FileDataset(None, {}, file_meta=meta, preamble=b"\0" * 128)
     ds.SpecificCharacterSet = "ISO_IR 192"
     ds.SOPClassUID, ds.SOPInstanceUID = sop_class, meta.MediaStorageSOPInstanceUID
@@ -189,88 +182,20 @@ def _mr_slices(seed, sequence_id, number, volume) -> list[FileDataset]:
 
 
 def _structure_set(anatomy: Anatomy, grid: Grid, slices) -> FileDataset:
-    """RT Structure Set on the slices of one series."""
-    seed = anatomy.seed
-    # In explicit VR a contour may hold 64 KiB at most; a long outline on a fine grid may have more.
-    image_series = slices[0].SeriesInstanceUID
-    ds = _dataset(seed, RTStructureSetStorage, "structures", image_series, syntax=ImplicitVRLittleEndian)
-    ds.Modality, ds.SeriesInstanceUID = "RTSTRUCT", _uid(seed, "structure series", image_series)
-    ds.SeriesNumber, ds.SeriesDescription, ds.OperatorsName = 100, "True structures of the phantom", ""
-    ds.InstanceNumber = 1
-    ds.StructureSetLabel, ds.StructureSetName = "PHANTOM", "True structures of the phantom"
-    ds.StructureSetDate, ds.StructureSetTime = _DATE, _TIME
-    ds.ApprovalStatus = "UNAPPROVED"
+    """RT Structure Set on the slices of one series; the same for the same seed."""
+    # The output room needs packages that Slicer's Python lacks, and there only volumes and masks are wanted.
+    from ..output.rtstruct import structure_set
 
-    series = Dataset()
-    series.SeriesInstanceUID = image_series
-    series.ContourImageSequence = [_image_reference(image) for image in slices]
-    study = Dataset()
-    study.ReferencedSOPClassUID = "1.2.840.10008.3.1.2.3.1"
-    study.ReferencedSOPInstanceUID = ds.StudyInstanceUID
-    study.RTReferencedSeriesSequence = [series]
-    frame = Dataset()
-    frame.FrameOfReferenceUID = ds.FrameOfReferenceUID
-    frame.RTReferencedStudySequence = [study]
-    ds.ReferencedFrameOfReferenceSequence = [frame]
-
-    shares = structures_on(anatomy, grid)
-    rois, contours, observations = [], [], []
-    for structure in load_structures():
-        if structure.name not in shares:
-            continue
-        number = len(rois) + 1
-        roi = Dataset()
-        roi.ROINumber, roi.ROIName = number, structure.name
-        roi.ReferencedFrameOfReferenceUID = ds.FrameOfReferenceUID
-        roi.ROIGenerationAlgorithm = "AUTOMATIC"
-        rois.append(roi)
-        contour = Dataset()
-        contour.ReferencedROINumber = number
-        contour.ROIDisplayColor = [round(255 * c) for c in structure.color]
-        contour.ContourSequence = _contours(shares[structure.name], grid, slices)
-        contours.append(contour)
-        observation = Dataset()
-        observation.ObservationNumber = observation.ReferencedROINumber = number
-        observation.RTROIInterpretedType = (
-            "EXTERNAL" if structure.name == "External" else "GTV" if structure.name.startswith("GTV") else "ORGAN"
-        )
-        observation.ROIInterpreter = ""
-        observations.append(observation)
-    ds.StructureSetROISequence, ds.ROIContourSequence = rois, contours
-    ds.RTROIObservationsSequence = observations
+    seed, image_series = anatomy.seed, slices[0].SeriesInstanceUID
+    facts = header_facts(slices[0]) | {"SOPInstanceUIDs": [image.SOPInstanceUID for image in slices]}
+    description = "True structures of the phantom"
+    ds, _ = structure_set(structures_on(anatomy, grid), Volume(None, grid, "phantom", facts), description)
+    ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID = _uid(seed, "structures", image_series)
+    ds.SeriesInstanceUID, ds.SeriesNumber = _uid(seed, "structure series", image_series), 100
+    ds.SeriesDescription = ds.StructureSetName = description
+    ds.StructureSetLabel = "PHANTOM"
+    ds.InstanceCreationDate = ds.SeriesDate = ds.StructureSetDate = _DATE
+    ds.InstanceCreationTime = ds.SeriesTime = ds.StructureSetTime = _TIME
+    for roi in ds.StructureSetROISequence:
+        roi.ROIGenerationDescription = description
     return ds
-
-
-def _image_reference(image) -> Dataset:
-    reference = Dataset()
-    reference.ReferencedSOPClassUID, reference.ReferencedSOPInstanceUID = image.SOPClassUID, image.SOPInstanceUID
-    return reference
-
-
-def _contours(share, grid: Grid, slices) -> list[Dataset]:
-    """Closed planar contours at one half, slice by slice; a hole is a contour within a contour."""
-    import contourpy  # Slicer's Python lacks it, and there only volumes and masks are needed
-
-    items = []
-    for k, plane in enumerate(share):
-        if plane.max() <= 0.5:
-            continue
-        # A rim of zeros closes what reaches the edge of the image.
-        lines = contourpy.contour_generator(z=np.pad(plane, 1)).lines(0.5)
-        for line in lines:
-            points = np.asarray(line)[:-1] - 1
-            if len(points) < 3:
-                continue
-            index = np.column_stack([points, np.full(len(points), k), np.ones(len(points))])
-            positions = (grid.ijk_to_lps @ index.T)[:3].T
-            item = Dataset()
-            item.ContourImageSequence = [_image_reference(slices[k])]
-            item.ContourGeometricType = "CLOSED_PLANAR"
-            item.NumberOfContourPoints = len(points)
-            # Written as the bytes they become: pydicom's objects for a million numbers take a minute.
-            data = "\\".join(f"{value:.4f}" for value in positions.ravel()).encode()
-            data += b" " * (len(data) % 2)
-            tag = Tag("ContourData")
-            item[tag] = RawDataElement(tag, "DS", len(data), data, 0, True, True)
-            items.append(item)
-    return items

@@ -1,6 +1,7 @@
-"""The structures of the segmentation, their TG-263 names and SNOMED CT codes."""
+"""The structures of the segmentation, their TG-263 names and SNOMED CT codes, and what clinics call them."""
 
 import json
+import re
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -59,3 +60,41 @@ def load_structures() -> tuple[Structure, ...]:
         )
         for s in _document()["segments"]
     )
+
+
+def tg263_name(name: str) -> str:
+    """The TG-263 name (AAPM Task Group 263, 2018) of a structure that a clinic or program named its own way.
+
+    Case, separators and the place of the side do not matter: "parotid_left", "Lt Parotid" and "PAROTID L" are all
+    "Parotid_L". Qualifiers do: "GTVp_old", "Parotid_L_opt" and "PRV SpinalCord" are other structures, and a name that
+    the table does not know comes back as it is, without surrounding blanks.
+    """
+    return _names().get(_key(name), name.strip())
+
+
+@lru_cache(maxsize=1)
+def _names() -> dict[tuple[str, str], str]:
+    """(letters and digits, side) -> TG-263 name."""
+    table = {}
+    for entry in _document()["segments"]:
+        for name in (entry["name"], *entry["aliases"]):
+            table[_key(name)] = entry["name"]
+    for entry in _document()["other_names"]:
+        for side in "LR" if entry["paired"] else ("",):
+            for name in (entry["name"], *entry["aliases"]):
+                table[_key(f"{name} {side}")] = f"{entry['name']}_{side}" if side else entry["name"]
+    return table
+
+
+_SIDES = {word: side for side, words in {"l": "l lt left li links", "r": "r rt right re rechts"}.items()
+          for word in words.split()}
+
+
+def _key(name: str) -> tuple[str, str]:
+    """What is left of a name without case, separators and side, and the side ("l", "r" or "")."""
+    # A capital after a small letter begins a word: ParotidL, LeftEye.
+    words = re.findall(r"\w+", re.sub(r"(?<=[a-z])(?=[A-Z])|_", " ", name).lower())
+    sides = [_SIDES[word] for word in words if word in _SIDES]
+    if len(sides) != 1 or len(words) == 1:
+        return "".join(words), ""
+    return "".join(word for word in words if word not in _SIDES), sides[0]
