@@ -648,7 +648,7 @@ class NPCSynthLogic(ScriptedLoadableModuleLogic):
         path = Path((storage.GetFileName() if storage is not None else None) or "")
         if not path.name.lower().endswith((".nii", ".nii.gz")) or not path.is_file():
             return False
-        from NPCSynthLib.study.read import made_by_npcsynth
+        from NPCSynthLib.study.image_files import made_by_npcsynth
 
         if str(path) not in self._syntheticFiles:
             self._syntheticFiles[str(path)] = made_by_npcsynth(path)

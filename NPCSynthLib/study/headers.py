@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .identify import MR_IMAGE_CLASSES
+from .refuse import MR_IMAGE_CLASSES
 
 DICOMDIR_CLASS = "1.2.840.10008.1.3.10"
 

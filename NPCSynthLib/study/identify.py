@@ -5,29 +5,17 @@ sequence, and the "identification" words for contrast agent, fat suppression and
 """
 
 import re
-import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import PurePath
 
 from ..vocabulary import Sequence, load_sequences
 from ..vocabulary.sequences import identification_words
-
-#: SOP classes that hold MR images: classic, enhanced, legacy converted enhanced.
-MR_IMAGE_CLASSES = (
-    "1.2.840.10008.5.1.4.1.1.4", "1.2.840.10008.5.1.4.1.1.4.1", "1.2.840.10008.5.1.4.1.1.4.4",
-)
-_SPECTROSCOPY_CLASS = "1.2.840.10008.5.1.4.1.1.4.2"
+from .header_words import dixon_part, echo_kind, find_phrase, image_type_of, normalize_text, number_of, text_of, texts
+from .refuse import refuse_by_kind, refuse_by_numbers, refuse_by_words
 
 #: A refusal with at least this confidence rests on what the series says it is, not on missing information.
 SURE_REFUSAL = 0.8
-
-#: Prefixes that scanners and people glue to T1/T2, as in AXT1, sT2W, ceT1, 3DT1.
-_GLUED = "ax|axial|oax|tra|sag|osag|cor|ocor|obl|3d|2d|ce|e|s|pre|post|gd|iso|tse|fse|fs|nav|cube|w"
-#: What "pre" and "post" may stand before without meaning contrast agent.
-_TREATMENT = "x?rt|c?crt|ct?rt|rtx|op|operative|surgery|treatment|tx|therapy|radiation|radiotherapy|chemo|chemotherapy"
-_WEIGHTING = re.compile(rf"(?<![a-z0-9])({_GLUED})?t([12])(?:w(?:i|eighted)?)?(?!star|[0-9])")
 
 
 @dataclass(frozen=True)
@@ -54,76 +42,6 @@ class _Weighting:
     said: str
 
 
-def normalize_text(text: str) -> str:
-    """Words of a description as one lower-case string with single spaces, padded with a space at both ends.
-
-    Accents and punctuation go (a "+" stays: it means contrast), T1W/T1WI become T1, glued forms are cut
-    ("AXT1FS" -> " ax t1 fs "), T2* becomes t2star.
-    """
-    text = unicodedata.normalize("NFKD", text.lower())
-    text = "".join(c for c in text if not unicodedata.combining(c))
-    text = re.sub(r"([tr])2[\s_-]*\*", r"\g<1>2star ", text)
-    text = re.sub(r"([\u2e80-\u9fff]+)", r" \1 ", text)
-    text = re.sub(r"(?<![a-z])c-(?![a-z0-9])", " non contrast ", text)
-    text = re.sub(r"[^\w+]|_", " ", text)
-    text = re.sub(r"\+", " + ", text)
-    text = re.sub(r"\b([ctl])\s*spine", r"\1spine", text)
-    text = re.sub(r"\bpost(erior)? fossa", "fossa", text)
-    # Before or after a treatment is not before or after contrast agent.
-    text = re.sub(rf"\b(pre|post) ?({_TREATMENT})\b", " ", text)
-    text = re.sub(r"(?<![a-z])t2 ?star", "t2star", text)
-    text = _WEIGHTING.sub(lambda m: f" {m[1] or ''} t{m[2]} ", text)
-    text = re.sub(r"\b(fs|gd|gad|km|c|post)(fs|gd|gad|km|c|post)\b", r"\1 \2", text)
-    text = re.sub(r"\bc \+|\+ c\b", " +c ", text)
-    return f" {' '.join(text.split())} "
-
-
-@lru_cache(maxsize=4096)
-def _phrase(words: str) -> str:
-    return normalize_text(words)
-
-
-def _found(text: str, phrases) -> str | None:
-    """The longest of ``phrases`` that stands in ``text`` as whole words; Chinese also inside words."""
-    hits = [_phrase(p).strip() for p in phrases if _stands_in(p, text)]
-    return max(hits, key=len) if hits else None
-
-
-def _stands_in(phrase: str, text: str) -> bool:
-    if not phrase.isascii() and any("\u2e80" <= c <= "\u9fff" for c in phrase):
-        return phrase.strip() in text
-    return _phrase(phrase) in text
-
-
-def _texts(value) -> list[str]:
-    """A header value as a list of strings, whatever it was."""
-    if value is None:
-        return []
-    if isinstance(value, str):
-        return [part for part in value.split("\\") if part.strip()]
-    if isinstance(value, (list, tuple)) or hasattr(value, "__iter__"):
-        return [str(part) for part in value if str(part).strip()]
-    return [str(value)]
-
-
-def _number(metadata: Mapping, *keywords: str) -> float | None:
-    for keyword in keywords:
-        for text in _texts(metadata.get(keyword))[:1]:
-            try:
-                return float(text)
-            except ValueError:
-                continue
-    return None
-
-
-def _text(metadata: Mapping, keyword: str) -> str:
-    return " ".join(_texts(metadata.get(keyword)))
-
-
-def _image_type(metadata: Mapping) -> list[str]:
-    return [t.strip().upper() for k in ("ImageType", "FrameType") for t in _texts(metadata.get(k))]
-
-
 def identify(metadata: Mapping, name: str = "") -> Identification:
     """Tell which sequence a series is.
 
@@ -133,25 +51,25 @@ def identify(metadata: Mapping, name: str = "") -> Identification:
         name: series description or file name; decides alone where ``metadata`` holds nothing of the acquisition.
     """
     if not _has_header(metadata):
-        return _identify_by_name(name or _text(metadata, "source_path"))
-    refusal = _refuse_by_kind(metadata)
+        return _identify_by_name(name or text_of(metadata, "source_path"))
+    refusal = refuse_by_kind(metadata)
     if refusal:
         return Identification(None, 0.98, refusal)
-    description = _text(metadata, "SeriesDescription") or name
-    protocol = _text(metadata, "ProtocolName")
-    refusal = _refuse_by_words(metadata, description)
+    description = text_of(metadata, "SeriesDescription") or name
+    protocol = text_of(metadata, "ProtocolName")
+    refusal = refuse_by_words(metadata, description)
     if refusal:
         return Identification(None, 0.95, refusal)
     # GE writes the name of the whole exam into ProtocolName, so that it counts only where the description is silent.
     text = normalize_text(description)
     spoken = description
     if not _word_evidence(text) and protocol:
-        refusal = _refuse_by_words(metadata, protocol)
+        refusal = refuse_by_words(metadata, protocol)
         if refusal:
             return Identification(None, 0.9, refusal)
         text = normalize_text(f"{description} {protocol}")
         spoken = protocol
-    refusal = _refuse_by_numbers(metadata)
+    refusal = refuse_by_numbers(metadata)
     if refusal:
         return Identification(None, 0.85, refusal)
     return _decide(metadata, text, spoken)
@@ -160,7 +78,7 @@ def identify(metadata: Mapping, name: str = "") -> Identification:
 def _has_header(metadata: Mapping) -> bool:
     keys = ("SOPClassUID", "Modality", "SeriesDescription", "ProtocolName", "RepetitionTime", "EchoTime", "ImageType",
             "ScanningSequence")
-    return any(_texts(metadata.get(k)) for k in keys)
+    return any(texts(metadata.get(k)) for k in keys)
 
 
 def _identify_by_name(name: str) -> Identification:
@@ -172,7 +90,7 @@ def _identify_by_name(name: str) -> Identification:
     text = normalize_text(stem)
     words = identification_words()
     for rule in [*words["refuse_file"], *words["refuse"]]:
-        hit = _found(text, rule["words"]) or next((p for p in rule.get("stems", ()) if p in text), None)
+        hit = find_phrase(text, rule["words"]) or next((p for p in rule.get("stems", ()) if p in text), None)
         if hit:
             return Identification(None, 0.85, f'the file name says "{hit}": {rule["reason"]}')
     classes = _word_evidence(text)
@@ -187,102 +105,11 @@ def _identify_by_name(name: str) -> Identification:
     return Identification(sequence.id, 0.5 if notes else 0.6, reason)
 
 
-# --- what cannot be used ---------------------------------------------------------------------------------------------
-
-def _refuse_by_kind(metadata: Mapping) -> str | None:
-    """The reason why this kind of object is never a source image, else None."""
-    modality = _text(metadata, "Modality").upper()
-    sop_class = _text(metadata, "SOPClassUID")
-    if sop_class == _SPECTROSCOPY_CLASS:
-        return "MR spectroscopy, not an image"
-    if sop_class and sop_class not in MR_IMAGE_CLASSES:
-        kind = f"modality {modality}" if modality and modality != "MR" else "not an MR image object"
-        return f"{kind}: only MR images can be used"
-    if modality and modality != "MR":
-        return f"modality {modality}: only MR images can be used"
-    if _text(metadata, "SyntheticData").upper() == "YES":
-        return "an image that was synthesized, not acquired"
-    if _text(metadata, "ConversionType").upper() in ("DV", "DI", "DF", "SD", "SI", "DRW", "WSD") \
-            and not _texts(metadata.get("EchoTime")) and _text(metadata, "BurnedInAnnotation").upper() != "NO":
-        return "a secondary capture, not an acquired image"
-    if (_number(metadata, "SamplesPerPixel") or 1) > 1:
-        return "a color image (screenshot or color map), not an MR sequence"
-    if _text(metadata, "BurnedInAnnotation").upper() == "YES":
-        return "a screenshot with burned-in text"
-    return None
-
-
-def _refuse_by_words(metadata: Mapping, description: str) -> str | None:
-    """The reason why image type, pulse sequence or description rule the series out, else None."""
-    image_type = _image_type(metadata)
-    pulse = _text(metadata, "SequenceName").lower() + " " + _text(metadata, "PulseSequenceName").lower()
-    pulse = pulse.replace("*", "")
-    text = normalize_text(description)
-    for rule in identification_words()["refuse"]:
-        kind = next((t for t in image_type if t in rule.get("image_type", ())), None)
-        if kind:
-            return f"{rule['reason']} (image type {kind})"
-        hit = _found(text, rule["words"])
-        if hit:
-            return f'{rule["reason"]} (described as "{hit}")'
-        stem = next((p for p in rule.get("stems", ()) if p in text), None)
-        if stem:
-            return f'{rule["reason"]} (described as "{stem}")'
-        codes = rule.get("pulse_sequence", ())
-        code = next((c for c in codes if re.search(rf"(?<![a-z]){re.escape(c)}", pulse)), None)
-        if code:
-            return f"{rule['reason']} (pulse sequence {code})"
-    if _dixon_part(text) in ("fat", "opposed"):
-        return "the fat or opposed-phase image of a Dixon acquisition"
-    component = _text(metadata, "ComplexImageComponent").upper()
-    if component in ("PHASE", "IMAGINARY", "MIXED") or (
-            {"P", "PHASE", "PHASE MAP", "I", "IMAGINARY"} & set(image_type[2:])):
-        return "a phase or complex image, not a magnitude image"
-    if image_type[:1] == ["DERIVED"] and any(re.search(r"MPR|MIP|RESAMPLED|COMPOSED|REFORMAT", t) for t in image_type):
-        return "a reformat derived from another series; use the series that was acquired"
-    return None
-
-
-def _dixon_part(text: str) -> str | None:
-    """Which image of a Dixon acquisition a description means: "water", "fat", "in" or "opposed" phase."""
-    if re.match(r" fat (?!sat|sup)", text):
-        return "fat"
-    if "dixon" not in text and " ideal " not in text:
-        return None
-    letters = {"water": r" w (?!o )", "fat": " (f|fat) (?!sat|sup)", "in": " (in|ip) ", "opposed": " (opp|op|out) "}
-    return next((part for part, letter in letters.items() if re.search(letter, text)), None)
-
-
-def _refuse_by_numbers(metadata: Mapping) -> str | None:
-    """The reason why the way of acquisition rules the series out, else None."""
-    scanning = [s.upper() for s in _texts(metadata.get("ScanningSequence"))]
-    pulse = (_text(metadata, "SequenceName") + " " + _text(metadata, "PulseSequenceName")).lower().replace("*", "")
-    if "EP" in scanning or _text(metadata, "EchoPlanarPulseSequence").upper() == "YES" \
-            or re.search(r"(^|\s)(epi|epfid|epse|ep[23]d|ep_)", pulse):
-        return "echo-planar imaging (diffusion or functional MR)"
-    if (_number(metadata, "DiffusionBValue") or 0) > 0:
-        return "diffusion-weighted (it has a b-value)"
-    if _text(metadata, "TimeOfFlightContrast").upper() == "YES" or _text(metadata, "PhaseContrast").upper() == "YES":
-        return "angiography"
-    if "CT" in {o.upper() for o in _texts(metadata.get("ScanOptions"))} or (
-            _text(metadata, "CardiacSynchronizationTechnique").upper() in ("PROSPECTIVE", "RETROSPECTIVE", "PACED")):
-        return "acquired with cardiac triggering: a heart or vessel examination"
-    if _text(metadata, "AngioFlag").upper() == "Y":
-        return "angiography (angio flag)"
-    contrast = _text(metadata, "AcquisitionContrast").upper()
-    if contrast in ("DIFFUSION", "PERFUSION", "FLOW_ENCODED", "TOF", "T2_STAR", "TAGGING", "ARTERIAL_SPIN_LABELING"):
-        return f"acquisition contrast is {contrast.replace('_', ' ').lower()}"
-    echo_time = _number(metadata, "EchoTime")
-    if _kind(metadata) == "GR" and echo_time is not None and echo_time >= 12:
-        return f"a gradient echo with TE {echo_time:g} ms, that is T2*-weighted"
-    return None
-
-
 # --- what it is ------------------------------------------------------------------------------------------------------
 
 def _word_evidence(text: str) -> dict[str, str]:
     """Sequence id -> longest alias of it found in ``text``."""
-    hits = {s.id: _found(text, [*s.aliases, s.id]) for s in load_sequences().values()}
+    hits = {s.id: find_phrase(text, [*s.aliases, s.id]) for s in load_sequences().values()}
     return {key: alias for key, alias in hits.items() if alias}
 
 
@@ -298,34 +125,13 @@ def _classes(ids) -> set[tuple[str, bool]]:
     return {c for c in classes if c[1] or (c[0], True) not in classes}
 
 
-def _kind(metadata: Mapping) -> str | None:
-    """"SE" or "GR", else None when the header leaves it open."""
-    echo = _text(metadata, "EchoPulseSequence").upper()
-    if echo in ("GRADIENT", "SPIN"):
-        return "GR" if echo == "GRADIENT" else "SE"
-    scanning = [s.upper() for s in _texts(metadata.get("ScanningSequence"))]
-    if "GR" in scanning:
-        return "GR"
-    if "SE" in scanning:
-        return "SE"
-    pulse = (_text(metadata, "SequenceName") + " " + _text(metadata, "PulseSequenceName")).lower()
-    if re.search(r"tfl|fl[23]d|fspgr|spgr|bravo|tfe|ffe|mprage|vibe|gre\b|me?fgre", pulse):
-        return "GR"
-    if re.search(r"tse|fse|spc|tir|haste|cube|\bh2d|\bse", pulse):
-        return "SE"
-    flip = _number(metadata, "FlipAngle")
-    if flip is not None and flip <= 30 and (_number(metadata, "EchoTime") or 0) < 10:
-        return "GR"
-    return "SE" if "IR" in scanning else None
-
-
 def _number_evidence(metadata: Mapping) -> _Weighting | None:
     """Sequences whose acquisition rules fit; None when the numbers are missing or fit nothing."""
     values = {
-        "TR": _number(metadata, "RepetitionTime"), "TE": _number(metadata, "EchoTime", "EffectiveEchoTime"),
-        "TI": _number(metadata, "InversionTime", "InversionTimes") or None, "flip": _number(metadata, "FlipAngle"),
+        "TR": number_of(metadata, "RepetitionTime"), "TE": number_of(metadata, "EchoTime", "EffectiveEchoTime"),
+        "TI": number_of(metadata, "InversionTime", "InversionTimes") or None, "flip": number_of(metadata, "FlipAngle"),
     }
-    kind = _kind(metadata)
+    kind = echo_kind(metadata)
     if values["TE"] is None:
         return _enhanced_contrast(metadata)
     if kind is None and values["TR"] is not None and values["TR"] >= 150:
@@ -350,7 +156,7 @@ def _number_evidence(metadata: Mapping) -> _Weighting | None:
 
 def _enhanced_contrast(metadata: Mapping) -> _Weighting | None:
     """Enhanced MR without timing: its Acquisition Contrast names the weighting."""
-    contrast = _text(metadata, "AcquisitionContrast").upper()
+    contrast = text_of(metadata, "AcquisitionContrast").upper()
     weighting, fluid = {"T1": ("T1", False), "T2": ("T2", False), "PROTON_DENSITY": ("PD", False),
                         "FLUID_ATTENUATED": ("T2", True), "STIR": ("T2", False)}.get(contrast, (None, False))
     ids = frozenset(s.id for s in load_sequences().values() if _class(s) == (weighting, fluid) and (
@@ -361,18 +167,18 @@ def _enhanced_contrast(metadata: Mapping) -> _Weighting | None:
 def _contrast(text: str, metadata: Mapping) -> tuple[bool | None, str]:
     """(given?, how it is known); None where nothing is said."""
     words = identification_words()
-    tag = " ".join([_text(metadata, "ContrastBolusAgent"), _text(metadata, "ContrastBolusIngredient")]).strip()
+    tag = " ".join([text_of(metadata, "ContrastBolusAgent"), text_of(metadata, "ContrastBolusIngredient")]).strip()
     empty = ("", "no", "none", "n", "nil", "0", "without", "ohne", "na", "n/a", "not given", "no contrast", "non")
-    tagged = tag.lower() not in empty or (_number(metadata, "ContrastBolusVolume") or 0) > 0
-    both = _found(text, words["contrast_both"])
+    tagged = tag.lower() not in empty or (number_of(metadata, "ContrastBolusVolume") or 0) > 0
+    both = find_phrase(text, words["contrast_both"])
     if both:
         return tagged or None, f'"{both}" in the description leaves open whether contrast agent was given'
     # "without fs" is about fat, not about contrast agent.
-    about_fat = _found(text, words["not_fat_suppressed"])
+    about_fat = find_phrase(text, words["not_fat_suppressed"])
     bare = text.replace(f" {about_fat} ", " ") if about_fat else text
-    negative = _found(bare, words["no_contrast"])
+    negative = find_phrase(bare, words["no_contrast"])
     bare = bare.replace(f" {negative} ", " ") if negative else bare
-    positive = _found(bare, words["contrast"])
+    positive = find_phrase(bare, words["contrast"])
     if negative and positive:
         return tagged or None, f'"{negative}" and "{positive}" in the description leave open whether agent was given'
     if negative:
@@ -386,21 +192,21 @@ def _contrast(text: str, metadata: Mapping) -> tuple[bool | None, str]:
 def _fat(text: str, metadata: Mapping) -> tuple[bool | None, str]:
     """(suppressed?, how it is known); None where nothing is said."""
     words = identification_words()
-    image_type = set(_image_type(metadata)[2:])
-    if image_type & {"W", "WATER"} or _dixon_part(text) == "water":
+    image_type = set(image_type_of(metadata)[2:])
+    if image_type & {"W", "WATER"} or dixon_part(text) == "water":
         return True, "the water image of a Dixon acquisition"
-    if image_type & {"IP", "IN_PHASE", "IN"} or _dixon_part(text) == "in":
+    if image_type & {"IP", "IN_PHASE", "IN"} or dixon_part(text) == "in":
         return False, "the in-phase image of a Dixon acquisition"
-    negative = _found(text, words["not_fat_suppressed"])
+    negative = find_phrase(text, words["not_fat_suppressed"])
     if negative:
         return False, f'"{negative}" in the description'
-    positive = _found(text, words["fat_suppressed"])
+    positive = find_phrase(text, words["fat_suppressed"])
     if positive:
         return True, f'"{positive}" in the description'
-    if {o.upper() for o in _texts(metadata.get("ScanOptions"))} & {"FS", "SFS", "FATSAT"}:
+    if {o.upper() for o in texts(metadata.get("ScanOptions"))} & {"FS", "SFS", "FATSAT"}:
         return True, "fat saturation in the scan options"
-    if _text(metadata, "SpectrallySelectedSuppression").upper() in ("FAT", "FAT_AND_WATER") \
-            or _text(metadata, "SpectrallySelectedExcitation").upper() == "WATER":
+    if text_of(metadata, "SpectrallySelectedSuppression").upper() in ("FAT", "FAT_AND_WATER") \
+            or text_of(metadata, "SpectrallySelectedExcitation").upper() == "WATER":
         return True, "spectral fat suppression recorded"
     return None, ""
 
@@ -448,6 +254,12 @@ def _decide(metadata: Mapping, text: str, spoken: str) -> Identification:
         return Identification(None, 0.3, "neither the description nor TR/TE/TI say which sequence it is")
 
     agreed = by_words & by_numbers
+    if echo_kind(metadata) == "GR" and by_numbers and not agreed and number_of(metadata, "InversionTime") is None:
+        # Scouts, calibrations, angiography and dynamic series are gradient echoes with the same numbers; a gradient
+        # echo called T2 is steady-state or T2*-weighted.
+        said = f'the description says {named}, which' if by_words else "the description does not say, and"
+        return Identification(None, 0.4, f"{said} a gradient echo ({numbers.said}) alone does not prove; name the "
+                                         "sequence yourself if you know it")
     if by_words and by_numbers and not agreed:
         kind, confidence = min(by_numbers), 0.4
         reasons = [f"contradiction: the description says {named}, but the parameters ({numbers.said}) are those of "
@@ -466,13 +278,13 @@ def _decide(metadata: Mapping, text: str, spoken: str) -> Identification:
             by_words = {("T1", False)}
         kind = next(iter(by_words))
         said = max((a for i, a in words.items() if _class(sequences[i]) == kind), key=len)
-        has_numbers = _number(metadata, "EchoTime") is not None
+        has_numbers = number_of(metadata, "EchoTime") is not None
         confidence = 0.6 if has_numbers else 0.7
         tail = "the parameters are unusual for it" if has_numbers else "no parameters to check it against"
         reasons = [f'described as "{said}"; {tail}']
     elif len(by_numbers) == 1:
         kind = next(iter(by_numbers))
-        confidence = 0.55 if _kind(metadata) == "GR" else 0.65
+        confidence = 0.55 if echo_kind(metadata) == "GR" else 0.65
         reasons = [f"the description does not say; judged as {measured} by {numbers.said}"]
     else:
         return Identification(None, 0.3, f"description and parameters leave it open ({named or measured})")
@@ -491,10 +303,10 @@ def _decide(metadata: Mapping, text: str, spoken: str) -> Identification:
     if contrast[0] is None and sequence.weighting == "T1" and not flags[0]:
         reasons.append("no sign of contrast agent")
         confidence -= 0.05
-    if "R" in _image_type(metadata)[2:] or "REAL" in _image_type(metadata)[2:]:
+    if "R" in image_type_of(metadata)[2:] or "REAL" in image_type_of(metadata)[2:]:
         notes.append("a real-part image, whose contrast may be inverted")
         confidence = min(confidence, 0.5)
-    body = _text(metadata, "BodyPartExamined").lower()
+    body = text_of(metadata, "BodyPartExamined").lower()
     if body in ("abdomen", "pelvis", "heart", "knee", "breast", "prostate", "lspine", "liver", "shoulder", "hip"):
         notes.append(f"the header says that it shows the {body}")
         confidence = min(confidence, 0.5)
