@@ -4,6 +4,7 @@ import importlib.metadata
 import importlib.util
 import logging
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -34,13 +35,13 @@ for _home in (Path(__file__).resolve().parent, Path(__file__).resolve().parents[
             sys.path.insert(0, str(_home))  # first: this module's own library, not another version of it elsewhere
         break
 
-from NPCSynthLib.errors import Cancelled, InputError, NPCSynthError, UsageError  # noqa: E402
+from NPCSynthLib.errors import Cancelled, InputError, NPCSynthError, UsageError, WorkerError  # noqa: E402
+from NPCSynthLib.inference.process import WorkerProcess  # noqa: E402
 from NPCSynthLib.resources import resource_path  # noqa: E402
 from NPCSynthLib.vocabulary import get_sequence, load_sequences  # noqa: E402
 
-DEVICES = ["Automatic", "GPU", "CPU"]
-#: Share of the progress bar that reading, registering and normalizing take.
-STUDY_SHARE = 0.2
+#: What the user can choose -> NPCSynthLib.inference.device.choose_device's name for it.
+DEVICES = {"Automatic": None, "GPU": "gpu", "CPU": "cpu"}
 #: Longest wait in seconds for a canceled run when the module is closed or reloaded.
 CLOSING_PATIENCE = 5
 #: PyTorch that NPCSynthLib.inference runs on.
@@ -99,6 +100,11 @@ def downloadPhantomPatient(source):
         return list(NPCSynthLogic().loadPhantomPatient().values())
 
 
+def pythonExecutable():
+    """Slicer's Python; there ``sys.executable`` is Slicer itself. None where this is a plain Python."""
+    return shutil.which("PythonSlicer")
+
+
 #
 # NPCSynthParameterNode
 #
@@ -115,7 +121,7 @@ class NPCSynthParameterNode:
     """
 
     segment: bool = True
-    device: Annotated[str, Choice(DEVICES)] = "Automatic"
+    device: Annotated[str, Choice(list(DEVICES))] = "Automatic"
     reference: str = ""
     skipped: list[str] = []
 
@@ -197,6 +203,8 @@ class NPCSynthWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         # A thread that computes while Python shuts down can take Slicer down with it.
         for run in runs:
             run.thread.join(CLOSING_PATIENCE)
+        if self.logic is not None:
+            self.logic.computer.close()
         if self._parameterNode is not None:
             try:
                 self._parameterNode.disconnectGui(self._parameterNodeGuiTag)
@@ -212,7 +220,6 @@ class NPCSynthWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         """Called just before the scene is closed: what is running has no place to go to any more."""
         if self.cancelRun():
             self._showStatus(_("Canceled, because the scene was closed."))
-        self.logic.releaseModels()
         self.setParameterNode(None)
 
     def onSceneEndClose(self, caller, event):
@@ -444,7 +451,7 @@ class NPCSynthWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             settings = {
                 "reference": self._parameterNode.reference if self._parameterNode.reference in sources else None,
                 "segment": self._parameterNode.segment,
-                "device": self._parameterNode.device,
+                "device": DEVICES[self._parameterNode.device],
             }
             with slicer.util.WaitCursor():
                 volumes = self.logic.prepare(sources, targets)
@@ -453,8 +460,8 @@ class NPCSynthWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self._showError(error)
             return
         self._run = BackgroundRun(
-            lambda onProgress, cancel: self.logic.compute(
-                volumes, targets, onProgress=onProgress, cancel=cancel, **settings
+            lambda onProgress, cancel: self.logic.computer.compute(
+                volumes, targets, on_progress=onProgress, cancel=cancel, **settings
             ),
             sources,
             # A canceled run may still finish its slice; two at once would need twice the memory.
@@ -505,11 +512,24 @@ class NPCSynthWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             nodes = self.logic.addToScene(result, study, run.sources)
         except Cancelled as error:
             self._showStatus(str(error))
+        except WorkerError as error:
+            self._offerCPU(error)
         except Exception as error:
             self._showError(error)
         else:
             self._showResult(study, result, run.sources, nodes, run.seconds())
         self.updateRows()
+
+    def _offerCPU(self, error):
+        """The computation broke down, often because of the GPU: run again without it, if the user agrees."""
+        if error.details:
+            logging.error(error.details)
+        question = _("{error}\n\nRun again on the CPU now? It is slower.").format(error=error)
+        if self._parameterNode.device == "CPU" or not slicer.util.confirmYesNoDisplay(question, windowTitle="NPCSynth"):
+            self._showError(error)
+            return
+        self._parameterNode.device = "CPU"
+        self.onRunButton()
 
     def _showResult(self, study, result, sourceNodes, nodes, seconds):
         sentences = [
@@ -610,24 +630,20 @@ class NPCSynthLogic(ScriptedLoadableModuleLogic):
         nodes = logic.process({"T1": t1Node, "T2": t2Node}, ["T1C", "FLAIR"])
         nodes.volumes["T1C"]
 
-    :param synthesizerFactory: makes an object with the ``run`` of NPCSynthLib.inference.synthesizer.Synthesizer from a
-      device ("cuda", "mps", "cpu" or None); by default that class with the weights that ship.
+    :param computer: does the computing; by default a worker process that is started by the first run and kept warm,
+      so that the window never freezes and a run can be ended at once. ``NPCSynthLib.inference.job.InProcess()`` does
+      the same in this process.
     """
 
-    def __init__(self, synthesizerFactory=None):
+    def __init__(self, computer=None):
         ScriptedLoadableModuleLogic.__init__(self)
-        self._synthesizerFactory = synthesizerFactory
-        self._synthesizers = {}
+        self.computer = WorkerProcess(python=pythonExecutable()) if computer is None else computer
         self._identified = {}
         self._syntheticFiles = {}
 
     def getParameterNode(self):
         """The choices saved in the scene."""
         return NPCSynthParameterNode(super().getParameterNode())
-
-    def releaseModels(self):
-        """Give back the memory of the models that earlier runs loaded."""
-        self._synthesizers = {}
 
     # Which volume is which sequence
 
@@ -722,7 +738,14 @@ class NPCSynthLogic(ScriptedLoadableModuleLogic):
             targets = [s for s in load_sequences() if s not in volumeNodes]
         volumes = self.prepare(volumeNodes, targets)
         self.ensureDependencies()
-        study, result = self.compute(volumes, targets, reference, segment, device, onProgress, cancel)
+        if device not in (None, *DEVICES):
+            raise UsageError(_("“{choice}” is no device. Choose one of: {choices}.").format(
+                choice=device, choices=", ".join(DEVICES)
+            ))
+        study, result = self.computer.compute(
+            volumes, targets, reference=reference, segment=segment, device=DEVICES.get(device), on_progress=onProgress,
+            cancel=cancel,
+        )
         return self.addToScene(result, study, volumeNodes)
 
     def prepare(self, volumeNodes, targets):
@@ -747,63 +770,11 @@ class NPCSynthLogic(ScriptedLoadableModuleLogic):
             raise UsageError(_("Nothing to synthesize was chosen. Choose at least one missing sequence."))
         return study_volumes(volumeNodes)
 
-    def compute(
-        self, volumes, targets, reference=None, segment=True, device=None, onProgress=None, cancel=None
-    ):
-        """Register, normalize and synthesize; touches neither the scene nor any widget, so any thread may call it.
-
-        :return: NPCSynthLib Study and SynthesisResult.
-        """
-        from NPCSynthLib.study.build import build_study
-
-        def part(low, high):
-            if onProgress is None:
-                return None
-            return lambda fraction, stage: onProgress(low + (high - low) * fraction, stage)
-
-        study = build_study(volumes, reference=reference, on_progress=part(0, STUDY_SHARE), cancel=cancel)
-        if cancel is not None and cancel():
-            raise Cancelled()
-        result = self._synthesizer(device).run(
-            study, tuple(targets), segment=segment, on_progress=part(STUDY_SHARE, 1), cancel=cancel
-        )
-        return study, result
-
     def addToScene(self, result, study, volumeNodes):
         """Add a result to the scene as one unit; main thread only."""
         from NPCSynthLib.scene import add_result
 
         return add_result(result, study, volumeNodes, slicer.mrmlScene)
-
-    def _synthesizer(self, device):
-        name = self._deviceName(device)
-        if name not in self._synthesizers:
-            if self._synthesizerFactory is None:
-                from NPCSynthLib.inference.synthesizer import Synthesizer
-
-                self._synthesizers[name] = Synthesizer(device=name)
-            else:
-                self._synthesizers[name] = self._synthesizerFactory(name)
-        return self._synthesizers[name]
-
-    @staticmethod
-    def _deviceName(choice):
-        """PyTorch's name for a choice of ``DEVICES``, None for automatic."""
-        if choice in (None, "Automatic"):
-            return None
-        if choice == "CPU":
-            return "cpu"
-        if choice != "GPU":
-            raise UsageError(_("“{choice}” is no device. Choose one of: {choices}.").format(
-                choice=choice, choices=", ".join(DEVICES)
-            ))
-        import torch
-
-        if torch.cuda.is_available():
-            return "cuda"
-        if torch.backends.mps.is_available():
-            return "mps"
-        raise UsageError(_("PyTorch finds no GPU on this computer. Choose Automatic or CPU."))
 
     # Dependencies
 

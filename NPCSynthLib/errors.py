@@ -35,6 +35,16 @@ class OutputError(NPCSynthError):
     exit_code = 5
 
 
+class WorkerError(NPCSynthError):
+    """The process that computes ended or failed; nothing was changed.
+
+    Attributes:
+        details: for the log of a developer; names no patient.
+    """
+
+    details = ""
+
+
 class Cancelled(NPCSynthError):
     """The user cancelled; nothing has been written."""
 

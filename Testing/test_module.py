@@ -1,7 +1,9 @@
 """The Slicer module: its panel over PySide6 without a display, its logic over the real scene of slicer-core."""
 
 import logging
+import os
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -22,6 +24,8 @@ pytest.importorskip(
 from slicer_stand_in import install, load_module, new_scene, open_panel
 
 from NPCSynthLib.errors import Cancelled, InputError, UsageError
+from NPCSynthLib.inference.job import InProcess
+from NPCSynthLib.inference.process import WorkerProcess
 from NPCSynthLib.inference.result import (
     Segment,
     SegmentationResult,
@@ -106,7 +110,8 @@ def make_panel():
 
     def make(synthesizer=None):
         panel = open_panel(module.NPCSynthWidget)
-        panel.logic._synthesizerFactory = synthesizer or MeanOfSources()
+        computes = hasattr(synthesizer, "compute")
+        panel.logic.computer = synthesizer if computes else InProcess(synthesizer or MeanOfSources())
         panels.append(panel)
         return panel
 
@@ -116,16 +121,20 @@ def make_panel():
 
 
 @pytest.fixture(scope="module")
-def real_synthesizer(tmp_path_factory):
-    """A factory, as the logic takes it, of the real Synthesizer with tiny random weights."""
+def tiny_weights(tmp_path_factory):
     pytest.importorskip("torch")
     pytest.importorskip("open_clip", reason="writing weights needs open_clip_torch")
     from tiny_weights import write_tiny_weights
 
-    from NPCSynthLib.inference.synthesizer import Synthesizer
+    return write_tiny_weights(tmp_path_factory.mktemp("weights"))
 
-    synthesizer = Synthesizer(write_tiny_weights(tmp_path_factory.mktemp("weights")), "cpu")
-    return lambda device: synthesizer
+
+@pytest.fixture
+def real_worker(tiny_weights):
+    """The worker process with the real Synthesizer and tiny random weights."""
+    worker = WorkerProcess(weights=tiny_weights)
+    yield worker
+    worker.close()
 
 
 def wait_until(condition, seconds=20):
@@ -289,7 +298,7 @@ def test_a_run_adds_the_results_and_says_so(nodes, make_panel):
     panel = make_panel(synthesizer)
     for sequence in load_sequences():
         panel._rows[sequence].target.checked = sequence in ("T1C", "FLAIR")
-    panel.ui.deviceComboBox.currentIndex = module.DEVICES.index("CPU")
+    panel.ui.deviceComboBox.currentIndex = list(module.DEVICES).index("CPU")
     panel.ui.referenceComboBox.currentIndex = 2
     panel.ui.runButton.click()
     assert panel.ui.cancelButton.enabled and not panel.ui.runButton.enabled
@@ -305,8 +314,8 @@ def test_a_run_adds_the_results_and_says_so(nodes, make_panel):
     assert panel.ui.runButton.enabled
 
 
-def test_a_run_with_a_real_network(nodes, make_panel, real_synthesizer):
-    panel = make_panel(real_synthesizer)
+def test_a_run_in_the_worker_with_a_real_network(nodes, make_panel, real_worker):
+    panel = make_panel(real_worker)
     for sequence in load_sequences():
         panel._rows[sequence].target.checked = sequence == "T1C"
     panel.ui.runButton.click()
@@ -316,6 +325,25 @@ def test_a_run_with_a_real_network(nodes, make_panel, real_synthesizer):
     assert node.GetAttribute("NPCSynth.ModelName") == "tiny"
     assert slicer.util.arrayFromVolume(node).dtype == np.int16
     assert "NPCSynth segmentation (synthetic)" in synthetic_names()
+
+
+def test_a_worker_killed_from_outside_leaves_the_scene_alone_and_the_cpu_is_offered(
+    nodes, make_panel, real_worker, monkeypatch
+):
+    asked = []
+    monkeypatch.setattr(slicer.util, "confirmYesNoDisplay", lambda text, **_k: asked.append(text) or len(asked) == 1,
+                        raising=False)
+    panel = make_panel(real_worker)
+    before = slicer.mrmlScene.GetNumberOfNodes()
+    for _attempt in range(2):  # the second one is the retry that the user agreed to, on the CPU
+        panel.ui.runButton.click() if panel._run is None else None
+        wait_until(lambda: real_worker.pid is not None, seconds=60)
+        os.kill(real_worker.pid, signal.SIGKILL)
+        run = panel._run
+        wait_until(lambda run=run: panel._run is not run, seconds=60)
+    assert slicer.mrmlScene.GetNumberOfNodes() == before
+    assert len(asked) == 1 and "memory ran out" in asked[0] and "on the CPU" in asked[0]
+    assert panel._parameterNode.device == "CPU" and "memory ran out" in panel.ui.statusLabel.text
 
 
 def test_segmentation_can_be_left_out(nodes, make_panel):
@@ -444,7 +472,7 @@ def test_deleting_a_source_makes_it_a_target(nodes, make_panel):
 
 
 def test_process_from_a_script(nodes):
-    logic = module.NPCSynthLogic(MeanOfSources())
+    logic = module.NPCSynthLogic(InProcess(MeanOfSources()))
     progress = []
     created = logic.process(
         nodes, ["T1C"], segment=False, reference="T2", onProgress=lambda fraction, stage: progress.append(fraction)
@@ -455,7 +483,7 @@ def test_process_from_a_script(nodes):
 
 
 def test_process_makes_all_missing_sequences_by_default(nodes):
-    created = module.NPCSynthLogic(MeanOfSources()).process(nodes)
+    created = module.NPCSynthLogic(InProcess(MeanOfSources())).process(nodes)
     assert list(created.volumes) == [s for s in load_sequences() if s not in nodes]
 
 
@@ -467,19 +495,19 @@ def test_process_makes_all_missing_sequences_by_default(nodes):
 def test_a_senseless_request_is_refused(nodes, targets, words):
     before = slicer.mrmlScene.GetNumberOfNodes()
     with pytest.raises(UsageError, match=words):
-        module.NPCSynthLogic(MeanOfSources()).process(nodes, targets)
+        module.NPCSynthLogic(InProcess(MeanOfSources())).process(nodes, targets)
     assert slicer.mrmlScene.GetNumberOfNodes() == before
 
 
 def test_a_request_without_sources_is_refused(scene):
     with pytest.raises(UsageError, match="No source"):
-        module.NPCSynthLogic(MeanOfSources()).process({}, ["T1"])
+        module.NPCSynthLogic(InProcess(MeanOfSources())).process({}, ["T1"])
 
 
 def test_cancel_from_a_script(nodes):
     before = slicer.mrmlScene.GetNumberOfNodes()
     with pytest.raises(Cancelled):
-        module.NPCSynthLogic(MeanOfSources()).process(nodes, ["T1C"], cancel=lambda: True)
+        module.NPCSynthLogic(InProcess(MeanOfSources())).process(nodes, ["T1C"], cancel=lambda: True)
     assert slicer.mrmlScene.GetNumberOfNodes() == before
 
 
@@ -492,7 +520,7 @@ def test_several_volumes_of_one_sequence_are_said(nodes):
 
 def test_pip_is_told_to_leave_slicers_packages_alone(nodes):
     slicer.packaging.requested.clear()
-    module.NPCSynthLogic(MeanOfSources()).ensureDependencies()
+    module.NPCSynthLogic(InProcess(MeanOfSources())).ensureDependencies()
     (requirements, constraints, requester), = slicer.packaging.requested
     assert [r.name for r in requirements] == ["psutil", "safetensors"]
     assert f"numpy=={np.__version__}" in constraints.splitlines()
@@ -583,8 +611,8 @@ def test_declining_the_installation_is_said(monkeypatch):
 # ---- the self-test that ships with the module, on the real thing -----------------------------------------------
 
 
-def test_the_modules_own_test_passes(scene, real_synthesizer, monkeypatch):
+def test_the_modules_own_test_passes(scene, real_worker, monkeypatch):
     """On a simulated patient, with a small network that was never trained."""
     logic_class = module.NPCSynthLogic
-    monkeypatch.setattr(module, "NPCSynthLogic", lambda: logic_class(real_synthesizer))
+    monkeypatch.setattr(module, "NPCSynthLogic", lambda: logic_class(real_worker))
     module.NPCSynthTest().runTest()

@@ -43,17 +43,16 @@ def choose_device(wanted: str | None = None) -> tuple[Device, list[str]]:
     """The best device that works, and sentences on what was passed over.
 
     Args:
-        wanted: None or "auto" (CUDA, then Apple MPS, then CPU), "cuda" (or "gpu"), "mps", "cpu".
+        wanted: None or "auto" (CUDA, then Apple MPS, then CPU), "gpu" (CUDA or MPS), "cuda", "mps", "cpu".
 
     Raises:
         UsageError: ``wanted`` is no such name.
     """
     wanted = (wanted or "auto").lower()
-    wanted = "cuda" if wanted == "gpu" else wanted
-    if wanted not in ("auto", "cuda", "mps", "cpu"):
-        raise UsageError(f'"{wanted}" is not a device. Use auto, cuda, mps or cpu.')
+    if wanted not in ("auto", "gpu", "cuda", "mps", "cpu"):
+        raise UsageError(f'"{wanted}" is not a device. Use auto, gpu, cuda, mps or cpu.')
     notes = []
-    if wanted in ("auto", "cuda"):
+    if wanted in ("auto", "gpu", "cuda"):
         if torch.cuda.is_available():
             device = torch.device("cuda")
             dtype = torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
@@ -62,11 +61,13 @@ def choose_device(wanted: str | None = None) -> tuple[Device, list[str]]:
             notes.append("The GPU failed its test, so the CPU is used. Update the graphics driver to use the GPU.")
         elif wanted == "cuda":
             notes.append("There is no usable NVIDIA GPU here, so the CPU is used.")
-    if wanted in ("auto", "mps"):
+    if wanted in ("auto", "gpu", "mps"):
         if torch.backends.mps.is_available() and _kernel_works(torch.device("mps"), torch.float32):
             return Device(torch.device("mps"), torch.float32, "Apple GPU, float32"), notes
         if wanted == "mps":
             notes.append("There is no usable Apple GPU here, so the CPU is used.")
+    if wanted == "gpu" and not notes:
+        notes.append("There is no usable GPU here, so the CPU is used.")
     return _cpu(), notes
 
 
