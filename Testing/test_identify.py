@@ -1,5 +1,8 @@
 """Telling sequences apart: made-up headers in many habits, and real headers labeled by hand."""
 
+import csv
+from pathlib import Path
+
 import pydicom
 import pytest
 from truth_table import labeled_headers, public_data
@@ -25,6 +28,9 @@ T1_TSE, T2_TSE = {"tr": 550.0, "te": 11.0}, {"tr": 4200.0, "te": 98.0}
 VIBE = {"scanning": "GR", "tr": 5.6, "te": 2.4, "flip": 10.0}
 MPRAGE = {"scanning": ["GR", "IR"], "tr": 2000.0, "te": 2.5, "ti": 900.0, "flip": 9.0}
 FLAIR = {"scanning": ["SE", "IR"], "tr": 9000.0, "te": 90.0, "ti": 2500.0, "flip": 150.0}
+PD_TSE = {"tr": 2800.0, "te": 15.0}
+T1_FLASH = {"scanning": "GR", "tr": 200.0, "te": 4.6, "flip": 80.0}
+FLASH = {"scanning": "GR", "tr": 600.0, "te": 20.0, "flip": 20.0}
 STIR = {"scanning": ["SE", "IR"], "tr": 4500.0, "te": 60.0, "ti": 160.0}
 
 USABLE = [
@@ -242,6 +248,14 @@ def test_public_headers_as_labeled_by_hand():
     good, wrong, accepted = scored((h.truth, frames_of(read_header(h.path), h.path)[0].facts) for h in labeled)
     assert not accepted
     assert good >= 0.99 * (good + len(wrong)), wrong
+
+
+def test_descriptions_that_hospitals_write():
+    with open(Path(__file__).parent / "data" / "site_descriptions.csv", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    cases = [(r["truth"] or None, header(r["description"], **globals()[r["parameters"]])) for r in rows]
+    _, wrong, accepted = scored(cases)
+    assert not wrong and not accepted and len(rows) > 150
 
 
 def test_headers_in_the_habits_of_the_vendors():

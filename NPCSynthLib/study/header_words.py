@@ -7,6 +7,7 @@ from functools import lru_cache
 
 #: Prefixes that scanners and people glue to T1/T2, as in AXT1, sT2W, ceT1, 3DT1.
 _GLUED = "ax|axial|oax|tra|sag|osag|cor|ocor|obl|3d|2d|ce|e|s|pre|post|gd|iso|tse|fse|fs|nav|cube|w"
+_PLANE = "ax|axial|oax|tra|transversal|sag|sagittal|osag|cor|coronal|ocor"
 #: What "pre" and "post" may stand before without meaning contrast agent.
 _TREATMENT = "x?rt|c?crt|ct?rt|rtx|op|operative|surgery|treatment|tx|therapy|radiation|radiotherapy|chemo|chemotherapy"
 #: Ideographs, kana and Hangul, which are written without spaces between words.
@@ -28,6 +29,10 @@ def normalize_text(text: str) -> str:
     text = re.sub(r"[^\w+]|_", " ", text)
     text = re.sub(r"\+", " + ", text)
     text = re.sub(r"\b([ctl])\s*spine", r"\1spine", text)
+    text = re.sub(r"\bm d c\b", "mdc", text)
+    # A lone letter C beside a named plane is no plane itself: it stands for contrast.
+    if re.search(rf"\b({_PLANE})\b", text):
+        text = re.sub(r"(?<=[a-z0-9] )c$|(?<=[a-z0-9] )c(?= [^+])", "+c", text.strip())
     text = re.sub(r"\bpost(erior)? fossa", "fossa", text)
     # Before or after a treatment is not before or after contrast agent.
     text = re.sub(rf"\b(pre|post) ?({_TREATMENT})\b", " ", text)
@@ -89,7 +94,7 @@ def dixon_part(text: str) -> str | None:
         return "fat"
     if "dixon" not in text and " ideal " not in text:
         return None
-    letters = {"water": r" w (?!o )", "fat": " (f|fat) (?!sat|sup)", "in": " (in|ip) ", "opposed": " (opp|op|out) "}
+    letters = {"water": r" w (?!o )", "fat": " (f|ff|fat) (?!sat|sup)", "in": " (in|ip) ", "opposed": " (opp|op|out) "}
     return next((part for part, letter in letters.items() if re.search(letter, text)), None)
 
 

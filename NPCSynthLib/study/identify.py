@@ -177,8 +177,12 @@ def _contrast(text: str, metadata: Mapping) -> tuple[bool | None, str]:
     about_fat = find_phrase(text, words["not_fat_suppressed"])
     bare = text.replace(f" {about_fat} ", " ") if about_fat else text
     negative = find_phrase(bare, words["no_contrast"])
-    bare = bare.replace(f" {negative} ", " ") if negative else bare
+    bare = bare.replace(f" {negative} ", " | ") if negative else bare
     positive = find_phrase(bare, words["contrast"])
+    if negative and positive and f" | {positive} " in bare:
+        # "before Gd" denies the agent that it names.
+        bare = bare.replace(f" | {positive} ", " ")
+        positive = find_phrase(bare, words["contrast"])
     if negative and positive:
         return tagged or None, f'"{negative}" and "{positive}" in the description leave open whether agent was given'
     if negative:
