@@ -1,4 +1,4 @@
-"""Contours as a DICOM RT Structure Set on the slices of the series that they were drawn on.
+"""Masks as the contours of a DICOM RT Structure Set, on the slices of the series that they were drawn on.
 
 Holes are keyholes: one closed contour that runs around the outside, along a channel without width to the hole, around
 it and back. That is what DICOM asks of CLOSED_PLANAR (PS3.3 C.8.8.6.3), and readers that fill by the even-odd rule get
@@ -6,71 +6,28 @@ the same area from it as those that unite contours; separate inner contours are 
 CLOSEDPLANAR_XOR (2022) is not known to older ones.
 """
 
-import os
-import uuid
 from collections.abc import Mapping
-from contextlib import suppress
 from datetime import datetime
-from pathlib import Path
 
 import numpy as np
 from pydicom.dataelem import RawDataElement
-from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
+from pydicom.dataset import Dataset
 from pydicom.tag import Tag
-from pydicom.uid import ImplicitVRLittleEndian, RTStructureSetStorage, generate_uid
 
 from .. import __version__
-from ..errors import OutputError, UsageError
+from ..errors import UsageError
 from ..study.volume import Grid, Volume
 from ..vocabulary import Structure, load_structures
 
-_DESCRIPTION = "Proposed by software for research use only; not reviewed. Check every contour."
 _DETACHED_STUDY = "1.2.840.10008.3.1.2.3.1"
 _OTHER_COLOR = (0.8, 0.8, 0.8)
-#: Patient and study as the reference series has them; those of the first line are there even when empty.
-_REQUIRED = ("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime", "StudyID",
-             "AccessionNumber", "ReferringPhysicianName")
-_OPTIONAL = ("IssuerOfPatientID", "PatientAge", "PatientSize", "PatientWeight", "StudyDescription")
 
 
-def write_rtstruct(
-    structures: Mapping[str, np.ndarray], reference: Volume, path: str | Path, description: str = _DESCRIPTION
-) -> tuple[str, ...]:
-    """Write the structures as one RTSTRUCT file; nothing is left behind when that fails.
+def structure_set(structures: Mapping[str, np.ndarray], reference: Volume) -> tuple[Dataset, tuple[str, ...]]:
+    """What makes a DICOM object an RT Structure Set: contours, references, observations, approval.
 
-    Args:
-        structures, reference, description: see :func:`structure_set`.
-        path: the file to write; its folder exists, the file does not.
-
-    Returns the names of structures left out because they are empty.
-
-    Raises:
-        UsageError: see :func:`structure_set`.
-        OutputError: the file exists already, or cannot be written.
-    """
-    path = Path(path)
-    dataset, empty = structure_set(structures, reference, description)
-    if path.exists():
-        raise OutputError(f"{path.name} exists already and was not changed. Give another name, or remove it first.")
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
-    try:
-        dataset.save_as(partial, enforce_file_format=True)
-        os.replace(partial, path)
-    except OSError as error:
-        raise OutputError(
-            f"{path.name} could not be written: {error.strerror or error}. Choose a folder that you may write to, on a "
-            "disk with free space."
-        ) from error
-    finally:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
-    return empty
-
-
-def structure_set(
-    structures: Mapping[str, np.ndarray], reference: Volume, description: str = _DESCRIPTION
-) -> tuple[FileDataset, tuple[str, ...]]:
-    """The structures as an RT Structure Set with new instance and series UIDs, in the reference's study and frame.
+    Patient, study, series identity and equipment are added by who writes the object; write it in implicit VR, since in
+    explicit VR a contour may hold 64 KiB at most, and a long outline on a fine grid may have more.
 
     Each contour passes half-way between voxels inside and outside, so that a voxel's center lies in the contour exactly
     when the voxel is in the mask; corners are cut, which takes half the area of a single voxel and hardly any of a
@@ -79,10 +36,8 @@ def structure_set(
     Args:
         structures: TG-263 name -> (k, j, i) mask on ``reference.grid``: bool, or float share of each voxel that the
             structure fills (0..1), whose contour at one half runs between the voxels as the shares say.
-        reference: the series that the structures belong to, as ``study.read`` gives it: its metadata holds the patient,
-            the study, the frame of reference and the SOP instances of its slices in k order.
-        description: what made the contours (weights, inputs), for the structure set's description; at most 1024
-            characters are kept.
+        reference: the series that the structures belong to: its grid, and metadata as ``study.read`` gives it (study,
+            frame of reference, SOP instances of the slices in k order); its array is not looked at.
 
     Returns:
         (dataset, names of structures left out because they are empty: planning systems refuse empty ones).
@@ -95,8 +50,6 @@ def structure_set(
         if mask.shape != tuple(reference.grid.shape):
             raise ValueError(f"{name} has the shape {mask.shape}, its grid {tuple(reference.grid.shape)}")
     images = _image_references(reference)
-    dataset = _header(reference, description)
-    dataset.ReferencedFrameOfReferenceSequence = [_frame_of_reference(reference, images)]
     known = {structure.name: structure for structure in load_structures()}
     rois, contours, observations, empty = [], [], [], []
     for name, mask in structures.items():
@@ -105,7 +58,7 @@ def structure_set(
             empty.append(name)
             continue
         number = len(rois) + 1
-        rois.append(_roi(number, name, dataset.FrameOfReferenceUID))
+        rois.append(_roi(number, name, reference.metadata["FrameOfReferenceUID"]))
         observations.append(_observation(number, name, known.get(name)))
         contour = Dataset()
         contour.ReferencedROINumber = number
@@ -115,41 +68,17 @@ def structure_set(
         contours.append(contour)
     if not rois:
         raise UsageError("Every structure is empty: there is no contour to write.")
+    dataset, now = Dataset(), datetime.now()
+    dataset.OperatorsName = ""
+    dataset.StructureSetLabel, dataset.StructureSetName = "NPCSYNTH", "NPCSynth, research use only"
+    dataset.StructureSetDescription = "Proposed by software for research use only; not reviewed. Check every contour."
+    dataset.StructureSetDate, dataset.StructureSetTime = now.strftime("%Y%m%d"), now.strftime("%H%M%S")
+    dataset.ReferencedFrameOfReferenceSequence = [_frame_of_reference(reference, images)]
     dataset.StructureSetROISequence = rois
     dataset.ROIContourSequence = contours
     dataset.RTROIObservationsSequence = observations
+    dataset.ApprovalStatus = "UNAPPROVED"
     return dataset, tuple(empty)
-
-
-def _header(reference: Volume, description: str) -> FileDataset:
-    """Everything but the contours: patient, study, series, equipment, structure set, approval."""
-    facts = reference.metadata
-    meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = RTStructureSetStorage, generate_uid()
-    # In explicit VR a contour may hold 64 KiB at most; a long outline on a fine grid may have more.
-    meta.TransferSyntaxUID = ImplicitVRLittleEndian
-    ds = FileDataset(None, {}, file_meta=meta, preamble=b"\0" * 128)
-    ds.SpecificCharacterSet = "ISO_IR 192"
-    ds.SOPClassUID, ds.SOPInstanceUID = RTStructureSetStorage, meta.MediaStorageSOPInstanceUID
-    for keyword in _REQUIRED:
-        setattr(ds, keyword, facts.get(keyword, ""))
-    for keyword in _OPTIONAL:
-        if keyword in facts:
-            setattr(ds, keyword, facts[keyword])
-    ds.StudyInstanceUID, ds.FrameOfReferenceUID = facts["StudyInstanceUID"], facts["FrameOfReferenceUID"]
-    ds.PositionReferenceIndicator = facts.get("PositionReferenceIndicator", "")
-    now = datetime.now()
-    date, time = now.strftime("%Y%m%d"), now.strftime("%H%M%S")
-    ds.InstanceCreationDate = ds.SeriesDate = ds.StructureSetDate = date
-    ds.InstanceCreationTime = ds.SeriesTime = ds.StructureSetTime = time
-    ds.Modality, ds.SeriesInstanceUID, ds.SeriesNumber, ds.InstanceNumber = "RTSTRUCT", generate_uid(), None, 1
-    ds.SeriesDescription, ds.OperatorsName = "SYNTH contours (research use only)", ""
-    ds.Manufacturer, ds.ManufacturerModelName = "NPCSynth", "NPCSynth"
-    ds.DeviceSerialNumber, ds.SoftwareVersions = "none", __version__
-    ds.StructureSetLabel, ds.StructureSetName = "NPCSYNTH", "NPCSynth, research use only"
-    ds.StructureSetDescription = description[:1024]
-    ds.ApprovalStatus = "UNAPPROVED"
-    return ds
 
 
 def _image_references(reference: Volume) -> list[Dataset]:

@@ -5,7 +5,13 @@ from pathlib import Path
 
 import numpy as np
 from pydicom.dataset import FileDataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
+from pydicom.uid import (
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    MRImageStorage,
+    RTStructureSetStorage,
+    generate_uid,
+)
 from pydicom.valuerep import format_number_as_ds
 
 from ..errors import OutputError, UsageError
@@ -124,12 +130,12 @@ def _uid(seed, *what):
     return generate_uid(entropy_srcs=["NPCSynth phantom", str(seed), *map(str, what)])
 
 
-def _dataset(seed, sop_class, *what) -> FileDataset:
+def _dataset(seed, sop_class, *what, syntax=ExplicitVRLittleEndian) -> FileDataset:
     """Patient, study, equipment and SOP common modules."""
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = sop_class
     meta.MediaStorageSOPInstanceUID = _uid(seed, *what)
-    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    meta.TransferSyntaxUID = syntax
     ds = FileDataset(None, {}, file_meta=meta, preamble=b"\0" * 128)
     ds.SpecificCharacterSet = "ISO_IR 192"
     ds.SOPClassUID, ds.SOPInstanceUID = sop_class, meta.MediaStorageSOPInstanceUID
@@ -188,14 +194,13 @@ def _structure_set(anatomy: Anatomy, grid: Grid, slices) -> FileDataset:
 
     seed, image_series = anatomy.seed, slices[0].SeriesInstanceUID
     facts = header_facts(slices[0]) | {"SOPInstanceUIDs": [image.SOPInstanceUID for image in slices]}
-    description = "True structures of the phantom"
-    ds, _ = structure_set(structures_on(anatomy, grid), Volume(None, grid, "phantom", facts), description)
-    ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID = _uid(seed, "structures", image_series)
-    ds.SeriesInstanceUID, ds.SeriesNumber = _uid(seed, "structure series", image_series), 100
-    ds.SeriesDescription = ds.StructureSetName = description
-    ds.StructureSetLabel = "PHANTOM"
-    ds.InstanceCreationDate = ds.SeriesDate = ds.StructureSetDate = _DATE
-    ds.InstanceCreationTime = ds.SeriesTime = ds.StructureSetTime = _TIME
+    contours, _ = structure_set(structures_on(anatomy, grid), Volume(None, grid, "phantom", facts))
+    ds = _dataset(seed, RTStructureSetStorage, "structures", image_series, syntax=ImplicitVRLittleEndian)
+    ds.update(contours)
+    ds.Modality, ds.SeriesInstanceUID = "RTSTRUCT", _uid(seed, "structure series", image_series)
+    ds.SeriesNumber, ds.InstanceNumber, ds.StructureSetLabel = 100, 1, "PHANTOM"
+    ds.SeriesDescription = ds.StructureSetName = ds.StructureSetDescription = "True structures of the phantom"
+    ds.StructureSetDate, ds.StructureSetTime = _DATE, _TIME
     for roi in ds.StructureSetROISequence:
-        roi.ROIGenerationDescription = description
+        roi.ROIGenerationDescription = ds.StructureSetDescription
     return ds

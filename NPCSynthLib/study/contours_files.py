@@ -1,0 +1,76 @@
+"""Contours from files without DICOM headers: Slicer's ``.seg.nrrd`` and label images."""
+
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import InputError
+from .align import overlap
+from .contours_raster import resample_mask
+from .contours_structures import ReferenceStructure, check_frame
+from .read import read_file
+from .volume import Grid, Volume
+
+_MOST_LABELS = 255
+
+
+def read_segmentation_file(path: Path, image: Volume) -> tuple[list, None, list, list]:
+    """Segments of a ``.seg.nrrd``; see ``contours.read_contours``.
+
+    Returns (structures, None, no series, notes): the file names no frame of reference. Raises InputError when it is
+    damaged or does not overlap the image.
+    """
+    import slicerio
+
+    try:
+        content = slicerio.read_segmentation(str(path))
+        voxels, matrix = np.asarray(content["voxels"]), np.asarray(content["ijkToLPS"], float)
+        segments = [(str(s.get("name") or s.get("id")), int(s["labelValue"]), int(s.get("layer", 0)))
+                    for s in content["segments"]]
+        layers = voxels if voxels.ndim == 4 else voxels[np.newaxis]
+        masks = [(name, layers[layer].T == value) for name, value, layer in segments]
+    except Exception as error:  # of many types: pynrrd and slicerio do not agree on one
+        raise InputError(f"{path.name} cannot be read as a segmentation: it is damaged or not what its name says. Save "
+                         "it again from 3D Slicer.") from error
+    notes, structures = check_frame(path, set(), (), image), []
+    for name, mask in masks:
+        placed, told = onto_image(mask, Grid(mask.shape, matrix), path, image)
+        structures.append(ReferenceStructure.of(name, placed))
+        notes += told
+    return structures, None, [], notes
+
+
+def read_label_image(path: Path, image: Volume) -> tuple[list, None, list, list]:
+    """Labels of an image file; returns and raises as ``read_segmentation_file``.
+
+    Raises InputError also for values that are not labels (fractions, negative ones, more than 255 different ones).
+    """
+    volume = read_file(path)
+    values = np.unique(volume.array)
+    if not (values == np.round(values)).all() or values[0] < 0 or len(values) > _MOST_LABELS:
+        raise InputError(f"{path.name} holds no labels but gray values. Give a segmentation.")
+    labels = [int(value) for value in values if value]
+    stem = path.name[: -len(next(s for s in (".nii.gz", path.suffix) if path.name.lower().endswith(s.lower())))]
+    notes, structures = check_frame(path, set(), (), image), []
+    for label in labels:
+        mask, told = onto_image(volume.array == label, volume.grid, path, image)
+        structures.append(ReferenceStructure.of(stem if len(labels) == 1 else f"Label {label}", mask))
+        notes += told
+    return structures, None, [], notes
+
+
+def onto_image(mask: np.ndarray, grid: Grid, path: Path, image: Volume) -> tuple[np.ndarray, list[str]]:
+    """A (k, j, i) bool mask on the image's grid: itself where the grids agree, else the nearest voxel, which is noted.
+
+    Slices of the image's own grid that the file leaves out are empty. Raises InputError when the grids do not overlap.
+    """
+    if grid.matches(image.grid, 1e-2):
+        return np.asarray(mask, bool), []
+    if overlap(image.grid, grid) == 0:
+        raise InputError(f"{path.name} does not overlap {image.name or 'the image'} in space. Give the segmentation of "
+                         "this image.")
+    offset = np.linalg.solve(image.grid.ijk_to_lps, grid.ijk_to_lps)
+    same_voxels = np.allclose(offset[:3, :3], np.eye(3), atol=1e-3) and np.allclose(
+        offset[:3, 3], np.round(offset[:3, 3]), atol=1e-2)
+    note = f"{path.name} lies on another grid than {image.name or 'the image'}; its voxels were resampled (nearest)."
+    return resample_mask(mask, grid, image.grid), [] if same_voxels else [note]
