@@ -17,6 +17,13 @@ Weights = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, for programs.")]
 
+Enhanced = Annotated[
+    bool, typer.Option("--enhanced", help="One multi-frame MR file for each sequence instead of one file a slice.")
+]
+Deidentify = Annotated[
+    bool, typer.Option("--deidentify", help="Take identity out of the DICOM files (PS3.15 basic profile).")
+]
+
 
 class PhantomSize(str, Enum):
     """How finely the digital patient is made."""

@@ -9,7 +9,7 @@ import typer
 
 from ..errors import UsageError
 from .console import command, print_json, progress_bar, say, warn
-from .options import AsJson, Device, OutFolder, Overwrite, Weights
+from .options import AsJson, Deidentify, Device, Enhanced, OutFolder, Overwrite, Weights
 
 NAME = "synthesize"
 
@@ -39,6 +39,11 @@ def run(
         list[str] | None,
         typer.Option("--prompt", metavar="SEQUENCE=TEXT", help="Own wording for a target. [dim]Repeatable.[/]"),
     ] = None,
+    dicom: Annotated[
+        bool, typer.Option("--dicom", help="Write DICOM objects too, into the folder dicom of the results.")
+    ] = False,
+    enhanced: Enhanced = False,
+    deidentify: Deidentify = False,
     device: Device = None,
     weights: Weights = None,
     overwrite: Overwrite = False,
@@ -46,13 +51,16 @@ def run(
 ) -> None:
     """Make a patient's missing sequences and a segmentation.
 
-    Writes TARGET.nii.gz, TARGET_uncertainty.nii.gz, segmentation.seg.nrrd, result.json and scene.mrb.
+    Writes TARGET.nii.gz, TARGET_uncertainty.nii.gz, segmentation.seg.nrrd, result.json and scene.mrb, and with --dicom
+    what [cyan]npcsynth export[/] writes.
 
     [bold]Examples[/]
 
     [cyan]npcsynth synthesize patient/ --out result[/]
 
     [cyan]npcsynth synthesize patient/ --out result --targets T1C,T2FS --no-segment[/]
+
+    [cyan]npcsynth synthesize patient/ --out result --dicom[/]
 
     [cyan]npcsynth synthesize --source T1=a.nii.gz --source T2=b.nii.gz --targets FLAIR --out result[/]
 
@@ -64,6 +72,8 @@ def run(
     # All that can be told without reading images comes first, so that a slip does not cost minutes.
     if (folder is None) == (not source):
         raise UsageError("Name either a study folder or files with --source SEQUENCE=FILE, not both.")
+    if (enhanced or deidentify) and not dicom:
+        raise UsageError("--enhanced and --deidentify say how DICOM is written. Add --dicom.")
     files = {name: Path(path) for name, path in _pairs(source or [], "--source", "T1=a.nii.gz").items()}
     prompts = _pairs(prompt or [], "--prompt", 'T2FS="T2-weighted, fat suppressed"')
     wanted = parse_sequences(targets) if targets is not None else None
@@ -74,6 +84,7 @@ def run(
     check_free(out, overwrite)
 
     from ..inference.synthesizer import Synthesizer
+    from ..output.dicom_source import check_from_dicom
     from ..output.write import write_result
 
     with progress_bar() as on_progress:
@@ -82,12 +93,15 @@ def run(
         started = time.perf_counter()
         study = _study(folder, files, reference, lambda done, stage: on_progress(0.3 * done, stage))
         reading = time.perf_counter() - started
+        if dicom:
+            check_from_dicom(study.reference, study.source(study.reference).original.metadata)
         wanted = wanted or _missing(study, synthesizer)
         result = synthesizer.run(study, wanted, segment=segment, prompts=prompts or None,
                                  on_progress=lambda done, stage: on_progress(0.3 + 0.6 * done, stage))
         result = replace(result, seconds={"reading": reading, **result.seconds})
         on_progress(0.9, "Writing")
-        document = write_result(result, study, out, overwrite)
+        dicom_files = _dicom_files(folder, files) if dicom else None
+        document = write_result(result, study, out, overwrite, dicom_files, enhanced, deidentify)
     if json:
         print_json(document)
         return
@@ -111,6 +125,12 @@ def _study(folder, files, reference, on_progress):
         if seen not in (name, None):
             warnings.append(f"{volume.name} was used as {name}, as named, but looks like {seen}.")
     return build_study(volumes, reference=reference, on_progress=on_progress, warnings=warnings)
+
+
+def _dicom_files(folder, files) -> list[Path]:
+    from ..output.dicom_source import files_below
+
+    return files_below(folder) if folder is not None else list(files.values())
 
 
 def _missing(study, synthesizer) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Files out: NIfTI, segmentation NRRD, provenance, scene, picture, report. A folder is written whole or not at all."""
+"""Files out: NIfTI, segmentation NRRD, DICOM, provenance, scene, picture, report. Folders are whole or not there."""
 
 from .folder import new_folder
 from .provenance import provenance

@@ -20,7 +20,7 @@ LIMITS = (
 #: Header entries of the sources that are kept: they point back to the series and name nobody.
 _SERIES_KEYS = (
     "SeriesInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID", "Manufacturer", "MagneticFieldStrength",
-    "RepetitionTime", "EchoTime", "InversionTime",
+    "RepetitionTime", "EchoTime", "InversionTime", "SOPInstanceUIDs", "FrameNumbers",
 )
 
 

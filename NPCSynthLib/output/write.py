@@ -3,6 +3,7 @@
 import gzip
 import importlib.util
 import json
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,13 +22,17 @@ from .segmentation import write_segmentation
 DESCRIPTION = "SYNTHETIC, research use"
 SEGMENTATION = "segmentation.seg.nrrd"
 SCENE = "scene.mrb"
+DICOM = "dicom"
 NO_SCENE = (
     "scene.mrb was not written because slicer-core is not installed. "
     'Install NPCSynth with its "slicer" extra to get it.'
 )
 
 
-def write_result(result: SynthesisResult, study: Study, folder: str | Path, overwrite: bool = False) -> dict:
+def write_result(
+    result: SynthesisResult, study: Study, folder: str | Path, overwrite: bool = False,
+    dicom_files: Iterable[Path] | None = None, enhanced: bool = False, deidentify: bool = False,
+) -> dict:  # fmt: skip
     """Write ``<TARGET>.nii.gz``, ``<TARGET>_uncertainty.nii.gz``, ``segmentation.seg.nrrd`` (when there is one),
     ``scene.mrb`` (when slicer-core is installed) and ``result.json``.
 
@@ -35,15 +40,23 @@ def write_result(result: SynthesisResult, study: Study, folder: str | Path, over
 
     Args:
         overwrite: replace earlier results; a folder with anything else in it is refused all the same.
+        dicom_files: files among which the acquired DICOM images are; when given, DICOM objects are written into the
+            folder ``dicom`` of the results, see ``dicom_export.export_dicom`` for ``enhanced`` and ``deidentify``.
 
     Returns:
         The content of ``result.json``, see ``provenance``, with "files" added.
 
     Raises:
         UsageError: the folder already holds something.
+        InputError: DICOM was asked for and the reference was not read from it.
         OutputError: the folder cannot be written, or the disk is full.
     """
     with new_folder(folder, overwrite) as temporary:
+        if dicom_files is not None:
+            from .dicom_export import write_dicom  # not needed without, and slow to import
+
+            (temporary / DICOM).mkdir()
+            write_dicom(result, provenance(result, study), dicom_files, temporary / DICOM, enhanced, deidentify)
         return write_files(result, study, temporary)
 
 

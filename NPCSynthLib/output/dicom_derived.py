@@ -1,0 +1,155 @@
+"""Segmentation, contours and uncertainty as DICOM objects."""
+
+import copy
+
+import highdicom
+import numpy as np
+from highdicom.color import CIELabColor
+from highdicom.sr import CodedConcept
+from pydicom.dataset import Dataset
+from pydicom.sr.codedict import codes
+from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, RTStructureSetStorage, generate_uid
+from pydicom.valuerep import format_number_as_ds
+
+from ..inference.result import Segment, SegmentationResult, SynthesizedSequence
+from ..study.headers import header_facts
+from ..study.volume import Grid, Volume
+from .dicom_header import (
+    NAME,
+    NewSeries,
+    Origin,
+    code_item,
+    copy_patient_and_study,
+    equipment,
+    mark_synthetic,
+    new_object,
+)
+from .rtstruct import structure_set
+
+
+def segmentation_object(segmentation: SegmentationResult, origin: Origin, series: NewSeries) -> Dataset:
+    """Segmentation Storage (binary) of every structure, empty ones included, drawn on the reference series."""
+    segments = segmentation.segments
+    masks = np.stack([segmentation.mask(segment) for segment in segments], axis=-1)
+    dataset = highdicom.seg.Segmentation(
+        source_images=_reference_images(origin),
+        pixel_array=masks,
+        segmentation_type="BINARY",
+        segment_descriptions=[_description(n, segment, origin) for n, segment in enumerate(segments, 1)],
+        series_instance_uid=series.uid, series_number=series.number, sop_instance_uid=generate_uid(),
+        instance_number=1, transfer_syntax_uid=ExplicitVRLittleEndian, content_label="SYNTH_STRUCTURES",
+        content_description="Proposed by a network, not checked", **equipment(origin), **_planes(origin),
+    )  # fmt: skip
+    for item, segment in zip(dataset.SegmentSequence, segments, strict=True):
+        if segment.code.get("modifier"):
+            scheme, value, meaning = segment.code["modifier"]
+            kind = item.SegmentedPropertyTypeCodeSequence[0]
+            kind.SegmentedPropertyTypeModifierCodeSequence = [code_item(value, scheme, meaning)]
+    copy_patient_and_study(dataset, origin.reference.header)
+    mark_synthetic(dataset, origin, series, "Segmentation")
+    return dataset
+
+
+def contours_object(segmentation: SegmentationResult, grid: Grid, origin: Origin, series: NewSeries) -> Dataset:
+    """RT Structure Set of every structure that is not empty, drawn on the reference series."""
+    frames = origin.reference.frames
+    facts = header_facts(origin.reference.header) | {"SOPInstanceUIDs": [frame.uid for frame in frames]}
+    if origin.reference.multiframe:
+        facts["FrameNumbers"] = [frame.index + 1 for frame in frames]
+    # The contours refer to the images' headers; nothing looks at voxels.
+    reference = Volume(np.empty((0, 0, 0)), grid, origin.reference.sequence, facts)
+    masks = {segment.name: segmentation.mask(segment) for segment in segmentation.segments}
+    contours, _ = structure_set(masks, reference)
+    # In explicit VR a contour may hold 64 KiB at most; a long outline on a fine grid may have more.
+    dataset = new_object(origin, series, RTStructureSetStorage, "RTSTRUCT", syntax=ImplicitVRLittleEndian)
+    for element in contours:
+        if element.tag not in dataset:
+            dataset.add(element)
+    mark_synthetic(dataset, origin, series, "Contours")
+    return dataset
+
+
+def uncertainty_object(
+    synthetic: SynthesizedSequence, output: dict, images: list[Dataset], origin: Origin, series: NewSeries
+) -> Dataset:
+    """Parametric Map of the predicted mean absolute error of a synthetic sequence.
+
+    Args:
+        images: the synthetic series that it belongs to, as written: classic images in slice order or one enhanced.
+    """
+    top = int(max(synthetic.uncertainty.max(), 1))
+    mapping = highdicom.pm.RealWorldValueMapping(
+        lut_label="UNCERTAINTY", lut_explanation="Predicted mean absolute error, in stored values of the image",
+        unit=codes.UCUM.NoUnits, value_range=(0, 65535), slope=1.0, intercept=0.0,
+        quantity_definition=CodedConcept("MAE", "99NPCSYNTH", "Predicted mean absolute error"),
+    )  # fmt: skip
+    dataset = highdicom.pm.ParametricMap(
+        source_images=images, pixel_array=synthetic.uncertainty.astype(np.uint16),
+        series_instance_uid=series.uid, series_number=series.number, sop_instance_uid=generate_uid(),
+        instance_number=1, contains_recognizable_visual_features=True, real_world_value_mappings=[mapping],
+        voi_lut_transformations=[highdicom.VOILUTTransformation(window_center=top / 2, window_width=top)],
+        content_label="UNCERTAINTY",
+        content_description=f"Uncertainty of {synthetic.sequence}, as the network estimates it",
+        transfer_syntax_uid=ExplicitVRLittleEndian, **equipment(origin), **_planes(origin),
+    )  # fmt: skip
+    copy_patient_and_study(dataset, origin.reference.header)
+    mark_synthetic(dataset, origin, series, f"Uncertainty of the {synthetic.sequence} image", output)
+    return dataset
+
+
+def _planes(origin: Origin) -> dict:
+    """Where each frame lies, given outright: highdicom then asks for no agreement to the last digit between slices."""
+    frames = origin.reference.frames
+    first = frames[0]
+    return {
+        "plane_positions": [
+            highdicom.PlanePositionSequence("PATIENT", tuple(map(float, frame.position))) for frame in frames
+        ],
+        "plane_orientation": highdicom.PlaneOrientationSequence("PATIENT", tuple(map(float, first.orientation))),
+        "pixel_measures": highdicom.PixelMeasuresSequence(
+            tuple(map(float, first.pixel_spacing)),
+            slice_thickness=origin.reference.thickness, spacing_between_slices=origin.reference.spacing,
+        ),
+    }
+
+
+def _reference_images(origin: Origin) -> list[Dataset]:
+    """Headers of the reference's slices for highdicom, with one orientation for all of them."""
+    header, frames = origin.reference.header, origin.reference.frames
+    orientation = [format_number_as_ds(float(value)) for value in frames[0].orientation]
+    spacing = [format_number_as_ds(float(value)) for value in frames[0].pixel_spacing]
+    if origin.reference.multiframe:
+        # Orientation and spacing may stand with each frame; highdicom looks for them in the shared groups alone.
+        image = copy.deepcopy(header)
+        image.SOPInstanceUID = frames[0].uid
+        plane, measures = Dataset(), Dataset()
+        plane.ImageOrientationPatient, measures.PixelSpacing = orientation, spacing
+        measures.SliceThickness = format_number_as_ds(origin.reference.thickness)
+        shared = image.SharedFunctionalGroupsSequence[0]
+        shared.PlaneOrientationSequence, shared.PixelMeasuresSequence = [plane], [measures]
+        return [image]
+    images = []
+    for frame in frames:
+        image = copy.deepcopy(header)
+        image.SOPInstanceUID = frame.uid
+        image.ImagePositionPatient = [format_number_as_ds(float(value)) for value in frame.position]
+        image.ImageOrientationPatient, image.PixelSpacing = orientation, spacing
+        images.append(image)
+    return images
+
+
+def _description(number: int, segment: Segment, origin: Origin) -> highdicom.seg.SegmentDescription:
+    weights = origin.document["weights"]
+    category, kind = (CodedConcept(c[1], c[0], c[2]) for c in (segment.code["category"], segment.code["type"]))
+    description = highdicom.seg.SegmentDescription(
+        segment_number=number, segment_label=segment.name, segmented_property_category=category,
+        segmented_property_type=kind, algorithm_type="AUTOMATIC",
+        algorithm_identification=highdicom.AlgorithmIdentificationSequence(
+            name=NAME, family=codes.DCM.ArtificialIntelligence, version=str(weights["version"]), source=NAME,
+            parameters={"weights": str(weights["name"]), "sha256": weights["sha256"]},
+        ),
+        tracking_uid=generate_uid(), tracking_id=segment.name,
+    )  # fmt: skip
+    color = CIELabColor.from_rgb(*(round(255 * part) for part in segment.color))
+    description.RecommendedDisplayCIELabValue = list(color.value)
+    return description
