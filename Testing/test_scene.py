@@ -17,7 +17,15 @@ from NPCSynthLib.inference.result import (  # noqa: E402
     SynthesisResult,
     SynthesizedSequence,
 )
-from NPCSynthLib.scene import add_result, save_mrb, study_volumes, volume_from_node, write_scene  # noqa: E402
+from NPCSynthLib.scene import (  # noqa: E402
+    add_result,
+    latest_result,
+    result_nodes,
+    save_mrb,
+    study_volumes,
+    volume_from_node,
+    write_scene,
+)
 from NPCSynthLib.scene.matrices import ijk_to_ras, swap_ras_lps, to_vtk  # noqa: E402
 from NPCSynthLib.study.study import Source, Study  # noqa: E402
 from NPCSynthLib.study.volume import Grid, Volume  # noqa: E402
@@ -411,6 +419,92 @@ def test_the_segmentation_knows_its_reference_volume(created):
     *_, sources, nodes = created
     role = slicer.vtkMRMLSegmentationNode.GetReferenceImageGeometryReferenceRole()
     assert nodes.segmentation.GetNodeReference(role) is sources["T1"]
+
+
+# ---- results read back ---------------------------------------------------------------------------------------------
+
+
+def assert_same_result(found, result):
+    assert found.grid.matches(result.grid)
+    assert [s.sequence for s in found.sequences] == [s.sequence for s in result.sequences]
+    for there, here in zip(found.sequences, result.sequences):
+        np.testing.assert_array_equal(there.array, here.array)
+        np.testing.assert_array_equal(there.uncertainty, here.uncertainty)
+        assert (there.prompt, there.mean_uncertainty) == (here.prompt, here.mean_uncertainty)
+    np.testing.assert_array_equal(found.segmentation.labelmap, result.segmentation.labelmap)
+    assert found.segmentation.segments == result.segmentation.segments
+    assert found.model == result.model and found.sources == result.sources
+
+
+@pytest.mark.parametrize("kind", GRIDS)
+def test_a_result_is_read_back_from_the_scene_as_it_was(scene, kind):
+    nodes = {"T1": add_volume(scene, GRIDS[kind])}
+    study = make_study(study_volumes(nodes))
+    result = make_result(study, ("T1C", "T2"))
+    add_result(result, study, nodes, scene)
+    found = latest_result(scene)
+    assert_same_result(found.result, result)
+    assert found.document["reference_grid"]["sequence"] == "T1" and not found.changed
+
+
+@pytest.mark.parametrize("kind", ["axial", "oblique"])
+def test_a_result_survives_saving_and_loading(scene, tmp_path, kind):
+    nodes = {"T1": add_volume(scene, GRIDS[kind])}
+    study = make_study(study_volumes(nodes))
+    result = make_result(study)
+    add_result(result, study, nodes, scene)
+    path = save_mrb(scene, tmp_path / "scene.mrb")
+    scene.Clear(1)
+    again, _ = read_bundle(path, tmp_path)
+    found = latest_result(again)
+    assert_same_result(found.result, result)
+    assert not found.changed
+
+
+def test_the_frame_of_a_result_under_a_transform_is_that_of_the_series(scene):
+    nodes = {"T1": add_volume(scene, GRIDS["oblique"]), "T2": add_volume(scene, GRIDS["axial"], "T2")}
+    nodes["T1"].SetAndObserveTransformNodeID(add_transform(scene, rigid((0, 0, 1), 20, (5, 6, 7))).GetID())
+    study = make_study(study_volumes(nodes))
+    add_result(make_result(study), study, nodes, scene)
+    found = latest_result(scene)
+    assert found.result.grid.matches(GRIDS["oblique"])
+    np.testing.assert_allclose(found.document["reference_grid"]["ijk_to_lps"], GRIDS["oblique"].ijk_to_lps, atol=1e-9)
+
+
+def test_the_latest_of_two_results_is_taken(scene, created):
+    made = created[-1]
+    nodes = {"T1": made.volumes["T1C"].GetNodeReference("NPCSynth.Source")}
+    study = make_study(study_volumes(nodes))
+    result = make_result(study, ("FLAIR",), segment=False)
+    add_result(result, study, nodes, scene)
+    found = latest_result(scene).result
+    assert [s.sequence for s in found.sequences] == ["FLAIR"] and found.segmentation is None
+
+
+def test_an_image_changed_by_hand_is_named_and_left_out(scene, created):
+    made = created[-1]
+    slicer.util.arrayFromVolume(made.volumes["T1C"])[0, 0, 0] += 1
+    found = latest_result(scene)
+    assert found.changed == ("T1C (synthetic)",) and "T1C" not in [s.sequence for s in found.result.sequences]
+
+
+def test_contours_changed_by_hand_are_named_and_left_out(scene, created):
+    made = created[-1]
+    made.segmentation.GetSegmentation().RemoveSegment("Brain")
+    found = latest_result(scene)
+    assert found.changed == ("NPCSynth segmentation (synthetic)",) and found.result.segmentation is None
+
+
+def test_a_deleted_image_is_left_out(scene, created):
+    made = created[-1]
+    scene.RemoveNode(made.volumes["T1C"])
+    found = latest_result(scene)
+    assert "T1C" not in [s.sequence for s in found.result.sequences] and not found.changed
+
+
+def test_a_scene_without_results_has_none(scene):
+    add_volume(scene, GRIDS["axial"])
+    assert latest_result(scene) is None and result_nodes(scene) == []
 
 
 # ---- all or nothing --------------------------------------------------------------------------------------------

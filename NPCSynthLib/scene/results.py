@@ -1,5 +1,6 @@
 """A synthesis result to nodes of the MRML scene, beside the images that it was made from."""
 
+import json
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -11,7 +12,9 @@ from vtk.util import numpy_support
 from .. import __version__
 from ..errors import InputError
 from ..inference.result import INTENSITY_HIGH, INTENSITY_LOW, SegmentationResult, SynthesisResult
+from ..output.provenance import provenance
 from ..study.study import Study
+from .collect import DIGEST, IMAGE, PROVENANCE, QUANTITY, SEGMENTATION, SEQUENCE, UNCERTAINTY, digest
 from .matrices import swap_ras_lps, to_vtk
 from .terminology import terminology_entry
 from .transaction import scene_transaction
@@ -61,24 +64,30 @@ def add_result(result: SynthesisResult, study: Study, source_nodes: Mapping, sce
     # A study read from files has no nodes behind it: its frame is the scene's.
     study_to_node = study.source(study.reference).original.metadata.get(STUDY_TO_NODE, np.eye(4))
     ijk_to_node = study_to_node @ swap_ras_lps(result.grid.ijk_to_lps)
-    provenance = _provenance(result)
+    about = {**_provenance(result), PROVENANCE: json.dumps(provenance(result, study))}
     sources = [source_nodes[s] for s in result.sources if source_nodes.get(s) is not None]
     volumes, uncertainties, segmentation = {}, {}, None
     with scene_transaction(scene):
         for output in result.sequences:
-            details = {**provenance, "Sequence": output.sequence, "Prompt": output.prompt, "Units": UNITS}
+            details = {
+                **about, SEQUENCE: output.sequence, "NPCSynth.Prompt": output.prompt, "NPCSynth.Units": UNITS,
+            }  # fmt: skip
             node = _add_volume(scene, output.sequence, output.array, ijk_to_node)
-            _finish(scene, node, reference, sources, {**details, "Quantity": "MR image"})
+            _finish(scene, node, reference, sources, {**details, QUANTITY: IMAGE, DIGEST: digest(output.array)})
             _display(node, INTENSITY_HIGH - INTENSITY_LOW, (INTENSITY_HIGH + INTENSITY_LOW) / 2)
             volumes[output.sequence] = node
 
             node = _add_volume(scene, f"{output.sequence} uncertainty", output.uncertainty, ijk_to_node)
-            _finish(scene, node, reference, sources, {**details, "Quantity": "Predicted mean absolute error"})
+            _finish(
+                scene, node, reference, sources,
+                {**details, QUANTITY: UNCERTAINTY, DIGEST: digest(output.uncertainty)},
+            )  # fmt: skip
             _display(node, UNCERTAINTY_DISPLAY_MAX, UNCERTAINTY_DISPLAY_MAX / 2, _UNCERTAINTY_COLORS)
             uncertainties[output.sequence] = node
         if result.segmentation is not None:
             segmentation = _add_segmentation(scene, result.segmentation, ijk_to_node, reference)
-            _finish(scene, segmentation, reference, sources, {**provenance, "Quantity": "Segmentation"})
+            voxels = digest(result.segmentation.labelmap, result.segmentation.external)
+            _finish(scene, segmentation, reference, sources, {**about, QUANTITY: SEGMENTATION, DIGEST: voxels})
     return SceneNodes(volumes, uncertainties, segmentation)
 
 
@@ -94,14 +103,14 @@ def synthetic_name(scene, what: str) -> str:
 
 def _provenance(result: SynthesisResult) -> dict:
     return {
-        "Synthetic": "YES",
-        "IntendedUse": "Research only; not for diagnosis, not for dose calculation",
-        "Sources": ", ".join(result.sources),
-        "ModelName": result.model.get("name", ""),
-        "ModelVersion": result.model.get("version", ""),
-        "WeightsSHA256": result.model.get("sha256", ""),
-        "Device": result.device,
-        "SoftwareVersion": __version__,
+        "NPCSynth.Synthetic": "YES",
+        "NPCSynth.IntendedUse": "Research only; not for diagnosis, not for dose calculation",
+        "NPCSynth.Sources": ", ".join(result.sources),
+        "NPCSynth.ModelName": result.model.get("name", ""),
+        "NPCSynth.ModelVersion": result.model.get("version", ""),
+        "NPCSynth.WeightsSHA256": result.model.get("sha256", ""),
+        "NPCSynth.Device": result.device,
+        "NPCSynth.SoftwareVersion": __version__,
     }
 
 
@@ -125,7 +134,7 @@ def _finish(scene, node, reference, sources, attributes: dict) -> None:
     """Transform, provenance, and place in the subject hierarchy."""
     node.SetAndObserveTransformNodeID(reference.GetTransformNodeID())
     for key, value in attributes.items():
-        node.SetAttribute(f"NPCSynth.{key}", str(value))
+        node.SetAttribute(key, str(value))
     for source in sources:
         node.AddNodeReferenceID(_SOURCE_ROLE, source.GetID())
     hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)

@@ -128,7 +128,15 @@ def header_from_node(node) -> dict:
     uids = (node.GetAttribute("DICOM.instanceUIDs") or "").split()
     path = database.fileForInstance(uids[0]) if database is not None and uids else ""
     dataset = read_header(Path(path)) if path and Path(path).is_file() else None
-    return {} if dataset is None else header_facts(dataset)
+    if dataset is None:
+        return {}
+    facts = header_facts(dataset)
+    # Which images it was, for an export that refers to them.
+    frames = int(dataset.get("NumberOfFrames") or 0) if len(uids) == 1 else 0
+    facts["SOPInstanceUIDs"] = uids * max(1, frames)
+    if frames:
+        facts["FrameNumbers"] = list(range(1, frames + 1))
+    return facts
 
 
 def _node_to_world(node) -> np.ndarray:
