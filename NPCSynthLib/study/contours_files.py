@@ -62,15 +62,15 @@ def read_label_image(path: Path, image: Volume) -> tuple[list, None, list, list]
 def onto_image(mask: np.ndarray, grid: Grid, path: Path, image: Volume) -> tuple[np.ndarray, list[str]]:
     """A (k, j, i) bool mask on the image's grid: itself where the grids agree, else the nearest voxel, which is noted.
 
-    Slices of the image's own grid that the file leaves out are empty. Raises InputError when the grids do not overlap.
+    What the file leaves out of the image is empty. Raises InputError when the grids do not overlap.
     """
     if grid.matches(image.grid, 1e-2):
         return np.asarray(mask, bool), []
     if overlap(image.grid, grid) == 0:
         raise InputError(f"{path.name} does not overlap {image.name or 'the image'} in space. Give the segmentation of "
                          "this image.")
+    # Voxels in another order, or fewer of them, are the same voxels.
     offset = np.linalg.solve(image.grid.ijk_to_lps, grid.ijk_to_lps)
-    same_voxels = np.allclose(offset[:3, :3], np.eye(3), atol=1e-3) and np.allclose(
-        offset[:3, 3], np.round(offset[:3, 3]), atol=1e-2)
+    same_voxels = np.allclose(offset, np.round(offset), atol=1e-2) and abs(abs(np.linalg.det(offset)) - 1) < 1e-2
     note = f"{path.name} lies on another grid than {image.name or 'the image'}; its voxels were resampled (nearest)."
     return resample_mask(mask, grid, image.grid), [] if same_voxels else [note]
