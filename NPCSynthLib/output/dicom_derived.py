@@ -21,6 +21,7 @@ from .dicom_header import (
     code_item,
     copy_patient_and_study,
     equipment,
+    frame_anatomy,
     mark_synthetic,
     new_object,
 )
@@ -38,7 +39,8 @@ def segmentation_object(segmentation: SegmentationResult, origin: Origin, series
         segment_descriptions=[_description(n, segment, origin) for n, segment in enumerate(segments, 1)],
         series_instance_uid=series.uid, series_number=series.number, sop_instance_uid=generate_uid(),
         instance_number=1, transfer_syntax_uid=ExplicitVRLittleEndian, content_label="SYNTH_STRUCTURES",
-        content_description="Proposed by a network, not checked", **equipment(origin), **_planes(origin),
+        content_description="Proposed by a network, not checked", content_creator_name="",
+        **equipment(origin), **_planes(origin),
     )  # fmt: skip
     for item, segment in zip(dataset.SegmentSequence, segments, strict=True):
         if segment.code.get("modifier"):
@@ -80,18 +82,21 @@ def uncertainty_object(
     top = int(max(synthetic.uncertainty.max(), 1))
     mapping = highdicom.pm.RealWorldValueMapping(
         lut_label="UNCERTAINTY", lut_explanation="Predicted mean absolute error, in stored values of the image",
-        unit=codes.UCUM.NoUnits, value_range=(0, 65535), slope=1.0, intercept=0.0,
+        unit=codes.UCUM.NoUnits, value_range=(0.0, 32767.0), slope=1.0, intercept=0.0,
         quantity_definition=CodedConcept("MAE", "99NPCSYNTH", "Predicted mean absolute error"),
     )  # fmt: skip
     dataset = highdicom.pm.ParametricMap(
-        source_images=images, pixel_array=synthetic.uncertainty.astype(np.uint16),
+        # dcmqi, which 3D Slicer reads parametric maps with, ends in a crash on maps of integers.
+        source_images=images, pixel_array=synthetic.uncertainty.astype(np.float32),
         series_instance_uid=series.uid, series_number=series.number, sop_instance_uid=generate_uid(),
         instance_number=1, contains_recognizable_visual_features=True, real_world_value_mappings=[mapping],
         voi_lut_transformations=[highdicom.VOILUTTransformation(window_center=top / 2, window_width=top)],
         content_label="UNCERTAINTY",
         content_description=f"Uncertainty of {synthetic.sequence}, as the network estimates it",
-        transfer_syntax_uid=ExplicitVRLittleEndian, **equipment(origin), **_planes(origin),
+        content_creator_name="", transfer_syntax_uid=ExplicitVRLittleEndian, **equipment(origin), **_planes(origin),
     )  # fmt: skip
+    # Optional, but dcmqi reads it unasked.
+    dataset.SharedFunctionalGroupsSequence[0].FrameAnatomySequence = frame_anatomy()
     copy_patient_and_study(dataset, origin.reference.header)
     mark_synthetic(dataset, origin, series, f"Uncertainty of the {synthetic.sequence} image", output)
     return dataset

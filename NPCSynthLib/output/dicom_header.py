@@ -156,6 +156,13 @@ def code_item(value: str, scheme: str, meaning: str) -> Dataset:
     return item
 
 
+def frame_anatomy() -> list[Dataset]:
+    """Frame Anatomy Sequence of a multi-frame image: head and neck."""
+    item = Dataset()
+    item.FrameLaterality, item.AnatomicRegionSequence = "U", [code_item("774007", "SCT", "Head and Neck")]
+    return [item]
+
+
 def concept(code) -> Dataset:
     """One coded concept of the standard's dictionary."""
     return code_item(code.value, code.scheme_designator, code.meaning)

@@ -8,10 +8,18 @@ from pydicom.valuerep import format_number_as_ds
 
 from ..inference.result import INTENSITY_HIGH, INTENSITY_LOW, SynthesizedSequence
 from ..study.headers import Frame
-from .dicom_header import DERIVATION, NewSeries, Origin, code_item, concept, copy_elements, mark_synthetic, new_object
+from .dicom_header import (
+    DERIVATION,
+    NewSeries,
+    Origin,
+    code_item,
+    concept,
+    copy_elements,
+    frame_anatomy,
+    mark_synthetic,
+    new_object,
+)
 from .dicom_source import contributing_frames
-
-HEAD_AND_NECK = ("774007", "SCT", "Head and Neck")
 
 
 def classic_mr(synthetic: SynthesizedSequence, output: dict, origin: Origin, series: NewSeries) -> list[Dataset]:
@@ -176,7 +184,7 @@ def _shared_groups(origin: Origin, kinds: dict) -> Dataset:
         PixelSpacing=_decimal(first.pixel_spacing), SliceThickness=thickness, SpacingBetweenSlices=spacing
     )
     groups.PlaneOrientationSequence = _group(ImageOrientationPatient=_decimal(first.orientation))
-    groups.FrameAnatomySequence = _group(FrameLaterality="U", AnatomicRegionSequence=[code_item(*HEAD_AND_NECK)])
+    groups.FrameAnatomySequence = frame_anatomy()
     groups.PixelValueTransformationSequence = _group(RescaleIntercept="0", RescaleSlope="1", RescaleType="US")
     groups.FrameVOILUTSequence = _group()
     _add_window(groups.FrameVOILUTSequence[0])
