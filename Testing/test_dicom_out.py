@@ -313,8 +313,9 @@ def test_a_prompt_in_letters_that_the_hospitals_character_set_lacks(small, tmp_p
 # --- de-identification -----------------------------------------------------------------------------------------------
 
 SECRETS = {
-    "PatientName": "Secret^Susan", "PatientID": "SECRET-4711", "PatientBirthDate": "19661122", "OtherPatientIDs": "SECRET-2",
-    "AccessionNumber": "SECRETACC", "StudyID": "SECRETSID", "StudyDate": "20231224", "StudyTime": "112233",
+    "PatientName": "Secret^Susan", "PatientID": "SECRET-4711", "PatientBirthDate": "19661122",
+    "OtherPatientIDs": "SECRET-2", "AccessionNumber": "SECRETACC", "StudyID": "SECRETSID", "StudyDate": "20231224",
+    "StudyTime": "112233",
     "SeriesDate": "20231224", "ReferringPhysicianName": "Secret^Doctor", "InstitutionName": "Secret Hospital",
     "InstitutionAddress": "Secret Street 1", "StationName": "SECRETSTATION", "DeviceSerialNumber": "SECRETSERIAL",
     "OperatorsName": "Secret^Operator", "PatientAddress": "Secret Road 2", "StudyDescription": "Secret study",
@@ -338,7 +339,7 @@ def deidentified(small, tmp_path_factory):
         code = pydicom.Dataset()
         # The profile keeps codes, but not what identifies within them.
         code.CodeValue, code.CodingSchemeDesignator, code.CodeMeaning = "1", "99LOCAL", "MR head"
-        code.InstitutionName, code.ContextGroupExtensionCreatorUID = "Secret nested hospital", "1.2.3.4711"
+        code.InstitutionName, code.InstanceCreatorUID = "Secret nested hospital", "1.2.3.4711"
         dataset.ProcedureCodeSequence = [code]
         dataset.private_block(0x0033, "SECRET MAKER", create=True).add_new(1, "LO", "secret private")
 

@@ -20,6 +20,8 @@ from .dicom_source import SourceSeries
 
 #: Instead of the time of the export, which may be that of the treatment; some objects must have one.
 _NO_TIME = datetime(1900, 1, 1)
+#: The edition of the standard whose profile is applied.
+_PROFILE = "dicomfields_2026c"
 #: What dicom-anonymizer writes in place of dates and times.
 _STAND_INS = ("00010101", "000000.00")
 _MISSING = "De-identification needs the package dicom-anonymizer. Install it: pip install dicom-anonymizer"
@@ -61,9 +63,9 @@ def _clean_header(header: Dataset) -> Dataset:
 
 def _apply_profile(dataset: Dataset) -> None:
     """dicom-anonymizer looks at the top level only; what is nested is cleaned in the same way."""
-    from dicomanonymizer.simpledicomanonymizer import anonymize_dataset, initialize_actions_2024b
+    from dicomanonymizer.simpledicomanonymizer import anonymize_dataset, initialize_actions
 
-    anonymize_dataset(dataset, delete_private_tags=True, base_rules_gen=initialize_actions_2024b)
+    anonymize_dataset(dataset, delete_private_tags=True, base_rules_gen=lambda: initialize_actions(_PROFILE))
     for element in dataset:
         if element.VR == "SQ":
             for item in element.value:
