@@ -24,7 +24,7 @@ _OTHER_COLOR = (0.8, 0.8, 0.8)
 
 
 def structure_set(structures: Mapping[str, np.ndarray], reference: Volume) -> tuple[Dataset, tuple[str, ...]]:
-    """What makes a DICOM object an RT Structure Set: contours, references, observations, approval.
+    """What makes a DICOM object an RT Structure Set: contours, frame and images referred to, observations, approval.
 
     Patient, study, series identity and equipment are added by who writes the object; write it in implicit VR, since in
     explicit VR a contour may hold 64 KiB at most, and a long outline on a fine grid may have more.
@@ -69,6 +69,8 @@ def structure_set(structures: Mapping[str, np.ndarray], reference: Volume) -> tu
     if not rois:
         raise UsageError("Every structure is empty: there is no contour to write.")
     dataset, now = Dataset(), datetime.now()
+    dataset.FrameOfReferenceUID = reference.metadata["FrameOfReferenceUID"]
+    dataset.PositionReferenceIndicator = reference.metadata.get("PositionReferenceIndicator", "")
     dataset.OperatorsName = ""
     dataset.StructureSetLabel, dataset.StructureSetName = "NPCSYNTH", "NPCSynth, research use only"
     dataset.StructureSetDescription = "Proposed by software for research use only; not reviewed. Check every contour."

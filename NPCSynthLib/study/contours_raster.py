@@ -131,7 +131,8 @@ def _on_slices(contours: list[np.ndarray], grid: Grid) -> tuple[np.ndarray, list
     gaps = int(np.count_nonzero(steps > 1.25 * step))
     if gaps:
         notes.append(f"has {gaps} gap{'s' * (gaps > 1)} between its contours along the slices; left empty")
-    off = sum(bool((points[:, :2] < -0.5).any() or (points[:, :2] > size - 0.5).any()
+    # A hundredth of a voxel is the rounding of coordinates.
+    off = sum(bool((points[:, :2] < -0.51).any() or (points[:, :2] > size - 0.49).any()
                    or not -0.5 - tolerance <= points[0, 2] <= grid.shape[0] - 0.5 + tolerance) for points in contours)
     if off:
         notes.append(f"leaves the image with {off} of its {len(contours)} contours; it was cut off there")
