@@ -154,7 +154,7 @@ def test_the_installed_extension_finds_its_library_and_data(tmp_path):
     home = installed / "NPCSynth" / "lib" / "qt-scripted-modules"
     there = {path.relative_to(home).as_posix() for path in home.rglob("*") if path.is_file()}
     library = {f"NPCSynthLib/{name}" for name in (*library_scripts(), *library_resources())}
-    assert there == {"NPCSynth.py", *module_resources(), *data_files(), *library}
+    assert there == {"NPCSynth.py", "DICOMNPCSynthPlugin.py", *module_resources(), *data_files(), *library}
     code = (
         "from NPCSynthLib.resources import resource_path; from NPCSynthLib.vocabulary import load_sequences;"
         "print(resource_path('Resources', 'sequences.json'), len(load_sequences()))"

@@ -12,12 +12,14 @@ import pytest
 import SimpleITK as sitk
 
 from NPCSynthLib.errors import InputError, OutputError, UsageError
-from NPCSynthLib.output import new_folder, provenance, write_result, write_segmentation
+from NPCSynthLib.output.folder import new_folder
 from NPCSynthLib.output.picture import picture
+from NPCSynthLib.output.provenance import provenance
 from NPCSynthLib.output.report import report
+from NPCSynthLib.output.segmentation import write_segmentation
 from NPCSynthLib.output.slices import slice_view, telling_slices
 from NPCSynthLib.output.truth import Truth
-from NPCSynthLib.output.write import SCENE, write_nifti
+from NPCSynthLib.output.write import SCENE, write_nifti, write_result
 from NPCSynthLib.study.read import read_file
 from NPCSynthLib.study.volume import Grid, from_sitk
 

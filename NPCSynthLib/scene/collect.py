@@ -1,4 +1,4 @@
-"""Results that lie in the scene, read back from their nodes: for export, also after the scene was saved and reloaded."""
+"""Results that lie in the scene, read back from their nodes: for export, after saving and loading too."""
 
 import hashlib
 import json

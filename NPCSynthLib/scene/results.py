@@ -72,20 +72,20 @@ def add_result(result: SynthesisResult, study: Study, source_nodes: Mapping, sce
             details = {
                 **about, SEQUENCE: output.sequence, "NPCSynth.Prompt": output.prompt, "NPCSynth.Units": UNITS,
             }  # fmt: skip
-            node = _add_volume(scene, output.sequence, output.array, ijk_to_node)
+            node = add_image(scene, output.sequence, output.array, ijk_to_node)
             _finish(scene, node, reference, sources, {**details, QUANTITY: IMAGE, DIGEST: digest(output.array)})
-            _display(node, INTENSITY_HIGH - INTENSITY_LOW, (INTENSITY_HIGH + INTENSITY_LOW) / 2)
             volumes[output.sequence] = node
 
-            node = _add_volume(scene, f"{output.sequence} uncertainty", output.uncertainty, ijk_to_node)
+            node = add_image(
+                scene, f"{output.sequence} uncertainty", output.uncertainty, ijk_to_node, uncertainty=True
+            )
             _finish(
                 scene, node, reference, sources,
                 {**details, QUANTITY: UNCERTAINTY, DIGEST: digest(output.uncertainty)},
             )  # fmt: skip
-            _display(node, UNCERTAINTY_DISPLAY_MAX, UNCERTAINTY_DISPLAY_MAX / 2, _UNCERTAINTY_COLORS)
             uncertainties[output.sequence] = node
         if result.segmentation is not None:
-            segmentation = _add_segmentation(scene, result.segmentation, ijk_to_node, reference)
+            segmentation = add_segmentation(scene, result.segmentation, ijk_to_node, reference)
             voxels = digest(result.segmentation.labelmap, result.segmentation.external)
             _finish(scene, segmentation, reference, sources, {**about, QUANTITY: SEGMENTATION, DIGEST: voxels})
     return SceneNodes(volumes, uncertainties, segmentation)
@@ -114,10 +114,15 @@ def _provenance(result: SynthesisResult) -> dict:
     }
 
 
-def _add_volume(scene, what: str, array: np.ndarray, ijk_to_node: np.ndarray):
+def add_image(scene, what: str, array: np.ndarray, ijk_to_node: np.ndarray, uncertainty: bool = False):
+    """Volume node of a synthetic image (int16 in our units) or of its uncertainty, named and displayed as such."""
     node = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", synthetic_name(scene, what))
     slicer.util.updateVolumeFromArray(node, array)
     node.SetIJKToRASMatrix(to_vtk(ijk_to_node))
+    if uncertainty:
+        _display(node, UNCERTAINTY_DISPLAY_MAX, UNCERTAINTY_DISPLAY_MAX / 2, _UNCERTAINTY_COLORS)
+    else:
+        _display(node, INTENSITY_HIGH - INTENSITY_LOW, (INTENSITY_HIGH + INTENSITY_LOW) / 2)
     return node
 
 
@@ -148,11 +153,17 @@ def _finish(scene, node, reference, sources, attributes: dict) -> None:
         hierarchy.CreateItem(parent, node)
 
 
-def _add_segmentation(scene, segmentation: SegmentationResult, ijk_to_node: np.ndarray, reference):
+def add_segmentation(scene, segmentation: SegmentationResult, ijk_to_node: np.ndarray, reference):
+    """Segmentation node of predicted structures, under the transform and with the geometry of ``reference``.
+
+    Args:
+        reference: vtkMRMLVolumeNode that they were drawn on, or None when it is not in the scene.
+    """
     node = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", synthetic_name(scene, "NPCSynth segmentation"))
     # Before the geometry: Slicer stores that as seen from the segmentation's own frame.
-    node.SetAndObserveTransformNodeID(reference.GetTransformNodeID())
-    node.SetReferenceImageGeometryParameterFromVolumeNode(reference)
+    if reference is not None:
+        node.SetAndObserveTransformNodeID(reference.GetTransformNodeID())
+        node.SetReferenceImageGeometryParameterFromVolumeNode(reference)
     node.CreateDefaultDisplayNodes()
     # One image for all the exclusive labels: segments that share it take one layer in memory and on disk.
     exclusive = _oriented_image(segmentation.labelmap, ijk_to_node)

@@ -5,8 +5,8 @@ updateVolumeFromArray ...), and Qt itself, through PySide6 without a display.
 
 Imitated, and only so far: PythonQt's manners (properties are attributes, ``connect("clicked(bool)", f)``),
 qMRMLNodeComboBox, the base classes of scripted modules, the parameter node wrapper for bool, str and list[str],
-``slicer.i18n`` (English), ``slicer.packaging.pip_ensure`` (records what it was asked for), and an application in
-testing mode, so that message boxes are logged instead of shown.
+``slicer.i18n`` (English), ``slicer.packaging.pip_ensure`` (records what it was asked for), the base class of DICOM
+plugins, and an application in testing mode, so that message boxes are logged instead of shown.
 
 Not imitated: PythonQt's memory management and its grip on Python's global lock, the subject hierarchy's plugins,
 layouts and slice views, the DICOM database, the Extensions Manager, translations. What depends on these is to be tried
@@ -29,7 +29,9 @@ def install():
 
     if getattr(slicer, "app", None) is not None:
         return slicer
-    from . import application, module_bases, packaging, parameter_node, qt_manners, widgets
+    from . import application, dicom, module_bases, packaging, parameter_node, qt_manners, widgets
+
+    sys.modules["DICOMLib"] = dicom
 
     sys.modules["qt"] = qt_manners.make_qt_module()
     ctk = types.ModuleType("ctk")

@@ -1,0 +1,91 @@
+"""DICOM plugin: what NPCSynth exported comes back from the DICOM database named, colored and marked as synthetic.
+
+Without it Slicer would load a synthetic series as if it had been acquired.
+"""
+
+import logging
+import sys
+from pathlib import Path
+
+import slicer
+from DICOMLib import DICOMLoadable, DICOMPlugin
+from slicer.i18n import tr as _
+
+# Installed, the library lies beside this file; in a source checkout it lies one folder up, which is not on the path.
+for _home in (Path(__file__).resolve().parent, Path(__file__).resolve().parents[1]):
+    if (_home / "NPCSynthLib").is_dir():
+        if str(_home) not in sys.path:
+            sys.path.insert(0, str(_home))
+        break
+
+
+class DICOMNPCSynthPluginClass(DICOMPlugin):
+    """Offers NPCSynth's synthetic MR series, uncertainty maps and segmentations, before any other plugin does."""
+
+    def __init__(self):
+        super().__init__()
+        self.loadType = _("NPCSynth, synthetic")
+        self.tags["syntheticData"] = "0008,001c"
+        self.tags["manufacturer"] = "0008,0070"
+        self.tags["classUID"] = "0008,0016"
+
+    def examineForImport(self, fileLists):
+        """Called with one list of files for each series; returns what can be loaded."""
+        loadables = []
+        for files in fileLists:
+            found = self.getCachedLoadables(files)
+            if found is None:
+                found = self.examineFiles(files)
+                self.cacheLoadables(files, found)
+            loadables += found
+        return loadables
+
+    def examineFiles(self, files):
+        """One loadable when the series is NPCSynth's, else none. Only the first header is asked."""
+        from NPCSynthLib.scene.dicom import LOADABLE_CLASSES, LOADABLE_MAKER
+
+        def value(tag):
+            return slicer.dicomDatabase.fileValue(files[0], self.tags[tag])
+
+        if (
+            value("syntheticData") != "YES"
+            or value("manufacturer") != LOADABLE_MAKER
+            or value("classUID") not in LOADABLE_CLASSES
+        ):
+            return []
+        loadable = DICOMLoadable()
+        loadable.files = list(files)
+        loadable.name = _("{description} (synthetic, research use)").format(description=value("seriesDescription"))
+        loadable.tooltip = _("Made by NPCSynth from other sequences, not acquired. For research only.")
+        loadable.selected = True
+        loadable.confidence = 0.98  # more than any plugin that would take it for an acquired image
+        return [loadable]
+
+    def load(self, loadable):
+        """Returns the node, or False (and says why in the log) when the series is damaged."""
+        from NPCSynthLib.errors import NPCSynthError
+        from NPCSynthLib.scene.dicom import load_exported
+
+        try:
+            node = load_exported(loadable.files)
+        except NPCSynthError as error:
+            logging.error(str(error))
+            return False
+        self.addSeriesInSubjectHierarchy(loadable, node)
+        return node
+
+
+class DICOMNPCSynthPlugin:
+    """Makes the plugin known to the DICOM module; has no panel of its own."""
+
+    def __init__(self, parent):
+        parent.title = "NPCSynth DICOM plugin"
+        parent.categories = ["Developer Tools.DICOM Plugins"]
+        parent.contributors = ["The NPCSynth authors"]
+        parent.helpText = _("Loads what NPCSynth exported. It works inside the DICOM module.")
+        parent.acknowledgementText = ""
+        parent.hidden = True
+        # This module may be found before the DICOM module is.
+        if not hasattr(slicer.modules, "dicomPlugins"):
+            slicer.modules.dicomPlugins = {}
+        slicer.modules.dicomPlugins["DICOMNPCSynthPlugin"] = DICOMNPCSynthPluginClass

@@ -1,0 +1,91 @@
+"""The DICOM plugin, over the real scene, with a database that reads real files."""
+
+from pathlib import Path
+
+import pydicom
+import pytest
+from dicom_cases import dicom_files, make_result, read_study, write_study
+
+pytest.importorskip("slicer", reason="slicer-core or a system library that it needs is missing", exc_type=ImportError)
+pytest.importorskip("PySide6.QtUiTools", reason="PySide6 or a library of it is missing", exc_type=ImportError)
+pytest.importorskip("highdicom")
+
+from slicer_stand_in import install, load_module, new_scene
+
+from NPCSynthLib.output.dicom_export import export_dicom
+from NPCSynthLib.output.provenance import provenance
+
+slicer = install()
+module = load_module(Path(__file__).resolve().parents[1] / "NPCSynth" / "DICOMNPCSynthPlugin.py")
+
+
+class Database:
+    """Values as Slicer's database gives them: text, "" where there is none."""
+
+    def fileValue(self, path, tag):
+        value = pydicom.dcmread(path, stop_before_pixels=True).get(tuple(int(part, 16) for part in tag.split(",")))
+        return "" if value is None else str(value.value)
+
+
+@pytest.fixture(scope="module")
+def series(tmp_path_factory):
+    """Lists of files by series: the acquired ones, then the exported ones."""
+    folder = tmp_path_factory.mktemp("dicom")
+    files = dicom_files(write_study(folder / "study", "oblique"))
+    study = read_study(folder / "study")
+    result = make_result(study)
+    written = export_dicom(result, provenance(result, study), files, folder / "out")
+    acquired = {}
+    for file in files:
+        acquired.setdefault(pydicom.dcmread(file, stop_before_pixels=True).SeriesInstanceUID, []).append(str(file))
+    return [*acquired.values()], {s.description: [str(folder / "out" / f) for f in s.files] for s in written}
+
+
+@pytest.fixture
+def plugin(monkeypatch):
+    monkeypatch.setattr(slicer, "dicomDatabase", Database(), raising=False)
+    new_scene()
+    return module.DICOMNPCSynthPluginClass()
+
+
+def test_exported_series_are_offered_first_and_as_synthetic(plugin, series):
+    _, exported = series
+    offered = {loadable.name: loadable for loadable in plugin.examineForImport(list(exported.values()))}
+    assert set(offered) == {
+        f"SYNTH {what} (synthetic, research use)" for what in ("T1C", "T1C uncertainty", "structures")
+    }
+    assert all(loadable.selected and loadable.confidence > 0.9 for loadable in offered.values())
+
+
+def test_acquired_series_are_left_to_others(plugin, series):
+    acquired, _ = series
+    assert plugin.examineForImport(acquired) == []
+
+
+def test_a_loaded_series_is_marked_and_filed(plugin, series):
+    _, exported = series
+    (loadable,) = plugin.examineForImport([exported["SYNTH T1C"]])
+    node = plugin.load(loadable)
+    assert node.GetName() == "T1C (synthetic)" and node.GetAttribute("StandIn.Filed") == "yes"
+
+
+def test_a_damaged_series_is_said_and_nothing_is_added(plugin, series, caplog, tmp_path):
+    _, exported = series
+    (loadable,) = plugin.examineForImport([exported["SYNTH structures"]])
+    cut = tmp_path / "cut.dcm"
+    cut.write_bytes(Path(exported["SYNTH structures"][0]).read_bytes()[:3000])
+    loadable.files = [str(cut)]
+    before = slicer.mrmlScene.GetNumberOfNodes()
+    assert plugin.load(loadable) is False
+    assert "damaged" in caplog.text and slicer.mrmlScene.GetNumberOfNodes() == before
+
+
+def test_slicer_finds_the_plugin():
+    class Parent:
+        pass
+
+    slicer.modules.__dict__.pop("dicomPlugins", None)
+    parent = Parent()
+    module.DICOMNPCSynthPlugin(parent)
+    assert slicer.modules.dicomPlugins == {"DICOMNPCSynthPlugin": module.DICOMNPCSynthPluginClass}
+    assert parent.hidden

@@ -1,0 +1,120 @@
+"""DICOM and the scene: results leave it for the source's study, and come back marked and whole."""
+
+import dataclasses
+
+import numpy as np
+import pydicom
+import pytest
+from dicom_cases import dicom_files, make_result, read_study, write_study
+
+slicer = pytest.importorskip(
+    "slicer", reason="slicer-core or a system library that it needs is missing", exc_type=ImportError
+)
+pytest.importorskip("highdicom")
+from vtk.util.numpy_support import vtk_to_numpy  # noqa: E402
+
+from NPCSynthLib.errors import InputError  # noqa: E402
+from NPCSynthLib.output.dicom_export import export_dicom  # noqa: E402
+from NPCSynthLib.output.provenance import provenance  # noqa: E402
+from NPCSynthLib.scene import add_result, add_volume, latest_result, study_volumes  # noqa: E402
+from NPCSynthLib.scene.dicom import load_exported  # noqa: E402
+from NPCSynthLib.scene.matrices import ijk_to_ras, swap_ras_lps  # noqa: E402
+
+GRIDS = ["axial", "oblique", "sagittal"]
+
+
+@pytest.fixture(scope="module", params=GRIDS)
+def exported(request, tmp_path_factory):
+    """A study, a result of it, and the folder that it was exported to."""
+    folder = tmp_path_factory.mktemp(request.param)
+    files = dicom_files(write_study(folder / "study", request.param))
+    study = read_study(folder / "study")
+    result = make_result(study)
+    series = export_dicom(result, provenance(result, study), files, folder / "out")
+    return study, result, {s.description: [folder / "out" / f for f in s.files] for s in series}, files
+
+
+@pytest.fixture
+def scene():
+    scene = slicer.vtkMRMLScene()
+    slicer.mrmlScene = scene
+    logics = [slicer.vtkMRMLColorLogic(), slicer.vtkSlicerSegmentationsModuleLogic()]
+    for logic in logics:
+        logic.SetMRMLScene(scene)
+    yield scene
+    logics[0].SetMRMLScene(None)
+
+
+def lookup(array, array_grid_lps, shape, grid_lps):
+    """``array`` at the voxels of another grid that shares its lattice."""
+    index = np.indices(shape)[::-1].reshape(3, -1)
+    there = np.linalg.inv(array_grid_lps) @ grid_lps @ np.vstack([index, np.ones(index.shape[1])])
+    assert np.abs(there - there.round()).max() < 1e-3
+    i, j, k = there[:3].round().astype(int)
+    return array[k, j, i].reshape(shape)
+
+
+@pytest.mark.parametrize("enhanced", [False, True], ids=["classic", "enhanced"])
+def test_an_exported_image_comes_back_at_its_place(exported, scene, tmp_path, enhanced):
+    study, result, series, files = exported
+    if enhanced:
+        written = export_dicom(result, provenance(result, study), files, tmp_path / "out", enhanced=True)
+        series = {s.description: [tmp_path / "out" / f for f in s.files] for s in written}
+    made = result.sequences[0]
+    for description, array in (("SYNTH T1C", made.array), ("SYNTH T1C uncertainty", made.uncertainty)):
+        node = load_exported(series[description])
+        there = swap_ras_lps(ijk_to_ras(node))
+        voxels = slicer.util.arrayFromVolume(node)
+        np.testing.assert_array_equal(
+            lookup(voxels, there, result.grid.shape, result.grid.ijk_to_lps), array, description
+        )
+        assert node.GetName() == description.removeprefix("SYNTH ") + " (synthetic)"
+        assert node.GetAttribute("NPCSynth.Synthetic") == "YES"
+        assert node.GetAttribute("NPCSynth.WeightsSHA256") == result.model["sha256"]
+        assert node.GetAttribute("NPCSynth.Prompt") == made.prompt
+
+
+def test_exported_structures_come_back_with_names_colors_and_codes(exported, scene):
+    _, result, series, _ = exported
+    node = load_exported(series["SYNTH structures"])
+    assert node.GetName() == "NPCSynth segmentation (synthetic)" and node.GetAttribute("NPCSynth.Synthetic") == "YES"
+    found = node.GetSegmentation()
+    names = [found.GetNthSegment(n).GetName() for n in range(found.GetNumberOfSegments())]
+    assert names == [s.name for s in result.segmentation.segments]
+    for segment in result.segmentation.segments:
+        np.testing.assert_allclose(found.GetSegment(segment.name).GetColor(), segment.color, atol=1e-6)
+        image = slicer.vtkOrientedImageData()
+        node.GetBinaryLabelmapRepresentation(segment.name, image)
+        voxels = 0 if image.IsEmpty() else np.count_nonzero(vtk_to_numpy(image.GetPointData().GetScalars()))
+        assert voxels == np.count_nonzero(result.segmentation.mask(segment)), segment.name
+
+
+def test_a_result_of_dicom_series_is_exported_from_the_scene(exported, scene, monkeypatch, tmp_path):
+    study, _, _, files = exported
+    paths = {str(pydicom.dcmread(f, stop_before_pixels=True).SOPInstanceUID): str(f) for f in files}
+
+    class Database:
+        def fileForInstance(self, uid):
+            return paths.get(uid, "")
+
+    monkeypatch.setattr(slicer, "dicomDatabase", Database(), raising=False)
+    nodes = {}
+    for source in study.sources:
+        node = nodes[source.sequence] = add_volume(scene, source.original, source.sequence)
+        node.SetAttribute("DICOM.instanceUIDs", " ".join(source.original.metadata["SOPInstanceUIDs"]))
+    volumes = study_volumes(nodes)
+    sources = tuple(dataclasses.replace(source, original=volumes[source.sequence]) for source in study.sources)
+    again = dataclasses.replace(study, sources=sources)
+    result = make_result(again)
+    add_result(result, again, nodes, scene)
+    found = latest_result(scene)
+    series = export_dicom(found.result, found.document, files, tmp_path / "out")
+    assert [s.modality for s in series][::2] == ["MR", "SEG"] and found.result.grid.matches(study.grid)
+
+
+def test_a_series_of_another_maker_is_refused_and_nothing_is_added(exported, scene):
+    files = exported[-1]
+    before = scene.GetNumberOfNodes()
+    with pytest.raises(InputError, match="not from NPCSynth"):
+        load_exported(files[:1])
+    assert scene.GetNumberOfNodes() == before
