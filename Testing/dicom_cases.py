@@ -28,8 +28,9 @@ GRIDS = {
     "oblique": ((9, 38, 32), (4.9, 5.1, 7.3), (-71.3, -85.9, -33.4), _tilt(0.3, -0.2)),
     "sagittal": ((11, 36, 40), (4.5, 5.5, 6.1), (-33.0, -90.0, 90.0), _SAGITTAL),
 }
-#: Slices stored and numbered from head to foot: reading puts them in order of the normal all the same.
-FLIPPED = "oblique"
+GRIDS["against"] = GRIDS["oblique"]
+#: The case whose slices run against the normal, as other programs may hand a volume over; reading never does so.
+AGAINST = "against"
 
 
 @cache
@@ -58,10 +59,17 @@ def dicom_files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
-def read_study(folder: Path) -> Study:
-    """The study as it is read, on the grid of T1; nothing is registered or normalized, which takes time."""
+def read_study(folder: Path, against: bool = False) -> Study:
+    """The study as it is read, on the grid of T1; nothing is registered or normalized, which takes time.
+
+    ``against``: with the slices in the other order.
+    """
     sources = []
     for volume, sequence in zip(read_folder(folder).volumes, ("T1", "T2"), strict=True):
+        if against:
+            matrix = volume.grid.ijk_to_lps @ np.diag([1, 1, -1, 1])
+            matrix[:, 3] = volume.grid.ijk_to_lps @ [0, 0, len(volume.array) - 1, 1]
+            volume = replace(volume, array=volume.array[::-1].copy(), grid=Grid(volume.grid.shape, matrix))
         inside = np.ones(volume.array.shape, bool)
         sources.append(Source(sequence, volume, volume.array, inside, {"applied": False}, (0.0, 1000.0)))
     body = sources[0].array > np.percentile(sources[0].array, 40)

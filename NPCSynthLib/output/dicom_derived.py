@@ -95,11 +95,27 @@ def uncertainty_object(
         content_description=f"Uncertainty of {synthetic.sequence}, as the network estimates it",
         content_creator_name="", transfer_syntax_uid=ExplicitVRLittleEndian, **equipment(origin), **_planes(origin),
     )  # fmt: skip
+    _sort_frames(dataset, synthetic.uncertainty.shape, origin)
     # Optional, but dcmqi reads it unasked.
     dataset.SharedFunctionalGroupsSequence[0].FrameAnatomySequence = frame_anatomy()
     copy_patient_and_study(dataset, origin.reference.header)
     mark_synthetic(dataset, origin, series, f"Uncertainty of the {synthetic.sequence} image", output)
     return dataset
+
+
+def _sort_frames(dataset: Dataset, shape: tuple, origin: Origin) -> None:
+    """Put the frames in order along the normal: dcmqi takes them to be, whatever positions they state, and would show
+    the map of a patient upside down otherwise."""
+    first = origin.reference.frames[0].orientation
+    normal = np.cross(first[:3], first[3:])
+    groups = dataset.PerFrameFunctionalGroupsSequence
+    places = [np.array(g.PlanePositionSequence[0].ImagePositionPatient, float) @ normal for g in groups]
+    order = np.argsort(places)
+    dataset.PerFrameFunctionalGroupsSequence = [groups[n] for n in order]
+    for index, group in enumerate(dataset.PerFrameFunctionalGroupsSequence, 1):
+        group.FrameContentSequence[0].DimensionIndexValues = [index]
+    voxels = np.frombuffer(dataset.FloatPixelData, "<f4").reshape(shape)
+    dataset.FloatPixelData = voxels[order].tobytes()
 
 
 def _planes(origin: Origin) -> dict:
