@@ -1,0 +1,145 @@
+"""``npcsynth export`` and ``npcsynth synthesize --dicom``, and results read back from their folder."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+import SimpleITK as sitk
+from dicom_cases import dicom_files, make_result, read_study, write_study
+from tiny_weights import write_tiny_weights
+from typer.testing import CliRunner
+
+from NPCSynthLib.cli.main import app
+from NPCSynthLib.errors import InputError
+from NPCSynthLib.output.result_folder import read_result
+from NPCSynthLib.output.write import write_result
+
+
+def npcsynth(*arguments):
+    """(exit code, stdout, stderr) of a command run in this process."""
+    done = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    return done.exit_code, done.stdout, done.stderr
+
+
+@pytest.fixture(scope="module")
+def study_folder(tmp_path_factory) -> Path:
+    return write_study(tmp_path_factory.mktemp("cli") / "study", "axial")
+
+
+@pytest.fixture(scope="module")
+def result_folder(study_folder, tmp_path_factory) -> Path:
+    study = read_study(study_folder)
+    folder = tmp_path_factory.mktemp("cli") / "result"
+    write_result(make_result(study), study, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory) -> Path:
+    return write_tiny_weights(tmp_path_factory.mktemp("weights"), ("T1", "T2", "T1C"))
+
+
+def test_a_result_is_read_back_as_it_was_written(study_folder, result_folder):
+    expected = make_result(read_study(study_folder))
+    result, document = read_result(result_folder)
+    np.testing.assert_array_equal(result.sequences[0].array, expected.sequences[0].array)
+    np.testing.assert_array_equal(result.sequences[0].uncertainty, expected.sequences[0].uncertainty)
+    assert result.grid.matches(expected.grid) and result.model == expected.model
+    assert [s.name for s in result.segmentation.segments] == [s.name for s in expected.segmentation.segments]
+    for segment in expected.segmentation.segments:
+        np.testing.assert_array_equal(result.segmentation.mask(segment), expected.segmentation.mask(segment))
+    assert document == json.loads((result_folder / "result.json").read_text())
+
+
+def test_export_writes_the_same_voxels_as_the_result_folder_holds(study_folder, result_folder, tmp_path):
+    code, out, said = npcsynth("export", result_folder, "--study", study_folder, "--out", tmp_path / "out", "--json")
+    assert code == 0, said
+    written = json.loads(out)
+    assert [one["modality"] for one in written] == ["MR", "OT", "SEG", "RTSTRUCT"]
+    files = {file for one in written for file in one["files"]}
+    assert files == {p.relative_to(tmp_path / "out").as_posix() for p in dicom_files(tmp_path / "out")}
+    stored = np.stack([pydicom.dcmread(tmp_path / "out" / file).pixel_array for file in written[0]["files"]])
+    image = sitk.GetArrayFromImage(sitk.ReadImage(str(result_folder / "T1C.nii.gz")))
+    np.testing.assert_array_equal(stored, image)
+
+
+def test_export_enhanced_and_deidentified(study_folder, result_folder, tmp_path):
+    options = ("--study", study_folder, "--out", tmp_path / "out", "--enhanced", "--deidentify")
+    code, _, said = npcsynth("export", result_folder, *options)
+    assert code == 0 and "research use only" in said, said
+    dataset = pydicom.dcmread(tmp_path / "out" / "T1C.dcm")
+    assert dataset.PatientIdentityRemoved == "YES" and dataset.NumberOfFrames == 10
+
+
+@pytest.mark.parametrize("wrong, code, expected", [
+    ("no result", 3, "holds no results of NPCSynth"), ("no study", 3, "does not exist"),
+    ("another study", 3, "are not in the study folder"), ("full folder", 2, "already holds files"),
+])
+def test_export_refuses(study_folder, result_folder, tmp_path, wrong, code, expected):
+    folders = {"result": result_folder, "study": study_folder, "out": tmp_path / "out"}
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "notes.txt").write_text("mine")
+    folders |= {"no result": {"result": tmp_path / "other"}, "no study": {"study": tmp_path / "nowhere"},
+                "another study": {"study": tmp_path / "other"}, "full folder": {"out": tmp_path / "other"}}[wrong]
+    found, _, said = npcsynth("export", folders["result"], "--study", folders["study"], "--out", folders["out"])
+    assert found == code and expected in " ".join(said.split()), said
+    assert [p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*")] == ["other", "other/notes.txt"]
+
+
+def test_changed_results_are_refused(study_folder, tmp_path):
+    study = read_study(study_folder)
+    write_result(make_result(study), study, tmp_path / "result")
+    image = sitk.ReadImage(str(tmp_path / "result" / "T1C.nii.gz"))
+    sitk.WriteImage(image[:-1, :, :], str(tmp_path / "result" / "T1C.nii.gz"))
+    with pytest.raises(InputError, match="T1C.nii.gz was changed since it was written"):
+        read_result(tmp_path / "result")
+
+
+def test_a_changed_segmentation_is_not_passed_off_as_the_networks(study_folder, tmp_path):
+    import slicerio
+
+    study = read_study(study_folder)
+    write_result(make_result(study), study, tmp_path / "result")
+    path = tmp_path / "result" / "segmentation.seg.nrrd"
+    content = slicerio.read_segmentation(str(path))
+    content["segments"][0]["labelValue"] = 77
+    slicerio.write_segmentation(str(path), content)
+    with pytest.raises(InputError, match="segmentation.seg.nrrd was changed.*no longer what the network proposed"):
+        read_result(tmp_path / "result")
+
+
+def test_synthesize_writes_dicom_beside_the_rest(study_folder, weights, tmp_path):
+    options = ("--out", tmp_path / "out", "--targets", "T1C", "--reference", "T1", "--weights", weights, "--json")
+    code, out, said = npcsynth("synthesize", study_folder, *options, "--dicom")
+    assert code == 0, said
+    document = json.loads(out)
+    assert {path.name for path in (tmp_path / "out").iterdir()} == set(document["files"])
+    image = sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "out" / "T1C.nii.gz")))
+    slices = [pydicom.dcmread(path) for path in dicom_files(tmp_path / "out" / "dicom" / "T1C")]
+    np.testing.assert_array_equal(np.stack([dataset.pixel_array for dataset in slices]), image)
+    inside = json.loads(slices[0].private_block(0x0099, "NPCSynth")[0x01].value)
+    assert inside["weights"] == document["weights"]
+    names = {p.relative_to(tmp_path / "out" / "dicom").parts[0] for p in dicom_files(tmp_path / "out" / "dicom")}
+    assert names == {"T1C", "T1C_uncertainty.dcm", "segmentation.dcm", "contours.dcm"}
+    code, _, said = npcsynth("synthesize", study_folder, *options, "--overwrite")
+    assert code == 0 and not (tmp_path / "out" / "dicom").exists(), said
+
+
+def test_how_dicom_is_written_cannot_be_said_without_asking_for_it(study_folder, weights, tmp_path):
+    for option in ("--enhanced", "--deidentify"):
+        code, _, said = npcsynth("synthesize", study_folder, "--out", tmp_path / "out", "--weights", weights, option)
+        assert code == 2 and "Add --dicom" in said
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_dicom_from_a_nifti_source_is_refused_before_anything_is_computed(study_folder, weights, tmp_path):
+    volume = read_study(study_folder).source("T1").original
+    image = sitk.GetImageFromArray(volume.array)
+    image.SetSpacing(volume.grid.spacing.tolist())
+    sitk.WriteImage(image, str(tmp_path / "T1.nii.gz"))
+    options = ("--out", tmp_path / "out", "--targets", "T1C", "--weights", weights, "--dicom")
+    code, _, said = npcsynth("synthesize", "--source", f"T1={tmp_path / 'T1.nii.gz'}", *options)
+    assert code == 3 and "was not read from DICOM" in " ".join(said.split())
+    assert [path.name for path in tmp_path.iterdir()] == ["T1.nii.gz"]
