@@ -1,17 +1,50 @@
 """Agreement of delineations, on shapes whose answer is known."""
 
+import csv
 import math
 
 import numpy as np
 import pytest
 
-from NPCSynthLib.qa.contours import dice
+from NPCSynthLib.errors import InputError, OutputError
+from NPCSynthLib.qa.contours import TOLERANCES_MM, compare_masks, compare_structures, dice, write_csv
+from NPCSynthLib.study.volume import Grid
+
+ISOTROPIC, ANISOTROPIC = (0.8, 0.8, 0.8), (0.6, 0.7, 1.5)
 
 
 def box(start, stop):
     mask = np.zeros((6, 10, 20), bool)
     mask[1:5, 2:8, start:stop] = True
     return mask
+
+
+def grid_of(spacing, direction=np.eye(3)):
+    """50 mm wide, the origin of coordinates near its middle and between voxels."""
+    shape = [round(50 / mm) for mm in spacing]
+    center = np.array(shape) * spacing / 2
+    return Grid.from_parts(shape[::-1], spacing, direction @ -(center + 0.13), direction)
+
+
+def ball(grid, radius, center=(0.0, 0.0, 0.0)):
+    index = np.indices(grid.shape)[::-1].reshape(3, -1)
+    points = grid.ijk_to_lps[:3, :3] @ index + grid.origin[:, None]
+    return (np.linalg.norm(points.T - center, axis=1) < radius).reshape(grid.shape)
+
+
+def cap_overlap(radius, shift):
+    """Dice of two equal spheres: the lens 4/3 pi r^3 (1 - 3d/4r + d^3/16r^3) over the sphere."""
+    return 1 - 3 * shift / (4 * radius) + shift**3 / (16 * radius**3)
+
+
+def surface_overlap(radius, shift, tolerance):
+    """Part of a sphere's surface within ``tolerance`` of an equal sphere shifted by ``shift``.
+
+    The distance of a point at angle t is |sqrt(r^2 + d^2 + 2 r d cos t) - r|, and area is uniform in cos t.
+    """
+    low, high = (
+        ((radius + sign * tolerance) ** 2 - radius**2 - shift**2) / (2 * radius * shift) for sign in (-1, 1))
+    return (min(high, 1) - max(low, -1)) / 2
 
 
 @pytest.mark.parametrize("shift, expected", [(0, 1.0), (5, 0.5), (10, 0.0)])
@@ -31,3 +64,107 @@ def test_dice_of_nothing_is_not_a_number():
 def test_masks_of_different_grids_are_refused():
     with pytest.raises(ValueError, match="different shapes"):
         dice(box(0, 4), box(0, 4)[1:])
+    with pytest.raises(ValueError, match="GTVp: a mask of shape"):
+        compare_masks("GTVp", box(0, 4), box(0, 4), grid_of(ISOTROPIC))
+
+
+def test_equal_masks_agree_wholly():
+    grid = grid_of(ANISOTROPIC)
+    found = compare_masks("GTVp", ball(grid, 15), ball(grid, 15), grid)
+    assert found.dice == 1 and found.surface_dice == (1.0, 1.0, 1.0)
+    assert found.hd95_mm == found.mean_distance_mm == found.difference_ml == 0
+    assert found.worst_slice is None and found.remark == ""
+
+
+@pytest.mark.parametrize("spacing", [ISOTROPIC, ANISOTROPIC])
+def test_concentric_spheres_lie_apart_by_their_radii(spacing):
+    grid = grid_of(spacing)
+    found = compare_masks("GTVp", ball(grid, 18), ball(grid, 14), grid)
+    assert found.dice == pytest.approx(2 * 14**3 / (18**3 + 14**3), abs=0.005)
+    assert found.reference_ml == pytest.approx(4 / 3 * np.pi * 5.832, rel=0.01)
+    assert found.difference_ml == pytest.approx(4 / 3 * np.pi * (2.744 - 5.832), rel=0.01)
+    half = max(spacing) / 2
+    assert found.mean_distance_mm == pytest.approx(4, abs=half) and found.hd95_mm == pytest.approx(4, abs=half + 0.1)
+    assert found.surface_dice[:2] == (0, 0)
+
+
+@pytest.mark.parametrize("shift", [2.0, 4.0])
+def test_shifted_spheres_agree_as_geometry_says(shift):
+    grid, radius = grid_of((0.5, 0.5, 0.5)), 15.0
+    found = compare_masks("GTVp", ball(grid, radius), ball(grid, radius, (0, shift, 0)), grid)
+    assert found.dice == pytest.approx(cap_overlap(radius, shift), abs=0.005)
+    for tolerance, value in zip(TOLERANCES_MM, found.surface_dice):
+        low = surface_overlap(radius, shift, tolerance)
+        high = surface_overlap(radius, shift, tolerance + 0.25)
+        assert low - 0.02 <= value <= high + 0.02, tolerance
+    # Distances are spread evenly from 0 to the shift: nearly so, the sphere being large.
+    assert found.mean_distance_mm == pytest.approx(shift / 2, abs=0.1)
+    assert found.hd95_mm == pytest.approx(0.95 * shift, abs=0.25)
+    assert found.difference_ml == pytest.approx(0, abs=0.05)
+
+
+def test_distances_are_in_mm_along_every_axis():
+    """The same shift along each axis of an anisotropic, turned grid is the same distance."""
+    turned = np.array([[0, 0, 1], [1, 0, 0], [0, -1, 0]], float)
+    grid = grid_of((0.5, 0.6, 1.0), turned)
+    found = [compare_masks("GTVp", ball(grid, 14), ball(grid, 14, 4 * axis), grid) for axis in np.eye(3)]
+    assert [f.mean_distance_mm for f in found] == pytest.approx([2.0] * 3, abs=0.35)
+    assert np.ptp([f.dice for f in found]) < 0.01
+
+
+def test_the_worst_slice_is_where_most_voxels_differ():
+    reference, predicted = np.zeros((2, 12, 20, 20), bool)
+    reference[2:9, 5:15, 5:15] = predicted[2:9, 5:15, 5:15] = True
+    predicted[3, 5:8, 5:15] = False
+    predicted[7, 0:5, 5:15] = True
+    grid = Grid.from_parts(reference.shape, (1, 1, 3), (0, 0, 0), np.eye(3))
+    found = compare_masks("GTVp", reference, predicted, grid)
+    assert found.worst_slice == 7
+
+
+def test_structures_are_matched_by_what_they_mean():
+    grid = grid_of(ISOTROPIC)
+    mask, other = ball(grid, 12), ball(grid, 11)
+    found = compare_structures(
+        {"GTVnx": mask, "Lt Parotid": mask, "CTV1": mask}, {"Parotid_L": other, "GTVp": mask, "Brain": other}, grid)
+    assert [f.name for f in found] == ["GTVp", "Parotid_L", "CTV1", "Brain"]
+    assert found[0].dice == 1 and 0.8 < found[1].dice < 1
+    assert found[2].remark == "Not drawn in the prediction." and found[3].remark == "Not drawn in the reference."
+    with pytest.raises(InputError, match='"GTVp" and "GTVnx" of the reference both mean GTVp'):
+        compare_structures({"GTVp": mask, "GTVnx": mask}, {}, grid)
+
+
+@pytest.mark.parametrize("first, second, remark", [
+    (0, 12, "Empty in the reference."), (12, 0, "Empty in the prediction."),
+    (0, 0, "Empty in the reference and the prediction."),
+])
+def test_an_empty_side_has_no_surface_and_says_so(first, second, remark):
+    grid = grid_of(ISOTROPIC)
+    with np.errstate(all="raise"):
+        found = compare_masks("GTVn", ball(grid, first), ball(grid, second), grid)
+    assert found.remark == remark
+    assert all(math.isnan(value) for value in (*found.surface_dice, found.hd95_mm, found.mean_distance_mm))
+    assert math.isnan(found.dice) if not first and not second else found.dice == 0
+    assert (found.worst_slice is None) == (not first and not second)
+    assert found.difference_ml == found.predicted_ml - found.reference_ml
+
+
+def test_the_table_says_everything_and_leaves_out_what_is_unknown(tmp_path):
+    grid = grid_of(ISOTROPIC)
+    agreements = compare_structures({"GTVp": ball(grid, 12)}, {"GTVp": ball(grid, 11), "GTVn": ball(grid, 3)}, grid)
+    write_csv(agreements, tmp_path / "table.csv")
+    with open(tmp_path / "table.csv", newline="", encoding="utf-8") as file:
+        first, second = csv.DictReader(file)
+    assert first["structure"] == "GTVp" and float(first["dice"]) == pytest.approx(agreements[0].dice, abs=1e-4)
+    assert float(first["surface_dice_2mm"]) == pytest.approx(agreements[0].surface_dice[1], abs=1e-4)
+    assert float(first["difference_ml"]) < 0 and int(first["worst_slice"]) == agreements[0].worst_slice
+    assert second["hd95_mm"] == "" and second["remark"] == "Not drawn in the reference."
+
+
+def test_a_table_is_never_overwritten(tmp_path):
+    (tmp_path / "table.csv").write_text("mine")
+    with pytest.raises(OutputError, match="exists already"):
+        write_csv((), tmp_path / "table.csv")
+    assert (tmp_path / "table.csv").read_text() == "mine"
+    with pytest.raises(OutputError, match="Choose a folder"):
+        write_csv((), tmp_path / "none" / "table.csv")
