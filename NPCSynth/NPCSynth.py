@@ -184,6 +184,8 @@ class NPCSynthWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.ui.referenceComboBox.connect("currentIndexChanged(int)", self.onReferenceChanged)
         self.ui.runButton.connect("clicked(bool)", self.onRunButton)
         self.ui.cancelButton.connect("clicked(bool)", self.onCancelButton)
+        self.ui.exportButton.connect("clicked(bool)", self.onExportButton)
+        self.ui.removeButton.connect("clicked(bool)", self.onRemoveButton)
 
         self._pollTimer.connect("timeout()", self.onPoll)
         self._detectTimer.connect("timeout()", self.onDetectTimer)
@@ -360,6 +362,9 @@ class NPCSynthWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.ui.runButton.toolTip = reason or _("Synthesize the checked sequences.")
         self.ui.cancelButton.enabled = running
         self.ui.progressBar.visible = running
+        results = not running and self.logic is not None and self.logic.hasResults()
+        self.ui.exportButton.enabled = results
+        self.ui.removeButton.enabled = results
         for widget in (
             self.ui.detectButton, self.ui.referenceComboBox, self.ui.deviceComboBox, self.ui.segmentCheckBox
         ):
@@ -459,14 +464,17 @@ class NPCSynthWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         except Exception as error:
             self._showError(error)
             return
-        self._run = BackgroundRun(
+        self._start(
             lambda onProgress, cancel: self.logic.computer.compute(
                 volumes, targets, on_progress=onProgress, cancel=cancel, **settings
             ),
-            sources,
-            # A canceled run may still finish its slice; two at once would need twice the memory.
-            wait_for=[run.thread for run in self._fading],
+            lambda outcome, seconds: self._addResult(*outcome, sources, seconds),
         )
+
+    def _start(self, compute, finish):
+        """Run ``compute(onProgress, cancel)`` in the background, then ``finish(outcome, seconds)`` here."""
+        # A canceled run may still finish its slice; two at once would need twice the memory.
+        self._run = BackgroundRun(compute, finish, wait_for=[run.thread for run in self._fading])
         self._showStatus(_("Starting."))
         self.ui.progressBar.value = 0
         self.updateRows()
@@ -508,16 +516,13 @@ class NPCSynthWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         try:
             if run.error is not None:
                 raise run.error
-            study, result = run.outcome
-            nodes = self.logic.addToScene(result, study, run.sources)
+            run.finish(run.outcome, run.seconds())
         except Cancelled as error:
             self._showStatus(str(error))
         except WorkerError as error:
             self._offerCPU(error)
         except Exception as error:
             self._showError(error)
-        else:
-            self._showResult(study, result, run.sources, nodes, run.seconds())
         self.updateRows()
 
     def _offerCPU(self, error):
@@ -531,7 +536,8 @@ class NPCSynthWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._parameterNode.device = "CPU"
         self.onRunButton()
 
-    def _showResult(self, study, result, sourceNodes, nodes, seconds):
+    def _addResult(self, study, result, sourceNodes, seconds):
+        nodes = self.logic.addToScene(result, study, sourceNodes)
         sentences = [
             _(
                 "Done in {seconds:.0f} s on {device}. The new nodes end in “(synthetic)”; the views still show the "
@@ -546,6 +552,49 @@ class NPCSynthWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
                 background=sourceNodes[study.reference], foreground=next(iter(nodes.volumes.values())),
                 foregroundOpacity=0.0,
             )
+
+    # Results
+
+    def onExportButton(self):
+        """Write the latest results as DICOM, after the user has chosen a folder."""
+        agreed = slicer.util.confirmOkCancelDisplay(
+            _("The exported images are synthetic, for research only, and bear the patient's own name so that they file "
+              "with the acquired ones. Do not send them to a clinical archive or planning system."),
+            windowTitle="NPCSynth",
+        )
+        if not agreed:
+            return
+        folder = qt.QFileDialog.getExistingDirectory(None, _("Folder for the DICOM export"))
+        if not folder:
+            return
+        try:
+            self.logic.ensurePackages()
+            export, changed = self.logic.prepareExport(folder)
+        except Exception as error:
+            self._showError(error)
+            return
+        self._start(export, lambda outcome, seconds: self._showExport(*outcome, changed))
+
+    def _showExport(self, folder, series, changed):
+        sentences = [_("Wrote {count} DICOM series to {folder}.").format(count=len(series), folder=folder)]
+        if self.logic.addToDatabase(folder):
+            sentences.append(_("They are in Slicer's DICOM database too."))
+        if changed:
+            sentences.append(
+                _("Not exported, because they were changed after NPCSynth had made them: {names}.").format(
+                    names=", ".join(changed)
+                )
+            )
+        self._showStatus("\n".join(sentences))
+
+    def onRemoveButton(self):
+        """Delete the latest results."""
+        names = self.logic.latestResultNames()
+        question = _("Remove these nodes from the scene?\n{names}").format(names="\n".join(names))
+        if slicer.util.confirmOkCancelDisplay(question, windowTitle="NPCSynth"):
+            self.logic.removeLatestResult()
+            self._showStatus(_("Removed: {names}.").format(names=", ".join(names)))
+            self.updateRows()
 
     def _showStatus(self, text):
         self.ui.statusLabel.text = text
@@ -569,8 +618,8 @@ class BackgroundRun:
     ``outcome`` or ``error`` is set once ``thread`` has ended; ``fraction`` and ``stage`` say how far it is.
     """
 
-    def __init__(self, compute, sources, wait_for=()):
-        self.sources = sources
+    def __init__(self, compute, finish, wait_for=()):
+        self.finish = finish
         self.fraction = 0.0
         self.stage = ""
         self.outcome = None
@@ -776,6 +825,62 @@ class NPCSynthLogic(ScriptedLoadableModuleLogic):
 
         return add_result(result, study, volumeNodes, slicer.mrmlScene)
 
+    # Results
+
+    def hasResults(self):
+        """Whether results of NPCSynth lie in the scene."""
+        from NPCSynthLib.scene import result_nodes
+
+        return bool(result_nodes(slicer.mrmlScene))
+
+    def latestResultNames(self):
+        """Names of the nodes that the latest run added."""
+        from NPCSynthLib.scene import latest_nodes
+
+        return [node.GetName() for node in latest_nodes(slicer.mrmlScene)]
+
+    def removeLatestResult(self):
+        """Delete the nodes that the latest run added; one undo brings them back where undo is switched on."""
+        from NPCSynthLib.scene import latest_nodes
+
+        slicer.mrmlScene.SaveStateForUndo()
+        for node in latest_nodes(slicer.mrmlScene):
+            slicer.mrmlScene.RemoveNode(node)
+
+    def prepareExport(self, parentFolder):
+        """What is needed to write the latest results as DICOM; main thread only.
+
+        :return: a function of (onProgress, cancel) for any thread, which gives the new folder and the series written,
+          and the names of the nodes that are left out because they were changed.
+        :raises NPCSynthError: there is nothing to export. The function raises it too, and leaves nothing behind.
+        """
+        from NPCSynthLib.scene import latest_result
+
+        found = latest_result(slicer.mrmlScene)
+        if found is None or not (found.result.sequences or found.result.segmentation):
+            raise UsageError(_("There are no unchanged results of NPCSynth in the scene. Run first, then export."))
+        series = [source.get("SeriesInstanceUID") for source in found.document["sources"]]
+        files = [path for uid in series if uid for path in slicer.dicomDatabase.filesForSeries(uid)]
+        folder = Path(parentFolder) / time.strftime("NPCSynth %Y-%m-%d %H.%M.%S")
+
+        def export(onProgress, cancel):
+            from NPCSynthLib.output.dicom_export import export_dicom
+
+            written = export_dicom(
+                found.result, found.document, files, folder, on_progress=onProgress, cancel=cancel
+            )
+            return folder, written
+
+        return export, found.changed
+
+    def addToDatabase(self, folder):
+        """Copy exported files into Slicer's DICOM database, where there is one."""
+        if not slicer.dicomDatabase.isOpen:
+            return False
+        from DICOMLib import DICOMUtils
+
+        return DICOMUtils.importDicom(str(folder))
+
     # Dependencies
 
     def ensureDependencies(self):
@@ -786,6 +891,10 @@ class NPCSynthLogic(ScriptedLoadableModuleLogic):
         if importlib.util.find_spec("torch") is None:
             self._installTorch()
         self._checkTorch()
+        self.ensurePackages()
+
+    def ensurePackages(self):
+        """The part of ``ensureDependencies`` that is not PyTorch."""
         requirements = resource_path("Resources", "requirements.txt")
         constraints = self._writeConstraints()
         try:

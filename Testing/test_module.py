@@ -337,7 +337,7 @@ def test_a_worker_killed_from_outside_leaves_the_scene_alone_and_the_cpu_is_offe
     before = slicer.mrmlScene.GetNumberOfNodes()
     for _attempt in range(2):  # the second one is the retry that the user agreed to, on the CPU
         panel.ui.runButton.click() if panel._run is None else None
-        wait_until(lambda: real_worker.pid is not None, seconds=60)
+        wait_until(lambda: panel._run.stage, seconds=60)
         os.kill(real_worker.pid, signal.SIGKILL)
         run = panel._run
         wait_until(lambda run=run: panel._run is not run, seconds=60)
@@ -504,6 +504,99 @@ def test_a_request_without_sources_is_refused(scene):
         module.NPCSynthLogic(InProcess(MeanOfSources())).process({}, ["T1"])
 
 
+@pytest.fixture
+def from_dicom(scene, tmp_path, monkeypatch):
+    """T1 and T2 of a study that Slicer loaded through its DICOM database; gives nodes and files."""
+    pytest.importorskip("highdicom")
+    import pydicom
+    from dicom_cases import dicom_files, read_study, write_study
+
+    files = dicom_files(write_study(tmp_path / "study", "oblique"))
+    headers = {str(f): pydicom.dcmread(f, stop_before_pixels=True) for f in files}
+
+    class Database:
+        isOpen = True
+
+        def fileForInstance(self, uid):
+            return next((f for f, header in headers.items() if header.SOPInstanceUID == uid), "")
+
+        def filesForSeries(self, uid):
+            return [f for f, header in headers.items() if header.SeriesInstanceUID == uid]
+
+    monkeypatch.setattr(slicer, "dicomDatabase", Database(), raising=False)
+    nodes = {}
+    for source in read_study(tmp_path / "study").sources:
+        node = nodes[source.sequence] = add_volume(scene, source.original, f"{source.sequence} tra")
+        node.SetAttribute("DICOM.instanceUIDs", " ".join(source.original.metadata["SOPInstanceUIDs"]))
+    return nodes
+
+
+@pytest.fixture
+def answers(monkeypatch, tmp_path):
+    """The user agrees to every question and chooses a folder; gives the questions."""
+    asked = []
+    monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", lambda text, **_k: asked.append(text) or True)
+    monkeypatch.setattr(module.qt.QFileDialog, "getExistingDirectory", lambda *_a: str(tmp_path))
+    return asked
+
+
+def run(panel, *targets):
+    for sequence in load_sequences():
+        panel._rows[sequence].target.checked = sequence in targets
+    panel.ui.runButton.click()
+    wait_until(lambda: panel._run is None, seconds=60)
+    assert "Done" in panel.ui.statusLabel.text, panel.ui.statusLabel.text
+
+
+def test_results_are_exported_into_the_study_of_their_source(from_dicom, make_panel, answers, tmp_path):
+    import DICOMLib
+    import pydicom
+
+    panel = make_panel()
+    assert not panel.ui.exportButton.enabled
+    run(panel, "T1C")
+    panel.ui.exportButton.click()
+    wait_until(lambda: panel._run is None, seconds=60)
+    assert "Wrote 4 DICOM series" in panel.ui.statusLabel.text, panel.ui.statusLabel.text
+    assert "Do not send them" in answers[0]
+    (folder,) = tmp_path.glob("NPCSynth *")
+    assert DICOMLib.DICOMUtils.imported[-1] == str(folder)
+    written = [pydicom.dcmread(f, stop_before_pixels=True) for f in folder.rglob("*.dcm")]
+    uid = from_dicom["T1"].GetAttribute("DICOM.instanceUIDs").split()[0]
+    source = pydicom.dcmread(slicer.dicomDatabase.fileForInstance(uid), stop_before_pixels=True)
+    assert {d.StudyInstanceUID for d in written} == {source.StudyInstanceUID}
+    assert {d.SyntheticData for d in written} == {"YES"}
+
+
+def test_an_image_changed_by_hand_is_not_exported_as_ours(from_dicom, make_panel, answers, tmp_path):
+    panel = make_panel()
+    run(panel, "T1C", "FLAIR")
+    slicer.util.arrayFromVolume(slicer.util.getNode("T1C (synthetic)"))[0, 0, 0] += 1
+    panel.ui.exportButton.click()
+    wait_until(lambda: panel._run is None, seconds=60)
+    assert "changed after" in panel.ui.statusLabel.text and "T1C (synthetic)" in panel.ui.statusLabel.text
+    assert not list(tmp_path.glob("NPCSynth */T1C*")) and list(tmp_path.glob("NPCSynth */FLAIR*"))
+
+
+def test_results_of_files_cannot_be_exported_and_the_reason_is_said(nodes, make_panel, answers, tmp_path):
+    panel = make_panel()
+    run(panel, "T1C")
+    panel.ui.exportButton.click()
+    wait_until(lambda: panel._run is None, seconds=60)
+    assert "not read from DICOM" in panel.ui.statusLabel.text
+    assert not list(tmp_path.glob("NPCSynth*"))
+
+
+def test_the_latest_results_are_removed_on_request(nodes, make_panel, answers):
+    panel = make_panel()
+    before = slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLScalarVolumeNode")
+    run(panel, "T1C")
+    panel.ui.removeButton.click()
+    assert "T1C (synthetic)" in answers[-1]
+    assert slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLScalarVolumeNode") == before and not synthetic_names()
+    assert not panel.ui.removeButton.enabled and not panel.ui.exportButton.enabled
+
+
 def test_cancel_from_a_script(nodes):
     before = slicer.mrmlScene.GetNumberOfNodes()
     with pytest.raises(Cancelled):
@@ -522,7 +615,7 @@ def test_pip_is_told_to_leave_slicers_packages_alone(nodes):
     slicer.packaging.requested.clear()
     module.NPCSynthLogic(InProcess(MeanOfSources())).ensureDependencies()
     (requirements, constraints, requester), = slicer.packaging.requested
-    assert [r.name for r in requirements] == ["psutil", "safetensors"]
+    assert {"psutil", "safetensors", "contourpy"} <= {r.name for r in requirements}
     assert f"numpy=={np.__version__}" in constraints.splitlines()
     assert any(line.startswith("torch==") for line in constraints.splitlines())
     assert requester == "NPCSynth"

@@ -1,5 +1,6 @@
 """The parent's side of the worker: start it, give it jobs, follow them, and kill it when asked to."""
 
+import contextlib
 import json
 import os
 import queue
@@ -102,21 +103,22 @@ class WorkerProcess:
                 member.kill()
             except psutil.NoSuchProcess:
                 continue
-        process.stdin.close()
+        with contextlib.suppress(OSError):  # what was not yet written has nowhere to go
+            process.stdin.close()
         process.wait()
 
     def _send(self, job: dict) -> None:
-        if self.pid is None:
-            self.close()
-            self._start()
-        try:
-            self._process.stdin.write(json.dumps(job) + "\n")
-            self._process.stdin.flush()
-        except OSError:  # it ended of idleness this very moment
-            self.close()
-            self._start()
-            self._process.stdin.write(json.dumps(job) + "\n")
-            self._process.stdin.flush()
+        for _attempt in range(2):  # a warm worker may end of idleness this very moment
+            if self.pid is None:
+                self.close()
+                self._start()
+            try:
+                self._process.stdin.write(json.dumps(job) + "\n")
+                self._process.stdin.flush()
+                return
+            except OSError:
+                self.close()
+        raise WorkerError("The computation ended before it had begun. Nothing was changed. Run again.")
 
     def _start(self) -> None:
         code = (
@@ -159,7 +161,8 @@ class WorkerProcess:
     def _ended(self) -> WorkerError:
         process, self._process = self._process, None
         code = process.wait() if process is not None else None
-        process.stdin.close()
+        with contextlib.suppress(OSError):  # what was not yet written has nowhere to go
+            process.stdin.close()
         if code in (-9, 137):
             return WorkerError(
                 "The computation was ended by the system, most likely because memory ran out. Nothing was changed. "

@@ -50,20 +50,22 @@ def result_nodes(scene) -> list:
     return [node for node in nodes if node.GetAttribute(PROVENANCE)]
 
 
-def latest_result(scene) -> SceneResult | None:
-    """The run whose nodes were added last; None when there is none."""
+def latest_nodes(scene) -> list:
+    """The nodes of the run whose nodes were added last."""
     nodes = result_nodes(scene)
-    if not nodes:
-        return None
-    text = nodes[-1].GetAttribute(PROVENANCE)
-    nodes = [node for node in nodes if node.GetAttribute(PROVENANCE) == text]
+    return [node for node in nodes if node.GetAttribute(PROVENANCE) == nodes[-1].GetAttribute(PROVENANCE)]
+
+
+def latest_result(scene) -> SceneResult | None:
+    """The run whose nodes were added last; None when there is none, or none of its images is left."""
+    nodes = latest_nodes(scene)
     images = {node.GetAttribute(SEQUENCE): node for node in nodes if node.GetAttribute(QUANTITY) == IMAGE}
     errors = {node.GetAttribute(SEQUENCE): node for node in nodes if node.GetAttribute(QUANTITY) == UNCERTAINTY}
     segmentations = [node for node in nodes if node.GetAttribute(QUANTITY) == SEGMENTATION]
     on_grid = next(iter([*images.values(), *errors.values()]), None)
     if on_grid is None:  # the segmentation alone no longer tells the grid
         return None
-    document = json.loads(text)
+    document = json.loads(on_grid.GetAttribute(PROVENANCE))
     changed = []
     sequences = []
     for output in document["outputs"]:

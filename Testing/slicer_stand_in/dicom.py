@@ -3,6 +3,18 @@
 import hashlib
 
 
+class DICOMUtils:
+    """Imports into the database; here it is only remembered."""
+
+    imported: list = []
+
+    @classmethod
+    def importDicom(cls, folder):
+        """Copies the files below a folder into the database."""
+        cls.imported.append(folder)
+        return True
+
+
 class DICOMLoadable:
     """Something that can be loaded; attributes as in Slicer."""
 
