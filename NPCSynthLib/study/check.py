@@ -9,8 +9,8 @@ from .volume import Volume
 def check_usable(volume: Volume) -> tuple[str, ...]:
     """Check the values of a volume; every way in calls this before the volume is used.
 
-    Returns warnings (8-bit gray levels, file without orientation). Raises InputError naming the volume when it is not
-    three-dimensional, has one slice, holds NaN or infinite values or is constant.
+    Returns warnings (8-bit gray levels, lossy compression, file without orientation). Raises InputError naming the
+    volume when it is not three-dimensional, has one slice, holds NaN or infinite values or is constant.
     """
     array, name = volume.array, volume.name or "The image"
     if array.ndim != 3 or tuple(array.shape) != tuple(volume.grid.shape):
@@ -31,6 +31,8 @@ def check_usable(volume: Volume) -> tuple[str, ...]:
     bits = volume.metadata.get("BitsStored")
     if isinstance(bits, float) and bits <= 8:
         warnings.append(f"{name} has only 8 bits a voxel (256 gray levels), perhaps clipped; the original is better.")
+    if str(volume.metadata.get("LossyImageCompression")) == "01":
+        warnings.append(f"{name} was compressed with loss; fine detail may be gone. The original is better.")
     if volume.metadata.get("orientation_missing"):
         warnings.append(f"{name} does not say how it lies in the patient; left and right may be swapped. Check "
                         "it before you trust any side, Eye_L and Parotid_R included.")

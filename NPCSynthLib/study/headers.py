@@ -89,6 +89,22 @@ class Frame:
     inverted: bool
 
 
+def read_frames(path: Path) -> list[Frame] | None:
+    """The slices of a DICOM file from its header alone, or None when the file cannot be understood.
+
+    Never raises for what stands in the file: damaged values inside of sequences are decoded here, where any error
+    that pydicom may raise means the same.
+    """
+    dataset = read_header(path)
+    # A file cut inside its header reads without complaint up to the cut; what must be there is then missing.
+    if dataset is None or (str(dataset.get("SOPClassUID", "")) in MR_IMAGE_CLASSES and not dataset.get("Rows")):
+        return None
+    try:
+        return frames_of(dataset, path)
+    except Exception:
+        return None
+
+
 def looks_like_dicom(path: Path) -> bool:
     """True when the file's first bytes are DICOM's, whatever its name."""
     try:
@@ -125,14 +141,20 @@ def _plain(value):
     if value is None:
         return None
     if isinstance(value, (MultiValue, list, tuple)):
-        values = [str(v).strip() for v in value]
+        values = [_printable(v) for v in value]
         return values if any(values) else None
     if isinstance(value, bool) or isinstance(value, str):
-        return str(value).strip() or None
+        return _printable(value) or None
     try:
         return float(value)
     except (TypeError, ValueError):
-        return str(value).strip() or None
+        return _printable(value) or None
+
+
+def _printable(value) -> str:
+    """As text without what a terminal or a log would take as a command (control characters, broken encodings)."""
+    text = str(value).strip()
+    return text if text.isprintable() else "".join(c if c.isprintable() else " " for c in text).strip()
 
 
 def header_facts(dataset) -> dict:
@@ -169,6 +191,9 @@ def _add_private_facts(dataset, facts: dict) -> None:
         if value is not None and "DiffusionBValue" not in facts:
             # GE adds 1e9 to the b-value of some protocols.
             facts["DiffusionBValue"] = float(value % 1e6) if value < 1e12 else 0.0
+    component = _private(dataset, 0x0043, "GEMS_PARM_01", 0x2F)
+    if component in (1, 2, 3) and "ComplexImageComponent" not in facts:
+        facts["ComplexImageComponent"] = {1: "PHASE", 2: "REAL", 3: "IMAGINARY"}[int(component)]
 
 
 def _private(dataset, group: int, creator: str, element: int) -> float | None:
@@ -203,7 +228,8 @@ def _vector(value, count: int) -> np.ndarray | None:
         vector = np.array([float(v) for v in value], float)
     except (TypeError, ValueError):
         return None
-    return vector if vector.shape == (count,) and np.isfinite(vector).all() else None
+    # Nothing lies a hundred meters off the scanner's center.
+    return vector if vector.shape == (count,) and np.isfinite(vector).all() and np.abs(vector).max() < 1e5 else None
 
 
 def _from_groups(groups, sequence: str, keyword: str):
@@ -230,10 +256,10 @@ def frames_of(dataset, path: Path) -> list[Frame]:
         enhanced = str(dataset.get("SOPClassUID", "")) in MR_IMAGE_CLASSES[1:]
         per_frame = dataset.get("PerFrameFunctionalGroupsSequence") or []
         shared = list(dataset.get("SharedFunctionalGroupsSequence") or [])
-        if not enhanced or not per_frame:
-            return [_frame(dataset, path, None, facts, [])]
         # Not every frame listed need be there (headers cut down by others): the shorter of both counts.
         count = min(len(per_frame), int(_finite(dataset.get("NumberOfFrames"), len(per_frame))))
+        if not enhanced or count < 1:
+            return [_frame(dataset, path, None, facts, [])]
         return [
             _frame(dataset, path, n, facts | _group_facts(per_frame[n]), [per_frame[n], *shared]) for n in range(count)
         ]

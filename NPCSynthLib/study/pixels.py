@@ -1,5 +1,6 @@
 """Pixels of DICOM slices in scanner units."""
 
+import tempfile
 import warnings
 from pathlib import Path
 
@@ -19,7 +20,6 @@ class SlicePixels:
         self._path: Path | None = None
         self._stored: np.ndarray | None = None
         self._top = 0
-        self._scaled = False
 
     def __call__(self, frame: Frame) -> np.ndarray:
         """Raises InputError naming the file when its pixels are missing, cut short or cannot be decoded."""
@@ -30,18 +30,20 @@ class SlicePixels:
         stored = self._stored
         if stored.ndim == 3:
             number = frame.index or 0
+            if frame.index is None and len(stored) > 1:
+                raise InputError(f"file {frame.path.name} holds several frames but says where one of them lies; "
+                                 "export it again as enhanced or single-frame MR")
             if number >= len(stored):
                 raise InputError(f"file {frame.path.name} holds fewer frames than its header says; export it again")
             stored = stored[number]
         if stored.shape != frame.size:
             raise InputError(f"file {frame.path.name} does not hold an image of the size that its header says; "
                              "export it again")
-        values = stored.astype(np.float32)
-        if self._scaled:
-            return values
+        values = stored.astype(np.float64)
         if frame.inverted:
             values = self._top - values
-        return values * np.float32(frame.slope) + np.float32(frame.intercept)
+        with np.errstate(over="ignore", invalid="ignore"):  # absurd rescales end as values that check_usable refuses
+            return (values * frame.slope + frame.intercept).astype(np.float32)
 
     def _load(self, path: Path) -> None:
         import pydicom
@@ -49,43 +51,65 @@ class SlicePixels:
         with warnings.catch_warnings():
             # pydicom's warnings quote header values, which may identify the patient.
             warnings.simplefilter("ignore")
+            description = pydicom.Dataset()
             try:
-                dataset = pydicom.dcmread(path, force=True)
-                syntax = getattr(dataset.file_meta, "TransferSyntaxUID", None)
-                if syntax is None:
-                    dataset.file_meta.TransferSyntaxUID = pydicom.uid.ImplicitVRLittleEndian
-                compressed = syntax is not None and syntax.is_compressed
-                bits = int(dataset.get("BitsStored", 16))
-                self._top = -1 if int(dataset.get("PixelRepresentation", 0)) else 2**bits - 1
-            except Exception as error:
-                raise InputError(f"file {path.name} is damaged; export it again") from error
-            if not any(k in dataset for k in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")):
-                raise InputError(f"file {path.name} has no pixels (cut short, or a header only); export it again")
-            try:
-                self._stored, self._scaled = dataset.pixel_array, False
-            except Exception as error:
-                if not compressed:
-                    raise InputError(f"file {path.name} is cut short or damaged; export it again") from error
-                self._stored, self._scaled = decode_with_sitk(path), True
+                # From the open file, without what stands around the pixels.
+                self._stored = pydicom.pixels.pixel_array(path, ds_out=description)
+            except Exception:
+                description, self._stored = _decode_whole(path)
+            self._top = -1 if description.get("PixelRepresentation") else 2 ** description.BitsStored - 1
 
 
-def decode_with_sitk(path: Path) -> np.ndarray:
-    """(frames, rows, columns) in scanner units through SimpleITK, whose GDCM decodes every common compression.
-
-    It applies one rescale to all frames, so that files with a rescale for each frame are refused.
+def _decode_whole(path: Path):
+    """(data set, stored values) of files that are harder to read: without file meta information, deflated, or in a
+    compression that pydicom does not decode. Raises InputError naming the file.
     """
     import pydicom
-    import SimpleITK as sitk
 
-    dataset = pydicom.dcmread(path, stop_before_pixels=True, force=True)
-    rescales = set()
-    for group in dataset.get("PerFrameFunctionalGroupsSequence") or []:
-        for item in group.get("PixelValueTransformationSequence") or []:
-            rescales.add((float(item.get("RescaleSlope", 1)), float(item.get("RescaleIntercept", 0))))
-    if len(rescales) > 1 or str(dataset.get("PhotometricInterpretation")) == "MONOCHROME1":
-        raise InputError(f"the compression of file {path.name} cannot be decoded here; export it uncompressed")
     try:
-        return sitk.GetArrayFromImage(sitk.ReadImage(str(path), sitk.sitkFloat32))
-    except RuntimeError as error:
-        raise InputError(f"file {path.name} is damaged or its compression cannot be decoded; export it again, "
-                         "uncompressed") from error
+        dataset = pydicom.dcmread(path, force=True)
+        syntax = getattr(dataset.file_meta, "TransferSyntaxUID", None)
+        if syntax is None:
+            dataset.file_meta.TransferSyntaxUID = pydicom.uid.ImplicitVRLittleEndian
+        compressed = syntax is not None and syntax.is_compressed
+    except Exception as error:
+        raise InputError(f"file {path.name} is damaged; export it again") from error
+    if not any(k in dataset for k in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")):
+        raise InputError(f"file {path.name} has no pixels (cut short, or a header only); export it again")
+    try:
+        return dataset, dataset.pixel_array
+    except Exception as error:
+        if not compressed:
+            raise InputError(f"file {path.name} is cut short or damaged; export it again") from error
+    return dataset, decode_with_sitk(dataset, path.name)
+
+
+def decode_with_sitk(dataset, name: str) -> np.ndarray:
+    """(frames, rows, columns) stored values of a compressed data set, through SimpleITK.
+
+    pydicom leaves JPEG lossless and others to plugins that Slicer does not bring; the GDCM within SimpleITK decodes
+    every common compression. It gets the bare pixels in a file of their own, so that it neither rescales nor inverts,
+    and no patient data leaves the original. Raises InputError naming the file ``name``.
+    """
+    import SimpleITK as sitk
+    from pydicom.dataset import FileDataset, FileMetaDataset
+    from pydicom.uid import MultiFrameGrayscaleWordSecondaryCaptureImageStorage, generate_uid
+
+    bare = FileDataset(None, {}, file_meta=FileMetaDataset(), preamble=b"\0" * 128)
+    bare.file_meta.TransferSyntaxUID = dataset.file_meta.TransferSyntaxUID
+    bare.file_meta.MediaStorageSOPClassUID = bare.SOPClassUID = MultiFrameGrayscaleWordSecondaryCaptureImageStorage
+    bare.file_meta.MediaStorageSOPInstanceUID = bare.SOPInstanceUID = generate_uid()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "pixels.dcm"
+        try:
+            for keyword in ("Rows", "Columns", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation",
+                            "PixelData"):
+                bare[keyword] = dataset[keyword]
+            bare.NumberOfFrames = int(dataset.get("NumberOfFrames") or 1)
+            bare.SamplesPerPixel, bare.PhotometricInterpretation = 1, "MONOCHROME2"
+            bare.save_as(path, enforce_file_format=True)
+            stored = sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
+        except Exception as error:
+            raise InputError(f"file {name} is damaged or its compression cannot be decoded; export it again, "
+                             "uncompressed") from error
+    return stored[np.newaxis] if stored.ndim == 2 else stored

@@ -5,12 +5,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import InputError
-from . import headers, stacks
+from . import headers
 from .check import check_usable
 from .identify import SURE_REFUSAL, Identification, identify
 from .image_files import IMAGE_SUFFIXES, read_image_file
-from .scan import KINDS, check_one_patient, examination_warnings, nothing_usable, part_of, scan, series_name, stop_if
-from .series import read_series
+from .scan import (
+    KINDS,
+    check_one_patient,
+    examination_warnings,
+    is_medium_index,
+    nothing_usable,
+    part_of,
+    scan,
+    series_name,
+    stop_if,
+)
+from .series import identify_parts, read_series
 from .volume import Volume
 
 
@@ -59,7 +69,7 @@ def read_folder(
     or file does not stop the others.
 
     Args:
-        path: folder, or a single image file.
+        path: folder, or a single image file, or the DICOMDIR of a medium (what it lists is read then).
         on_progress: called with (fraction 0..1, what is being read).
         cancel: called between files; True stops the reading.
 
@@ -67,12 +77,12 @@ def read_folder(
     Cancelled.
     """
     path = Path(path)
-    if path.is_file():
+    if path.is_file() and not is_medium_index(path):
         volume = read_file(path)
         return ReadReport((volume,), (), check_usable(volume))
     found = scan(path, part_of(on_progress, 0.0, 0.4), cancel)
     check_one_patient(found.headers)
-    volumes, refused, warnings = [], list(found.unreadable), examination_warnings(found.headers)
+    volumes, refused, warnings = [], list(found.unreadable), [*found.warnings, *examination_warnings(found.headers)]
     jobs = list(found.series.values()) + found.files
     report = part_of(on_progress, 0.4, 1.0)
     for n, job in enumerate(jobs):
@@ -108,8 +118,7 @@ def list_series(
     entries = []
     for frames in found.series.values():
         parts: dict[Identification, int] = {}
-        for part in stacks.split_series(frames):
-            told = identify(part[0].facts, series_name(part[0].facts))
+        for part, told in identify_parts(frames):
             parts[told] = parts.get(told, 0) + len(part)
         uid, name = str(frames[0].facts.get("SeriesInstanceUID", "")), series_name(frames[0].facts)
         entries += [SeriesEntry(uid, name, told, count) for told, count in parts.items()]
@@ -139,10 +148,9 @@ def read_file(path) -> Volume:
 
 
 def _read_dicom_file(path: Path) -> Volume:
-    dataset = headers.read_header(path)
-    if dataset is None:
+    frames = headers.read_frames(path)
+    if frames is None:
         raise InputError(f"{path.name} is a damaged DICOM file. Export it again.")
-    frames = headers.frames_of(dataset, path)
     told = identify(frames[0].facts, series_name(frames[0].facts))
     if told.sequence is None and told.confidence >= SURE_REFUSAL:
         raise InputError(f"{path.name} cannot be used: {told.reason}.")

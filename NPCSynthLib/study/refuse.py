@@ -67,6 +67,11 @@ def refuse_by_words(metadata: Mapping, description: str) -> str | None:
     return None
 
 
+def is_diffusion_weighted(metadata: Mapping) -> bool:
+    """True where the header tells a b-value above zero."""
+    return (number_of(metadata, "DiffusionBValue") or 0) > 0
+
+
 def refuse_by_numbers(metadata: Mapping) -> str | None:
     """The reason why the way of acquisition rules the series out, else None."""
     scanning = [s.upper() for s in texts(metadata.get("ScanningSequence"))]
@@ -74,7 +79,7 @@ def refuse_by_numbers(metadata: Mapping) -> str | None:
     if "EP" in scanning or text_of(metadata, "EchoPlanarPulseSequence").upper() == "YES" \
             or re.search(r"(^|\s)(epi|epfid|epse|ep[23]d|ep_)", pulse):
         return "echo-planar imaging (diffusion or functional MR)"
-    if (number_of(metadata, "DiffusionBValue") or 0) > 0:
+    if is_diffusion_weighted(metadata):
         return "diffusion-weighted (it has a b-value)"
     if "YES" in (text_of(metadata, "TimeOfFlightContrast").upper(), text_of(metadata, "PhaseContrast").upper()):
         return "angiography"

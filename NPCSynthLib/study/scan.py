@@ -1,13 +1,13 @@
 """Looking around in a folder: which series and image files it holds, from headers alone."""
 
+import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..errors import Cancelled, InputError
 from . import headers
 from .image_files import IMAGE_SUFFIXES
-from .refuse import MR_IMAGE_CLASSES
 
 #: For messages: what to do about a file of the wrong kind.
 KINDS = "DICOM, NIfTI (.nii, .nii.gz), NRRD (.nrrd) or MetaImage (.mha, .mhd)"
@@ -15,28 +15,46 @@ KINDS = "DICOM, NIfTI (.nii, .nii.gz), NRRD (.nrrd) or MetaImage (.mha, .mhd)"
 
 @dataclass
 class Found:
-    """Frames by series, image files, (name, reason) of unreadable files, facts of every DICOM file, files in all."""
+    """What a folder holds.
 
-    series: dict
-    files: list
-    unreadable: list
-    headers: list
+    Attributes:
+        count: number of files.
+        series: frames by series, in order of series number.
+        files: image files other than DICOM.
+        unreadable: (file name, reason) of damaged files.
+        headers: facts of every DICOM file.
+        warnings: sentences for the user.
+    """
+
     count: int
+    series: dict = field(default_factory=dict)
+    files: list = field(default_factory=list)
+    unreadable: list = field(default_factory=list)
+    headers: list = field(default_factory=list)
+    warnings: list = field(default_factory=list)
 
 
 def scan(path: Path, report, cancel) -> Found:
+    """Read the headers of every file below a folder, or of those that a DICOMDIR lists. Raises InputError, Cancelled.
+
+    ``report`` takes (fraction, text) some hundred times at most.
+    """
     if path.is_file():
-        raise InputError(f"{path.name} is a file. Give the folder that it lies in.")
-    if not path.is_dir():
+        if not is_medium_index(path):
+            raise InputError(f"{path.name} is a file. Give the folder that it lies in.")
+        files, missing = _listed_files(path)
+    elif path.is_dir():
+        files, missing = _files_below(path)
+    else:
         raise InputError(f"The folder {path.name} does not exist. Check the path.")
-    try:
-        files = sorted(p for p in path.rglob("*") if p.is_file() and _is_candidate(p.relative_to(path)))
-    except OSError as error:
-        raise InputError(f"The folder {path.name} cannot be read. Check that you may open it.") from error
-    found = Found({}, [], [], [], len(files))
+    found = Found(len(files))
+    if missing:
+        found.warnings.append(f"The index of the medium (DICOMDIR) lists {missing} file{'s' if missing > 1 else ''} "
+                              "more than there are: the copy is not complete.")
     for n, file in enumerate(files):
         stop_if(cancel)
-        report(n / len(files), "Reading headers")
+        if n % (len(files) // 256 + 1) == 0:
+            report(n / len(files), "Reading headers")
         if file.name.lower().endswith(IMAGE_SUFFIXES):
             found.files.append(file)
         elif headers.looks_like_dicom(file):
@@ -47,26 +65,72 @@ def scan(path: Path, report, cancel) -> Found:
     return found
 
 
+def is_medium_index(path: Path) -> bool:
+    """True for the file that lists what a DICOM medium (a CD) holds; the standard fixes its name."""
+    return path.name.upper() == "DICOMDIR"
+
+
+def _files_below(folder: Path) -> tuple[list[Path], int]:
+    """(files that may be images, number of those that the folder's DICOMDIR lists and that are missing)."""
+    try:
+        files = sorted(p for p in folder.rglob("*") if p.is_file() and _is_candidate(p.relative_to(folder)))
+        index = next((p for p in folder.iterdir() if is_medium_index(p) and p.is_file()), None)
+    except OSError as error:
+        raise InputError(f"The folder {folder.name} cannot be read. Check that you may open it.") from error
+    try:
+        return files, _listed_files(index)[1] if index else 0
+    except InputError:
+        return files, 0  # all files are found without the index
+
+
+def _listed_files(index: Path) -> tuple[list[Path], int]:
+    """(files that a DICOMDIR lists, number of those missing). Raises InputError when it cannot be read."""
+    import pydicom
+
+    files, missing = [], 0
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            for record in pydicom.dcmread(index).DirectoryRecordSequence:
+                name = record.get("ReferencedFileID")
+                if not name:
+                    continue
+                parts = [name] if isinstance(name, str) else [str(part) for part in name]
+                file = _below(index.parent, parts)
+                files += [file] if file else []
+                missing += file is None
+        except Exception as error:
+            raise InputError(f"{index.name} is damaged. Give the folder that it lies in.") from error
+    return sorted(files), missing
+
+
+def _below(folder: Path, parts: list[str]) -> Path | None:
+    """The file of that path in the folder, upper or lower case; None when it is missing or would lie outside."""
+    if any(part in ("", ".", "..") or {"/", "\\", ":", "\0"} & set(part) for part in parts):
+        return None
+    for spelled in (parts, [part.lower() for part in parts]):
+        if (file := folder.joinpath(*spelled)).is_file():
+            return file
+    return None
+
+
 def _is_candidate(path: Path) -> bool:
     """False for what is never an image: hidden files, archive litter and the index of a DICOM medium."""
     parts = path.parts
-    return not any(p.startswith((".", "__MACOSX")) for p in parts) and path.name.upper() != "DICOMDIR"
+    return not any(p.startswith((".", "__MACOSX")) for p in parts) and not is_medium_index(path)
 
 
 def _scan_dicom(file: Path, found: Found) -> None:
-    dataset = headers.read_header(file)
-    # A file cut inside its header reads without complaint up to the cut; what must be there is then missing.
-    if dataset is None or (str(dataset.get("SOPClassUID", "")) in MR_IMAGE_CLASSES
-                           and not dataset.get("Rows")):
+    frames = headers.read_frames(file)
+    if frames is None:
         found.unreadable.append((file.name, "a damaged DICOM file; export it again"))
         return
-    if str(dataset.get("SOPClassUID", "")) == headers.DICOMDIR_CLASS:
-        return
-    frames = headers.frames_of(dataset, file)
     facts = frames[0].facts
+    if facts.get("SOPClassUID") == headers.DICOMDIR_CLASS:
+        return
     found.headers.append(facts)
     # Without a series UID, files of one folder and description belong together.
-    key = facts.get("SeriesInstanceUID") or (str(file.parent), series_name(facts))
+    key = str(facts.get("SeriesInstanceUID", "")) or (str(file.parent), series_name(facts))
     found.series.setdefault(key, []).extend(frames)
 
 

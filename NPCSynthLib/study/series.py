@@ -7,8 +7,9 @@ import numpy as np
 from ..errors import InputError
 from . import stacks
 from .check import check_usable
-from .identify import SURE_REFUSAL, identify
+from .identify import SURE_REFUSAL, Identification, identify
 from .pixels import SlicePixels
+from .refuse import is_diffusion_weighted
 from .scan import series_name, stop_if
 from .volume import Volume
 
@@ -20,10 +21,9 @@ def read_series(frames: list, volumes: list, refused: list, warnings: list, canc
     except InputError as error:
         refused.append((name, str(error)))
         return
-    parts = stacks.split_series(frames)
+    parts = identify_parts(frames)
     usable = []
-    for part in parts:
-        told = identify(part[0].facts, name)
+    for part, told in parts:
         if told.sequence is None and told.confidence >= SURE_REFUSAL:
             refused.append((name, told.reason))
         else:
@@ -42,6 +42,18 @@ def read_series(frames: list, volumes: list, refused: list, warnings: list, canc
                     warnings.extend(_numbering_warning(ordered, name))
         except InputError as error:
             refused.append((name + label, str(error)))
+
+
+def identify_parts(frames: list) -> list[tuple[list, Identification]]:
+    """The parts of a series that can each be a volume (see ``stacks.split_series``), and which sequence each is.
+
+    Where one part is diffusion-weighted by its b-value all are: the images at b = 0 are no ordinary T2.
+    """
+    parts = stacks.split_series(frames)
+    weighted = any(is_diffusion_weighted(frame.facts) for frame in frames)
+    diffusion = Identification(None, 0.95, "part of a diffusion-weighted series (others of its images have a b-value)")
+    told = [(part, identify(part[0].facts, series_name(part[0].facts))) for part in parts]
+    return [(part, diffusion if weighted and one.sequence else one) for part, one in told]
 
 
 def _warn(warnings: list, name: str, text: str) -> None:
@@ -84,10 +96,13 @@ def _numbering_warning(frames: list, name: str) -> list[str]:
 def _volume(frames: list, name: str, pixels: SlicePixels, cancel) -> Volume:
     """Slices in order -> volume. Raises InputError with the bare reason, Cancelled."""
     grid = stacks.grid_of(frames)
+    # Before memory is taken for all of it, the first slice must be there: a damaged header may ask for gigabytes.
+    pixels(frames[0])
     array = np.empty(grid.shape, np.float32)
-    for k, frame in enumerate(frames):
+    # File by file, so that each is decoded once.
+    for k in sorted(range(len(frames)), key=lambda k: (frames[k].path, frames[k].index or 0)):
         stop_if(cancel)
-        array[k] = pixels(frame)
+        array[k] = pixels(frames[k])
     return Volume(array, grid, name, _metadata(frames))
 
 

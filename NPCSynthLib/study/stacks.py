@@ -1,5 +1,6 @@
 """From loose slices to volumes: split a series, sort its slices, find gaps and duplicates, compute the grid."""
 
+import re
 from collections.abc import Callable
 
 import numpy as np
@@ -19,6 +20,10 @@ _REPETITIONS = (
     ("TemporalPositionIdentifier", "time"), ("EchoNumbers", "echo"), ("TriggerTime", "trigger time"),
     ("AcquisitionNumber", "acquisition"),
 )
+#: De-identification may give several series one UID; these still tell them apart.
+_SERIES = (("SeriesNumber", "series"), ("SeriesDescription", "series"))
+#: Pixel spacings beyond these (mm) are no MR image of a patient.
+_PIXEL_SPACING = (0.01, 100.0)
 
 
 def split_series(frames: list[Frame]) -> list[list[Frame]]:
@@ -43,15 +48,12 @@ def _kind_of_image(frame: Frame) -> tuple:
 
     def rounded(keyword: str, digits: int):
         value = facts.get(keyword)
-        return round(value, digits) if isinstance(value, float) else value
+        return round(value, digits) if isinstance(value, float) else str(value)
 
-    image_type = facts.get("FrameType") or facts.get("ImageType")
     return (
-        facts.get("FrameOfReferenceUID"), frame.size,
-        None if frame.pixel_spacing is None else tuple(np.round(frame.pixel_spacing, 4)),
-        tuple(image_type) if isinstance(image_type, list) else image_type,
-        rounded("EchoTime", 1), rounded("InversionTime", 0), facts.get("DiffusionBValue"), facts.get("StackID"),
-        facts.get("ComplexImageComponent"),
+        frame.size, None if frame.pixel_spacing is None else tuple(np.round(frame.pixel_spacing, 4)),
+        str(facts.get("FrameType") or facts.get("ImageType")), rounded("EchoTime", 1), rounded("InversionTime", 0),
+        *(str(facts.get(k)) for k in ("FrameOfReferenceUID", "DiffusionBValue", "StackID", "ComplexImageComponent")),
     )
 
 
@@ -70,8 +72,10 @@ def arrange(
     """
     if any(f.position is None or f.orientation is None for f in frames):
         raise InputError("its headers do not say where the slices lie in the patient")
-    if any(f.pixel_spacing is None or not (f.pixel_spacing > 0).all() for f in frames):
-        raise InputError("its headers lack the pixel spacing (or it is zero), so that nothing can be measured on it")
+    low, high = _PIXEL_SPACING
+    if any(f.pixel_spacing is None or (f.pixel_spacing < low).any() or (f.pixel_spacing > high).any() for f in frames):
+        raise InputError("its headers lack a valid pixel spacing (it is missing, zero or absurd), so that nothing can "
+                         "be measured on it")
     places = _places(frames)
     if all(len(place) == 1 for place in places):
         return [("", [place[0] for place in places])]
@@ -95,11 +99,19 @@ def arrange(
 
 
 def _normal(frame: Frame) -> np.ndarray:
-    normal = np.cross(frame.orientation[:3], frame.orientation[3:])
-    length = np.linalg.norm(normal)
-    if length < 0.9:
-        raise InputError("the slice orientation in its headers is not valid (axes not perpendicular)")
-    return normal / length
+    row, column = _axes(frame)
+    normal = np.cross(row, column)
+    return normal / np.linalg.norm(normal)
+
+
+def _axes(frame: Frame) -> tuple[np.ndarray, np.ndarray]:
+    """Unit vectors along a row and a column; headers round them. Raises InputError when they are no such pair."""
+    row, column = frame.orientation[:3], frame.orientation[3:]
+    lengths = np.linalg.norm(row), np.linalg.norm(column)
+    if np.abs(np.subtract(lengths, 1)).max() > 1e-2 or abs(row @ column) > 5e-3:
+        raise InputError("the slice orientation in its headers is not valid (axes not perpendicular, or not of unit "
+                         "length); export it again")
+    return row / lengths[0], column / lengths[1]
 
 
 def _places(frames: list[Frame]) -> list[list[Frame]]:
@@ -120,15 +132,15 @@ def _places(frames: list[Frame]) -> list[list[Frame]]:
 
 def _by_repetition(places: list[list[Frame]]) -> list[tuple[str, list[Frame]]] | None:
     """One volume for each time point or echo, when a header value tells them apart at every place."""
-    for keyword, word in _REPETITIONS:
+    for keyword, word in (*_REPETITIONS, *_SERIES):
         values = {str(f.facts.get(keyword)) for place in places for f in place}
         if len(values) < 2 or "None" in values:
             continue
         if all(sorted(str(f.facts[keyword]) for f in place) == sorted(values) for place in places):
-            if len(values) > 2:
+            if len(values) > 2 and (keyword, word) in _REPETITIONS:
                 raise InputError(f"it repeats the same slices {len(values)} times (a dynamic or 4D series); only "
                                  "single volumes can be used")
-            ordered = sorted(values, key=lambda v: (float(v) if v.replace(".", "").isdigit() else 0.0, v))
+            ordered = sorted(values, key=lambda v: (float(v) if re.fullmatch(r"\d+\.?\d*", v, re.ASCII) else 0.0, v))
             return [
                 (f"{word} {n}", [next(f for f in place if str(f.facts[keyword]) == value) for place in places])
                 for n, value in enumerate(ordered, 1)
@@ -159,9 +171,10 @@ def grid_of(frames: list[Frame]) -> Grid:
     if np.abs(k_axis / spacing - normal).max() > 2e-3 or np.abs(positions - straight).max() > 2 * _ROUNDING_MM:
         raise InputError("its slices are shifted sideways against each other (a slanted stack), which cannot be used")
     rows, columns = first.size
+    row, column = _axes(first)
     matrix = np.eye(4)
-    matrix[:3, 0] = first.orientation[:3] * first.pixel_spacing[1]
-    matrix[:3, 1] = first.orientation[3:] * first.pixel_spacing[0]
+    matrix[:3, 0] = row * first.pixel_spacing[1]
+    matrix[:3, 1] = column * first.pixel_spacing[0]
     matrix[:3, 2] = k_axis
     matrix[:3, 3] = first.position
     return Grid((len(frames), rows, columns), matrix)

@@ -69,11 +69,12 @@ def main() -> None:
         before = _peak_mib()
         for what, read in (("headers only", list_series), ("all usable series", read_folder)):
             calls = []
-            start = time.perf_counter()
+            start, busy = time.perf_counter(), time.process_time()
             found = read(name, lambda fraction, text: calls.append(fraction))
-            seconds = time.perf_counter() - start
+            seconds, busy = time.perf_counter() - start, time.process_time() - busy
             number = len(found) if isinstance(found, tuple) else len(found.volumes)
-            print(f"{what}: {seconds:.1f} s, {1000 * seconds / count:.2f} ms a file, {number} entries, "
+            print(f"{what}: {seconds:.1f} s ({busy:.1f} s of one core, {1000 * busy / count:.2f} ms a file), "
+                  f"{number} entries, "
                   f"{len(calls)} reports of progress, peak memory {_peak_mib():.0f} MiB (started at {before:.0f})")
 
 
