@@ -1,14 +1,21 @@
 """Agreement of delineations, on shapes whose answer is known."""
 
 import csv
+import json
 import math
 
 import numpy as np
 import pytest
+import SimpleITK
+from typer.testing import CliRunner
 
+from NPCSynthLib.cli.main import app
 from NPCSynthLib.errors import InputError, OutputError
+from NPCSynthLib.phantom.patient import make_patient, write_dicom
 from NPCSynthLib.qa.contours import TOLERANCES_MM, compare_masks, compare_structures, dice, write_csv
-from NPCSynthLib.study.volume import Grid
+from NPCSynthLib.study.contours import read_contours
+from NPCSynthLib.study.read import read_folder
+from NPCSynthLib.study.volume import Grid, to_sitk
 
 ISOTROPIC, ANISOTROPIC = (0.8, 0.8, 0.8), (0.6, 0.7, 1.5)
 
@@ -130,8 +137,15 @@ def test_structures_are_matched_by_what_they_mean():
     assert [f.name for f in found] == ["GTVp", "Parotid_L", "CTV1", "Brain"]
     assert found[0].dice == 1 and 0.8 < found[1].dice < 1
     assert found[2].remark == "Not drawn in the prediction." and found[3].remark == "Not drawn in the reference."
-    with pytest.raises(InputError, match='"GTVp" and "GTVnx" of the reference both mean GTVp'):
-        compare_structures({"GTVp": mask, "GTVnx": mask}, {}, grid)
+
+
+def test_an_alias_gives_way_to_the_name_itself_and_two_aliases_are_refused():
+    grid = grid_of(ISOTROPIC)
+    mask, other = ball(grid, 12), ball(grid, 8)
+    found = compare_structures({"GTVnx": other, "GTVp": mask}, {"GTVp": mask}, grid)
+    assert {f.name: f.dice for f in found} == {"GTVnx": 0, "GTVp": 1}
+    with pytest.raises(InputError, match='"GTVnx" and "GTV-T" of the reference both mean GTVp'):
+        compare_structures({"GTVnx": mask, "GTV-T": mask}, {}, grid)
 
 
 @pytest.mark.parametrize("first, second, remark", [
@@ -168,3 +182,27 @@ def test_a_table_is_never_overwritten(tmp_path):
     assert (tmp_path / "table.csv").read_text() == "mine"
     with pytest.raises(OutputError, match="Choose a folder"):
         write_csv((), tmp_path / "none" / "table.csv")
+
+
+def test_the_command_compares_a_planning_systems_contours_with_a_segmentation(tmp_path):
+    patient = make_patient(6, ("T1",), "small")
+    series, rtstruct = write_dicom(patient, tmp_path / "study")
+    volume = read_folder(series).volumes[0]
+    masks = {s.name: s.mask for s in read_contours(rtstruct, volume).structures}
+    shifted = np.roll(masks["GTVp"], 1, axis=2).astype(np.uint8)
+    SimpleITK.WriteImage(to_sitk(shifted, volume.grid), str(tmp_path / "GTVnx.nii.gz"))
+    arguments = [str(rtstruct), str(tmp_path / "GTVnx.nii.gz"), "--image", str(series)]
+    done = CliRunner().invoke(app, ["contours", *arguments, "--csv", str(tmp_path / "table.csv"), "--json"])
+    assert done.exit_code == 0, done.stderr
+    rows = {row["structure"]: row for row in json.loads(done.stdout)}
+    assert 0.3 < rows["GTVp"]["dice"] < 1 and rows["Brain"]["remark"] == "Not drawn in the prediction."
+    assert "could not be checked" in " ".join(done.stderr.split())
+    assert (tmp_path / "table.csv").is_file()
+    table = CliRunner().invoke(app, ["contours", *arguments], env={"COLUMNS": "250"})
+    assert table.exit_code == 0 and "Hd95 mm" in table.stdout and str(rows["GTVp"]["dice"]) in table.stdout
+
+
+def test_the_command_wants_one_series(tmp_path):
+    *_, rtstruct = write_dicom(make_patient(6, ("T1", "FLAIR"), "small"), tmp_path / "study")
+    done = CliRunner().invoke(app, ["contours", str(rtstruct), str(rtstruct), "--image", str(tmp_path / "study")])
+    assert done.exit_code == 2 and "holds 2 series" in done.stderr

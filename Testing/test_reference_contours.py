@@ -60,15 +60,16 @@ def test_the_phantoms_contours_are_its_structures(tmp_path):
 
 
 def test_names_that_mean_the_same_stay_apart(tmp_path):
-    path = write_structures(tmp_path / "rs.dcm", {"GTVp": ball(14), "GTVnx": ball(9), "gtvnx": ball(5)})
+    path = write_structures(tmp_path / "rs.dcm", {"GTVnx": ball(9), "GTVp": ball(14), "gtvnx": ball(5)})
     found = read_contours(path, image_on())
-    assert [s.name for s in found.structures] == ["GTVp", "GTVnx", "gtvnx"]
+    assert [s.name for s in found.structures] == ["GTVnx", "GTVp", "gtvnx"]
+    assert dice(found.structure("GTVp").mask, true_ball(14)) > 0.999, "who bears the name itself keeps it"
     assert sum("means the same" in note for note in found.notes) == 2
 
 
 def test_two_structures_of_one_name_are_numbered(tmp_path):
-    path = write_structures(tmp_path / "rs.dcm", {"PTV": ball(14), "PTV ": ball(9)})
-    assert [s.name for s in read_contours(path, image_on()).structures] == ["PTV", "PTV (2)"]
+    path = write_structures(tmp_path / "rs.dcm", {"PTV": ball(14), "PTV ": ball(14), " PTV": ball(9)})
+    assert [s.name for s in read_contours(path, image_on()).structures] == ["PTV", "PTV (2)", "PTV (3)"]
 
 
 def test_a_structure_without_contours_is_empty_and_told(tmp_path):
@@ -110,9 +111,9 @@ def test_ten_thousand_contours_are_read_in_seconds(tmp_path):
     rng = np.random.default_rng(0)
     contours = [disc(1.5, -23.0 + 2.5 * (n % 20), rng.uniform(-20, 20, 2), 60) for n in range(10_000)]
     path = write_structures(tmp_path / "rs.dcm", {"GTVn": contours})
-    start = time.perf_counter()
+    start = time.process_time()
     assert read_contours(path, image_on()).structure("GTVn").mask.any()
-    assert time.perf_counter() - start < 20
+    assert time.process_time() - start < 20
 
 
 # --- does it belong here? --------------------------------------------------------------------------------------------
@@ -172,14 +173,14 @@ def test_mutated_files_end_in_structures_or_one_sentence(tmp_path):
         for place in rng.integers(132, len(data) if n % 3 else 3000, 1 + n % 8):
             data[place] = rng.integers(256)
         path.write_bytes(data[: rng.integers(140, len(data))] if n % 5 == 0 else data)
-        start = time.perf_counter()
+        start = time.process_time()
         try:
             read_contours(path, image_on())
             outcomes[True] += 1
         except InputError as error:
             assert "mutated.dcm" in str(error) and str(error).endswith((".", ")."))
             outcomes[False] += 1
-        assert time.perf_counter() - start < 5
+        assert time.process_time() - start < 5
     assert min(outcomes.values()) > 20
 
 

@@ -67,7 +67,7 @@ def compare_structures(
     side lacks it.
 
     Raises:
-        InputError: two structures of one side mean the same, so that it is unclear which is meant.
+        InputError: two structures of one side have aliases of the same name, so that it is unclear which is meant.
         ValueError: a mask does not have the grid's shape.
     """
     sides = [_by_tg263(reference, "reference"), _by_tg263(predicted, "prediction")]
@@ -161,9 +161,12 @@ def table_row(agreement: StructureAgreement) -> dict:
 
 
 def _by_tg263(masks: Mapping[str, np.ndarray], side: str) -> dict[str, np.ndarray]:
+    """Masks by TG-263 name; an alias stands for it only where nothing bears the name itself."""
     named, original = {}, {}
     for name, mask in masks.items():
         known = tg263_name(name)
+        if known != name and known in masks:
+            known = name
         if known in named:
             raise InputError(f'"{original[known]}" and "{name}" of the {side} both mean {known}. Rename or remove the '
                              "one that is not meant.")

@@ -52,17 +52,18 @@ def _finished(path: Path, image: Volume, structures, frame, series_uids, notes) 
     if not structures:
         reasons = " " + " ".join(notes) if notes else ""
         raise InputError(f"{path.name} holds no contours that can be used.{reasons} Export it again.")
-    unique, taken, notes = [], set(), list(notes)
-    for structure in structures:
-        name = structure.name
-        if name in taken:
+    named, notes = {}, list(notes)
+    # Who bears a name itself keeps it; aliases come second.
+    for structure in sorted(structures, key=lambda one: one.name != one.original_name):
+        name, number = structure.name, 2
+        if name in named:
             name = structure.original_name
-            number = 2
-            while name in taken:
+            while name in named:
                 name = f"{structure.original_name} ({number})"
                 number += 1
             notes.append(f'"{structure.original_name}" means the same as another structure of {path.name}; it is '
                          f'listed as "{name}".')
-        taken.add(name)
-        unique.append(replace(structure, name=name))
-    return ReferenceContours(tuple(unique), image.grid, frame, tuple(series_uids), tuple(dict.fromkeys(notes)))
+        named[name] = structure
+    in_order = sorted(named.items(), key=lambda item: structures.index(item[1]))
+    unique = tuple(replace(structure, name=name) for name, structure in in_order)
+    return ReferenceContours(unique, image.grid, frame, tuple(series_uids), tuple(dict.fromkeys(notes)))

@@ -10,7 +10,7 @@ from ..vocabulary import tg263_name
 from .volume import Grid, Volume
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ReferenceStructure:
     """One structure that somebody drew.
 

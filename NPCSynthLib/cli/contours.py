@@ -1,0 +1,65 @@
+"""``npcsynth contours``: how well do two sets of contours agree?"""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .console import command, print_json, say, warn
+from .options import AsJson
+
+NAME = "contours"
+
+
+@command
+def run(
+    reference: Annotated[Path, typer.Argument(help="RTSTRUCT, DICOM SEG, .seg.nrrd or label image of a person.")],
+    predicted: Annotated[Path, typer.Argument(help="The same of a program, e.g. segmentation.seg.nrrd of a result.")],
+    image: Annotated[
+        Path, typer.Option("--image", help="The series that the contours belong to: folder or file.")
+    ],
+    csv: Annotated[Path | None, typer.Option("--csv", help="Also write the table to this new file.")] = None,
+    json: AsJson = False,
+) -> None:
+    """Compare contours structure by structure: Dice, surface Dice, distances, volumes, worst slice.
+
+    Structures are matched by their TG-263 names and the usual aliases (GTVnx is GTVp, Lt Parotid is Parotid_L).
+
+    [bold]Examples[/]
+
+    [cyan]npcsynth contours RTSTRUCT.dcm result/segmentation.seg.nrrd --image patient/01_T1[/]
+
+    [cyan]npcsynth contours mine.seg.nrrd yours.seg.nrrd --image t1.nii.gz --csv agreement.csv[/]
+    """
+    from ..errors import UsageError
+    from ..qa.contours import compare_structures, table_row, write_csv
+    from ..study.contours import read_contours
+    from ..study.read import read_folder
+
+    volumes = read_folder(image).volumes
+    if len(volumes) > 1:
+        raise UsageError(f"{image.name} holds {len(volumes)} series ({', '.join(v.name for v in volumes)}). Give the "
+                         "folder of the one that the contours belong to.")
+    sides = [read_contours(path, volumes[0]) for path in (reference, predicted)]
+    warn(note for side in sides for note in side.notes)
+    agreements = compare_structures(*({s.name: s.mask for s in side.structures} for side in sides), volumes[0].grid)
+    if csv:
+        write_csv(agreements, csv)
+        say(f"Wrote {csv}.")
+    rows = [table_row(agreement) for agreement in agreements]
+    if json:
+        print_json(rows)
+    else:
+        _print_table(rows)
+
+
+def _print_table(rows: list[dict]) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    heads = {key: key.replace("_", " ").capitalize() for key in rows[0]}
+    table = Table(*heads.values())
+    for row in rows:
+        table.add_row(*(escape("" if value is None else str(value)) for value in row.values()))
+    Console().print(table)
