@@ -189,10 +189,25 @@ def test_two_nodes_are_not_joined():
     assert notes == ["has 1 gap between its contours along the slices; left empty"]
 
 
+def test_a_gap_does_not_thicken_what_lies_beside_it():
+    levels = slice_levels()
+    mask, _ = rasterize([place(circle(6), levels[n]) for n in (4, 5, 9)], FINE)
+    assert np.flatnonzero(mask.any(axis=(1, 2))).tolist() == [4, 5, 9]
+
+
 def test_distant_single_contours_are_not_joined():
     levels = slice_levels()
     mask, _ = rasterize([place(circle(6), levels[4]), place(circle(6), levels[24])], FINE)
     assert np.flatnonzero(mask.any(axis=(1, 2))).tolist() == [4, 24]
+
+
+def test_contours_on_every_second_thick_slice_are_one_structure_when_there_are_three():
+    thick = Grid.from_parts((12, 90, 80), (0.7, 0.6, 5.0), (-28.0, -27.0, -27.5), np.eye(3))
+    levels = slice_levels(thick)
+    mask, _ = rasterize([place(circle(10), levels[n]) for n in (2, 4, 6)], thick)
+    assert np.flatnonzero(mask.any(axis=(1, 2)))[:5].tolist() == [1, 2, 3, 4, 5]
+    mask, _ = rasterize([place(circle(10), levels[n]) for n in (2, 4)], thick)
+    assert np.flatnonzero(mask.any(axis=(1, 2))).tolist() == [2, 4]
 
 
 def test_parts_that_do_not_overlap_do_not_vanish_between_their_slices():

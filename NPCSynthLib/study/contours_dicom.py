@@ -54,15 +54,16 @@ def read_rtstruct(dataset, path: Path, image: Volume) -> tuple[list, str | None,
             continue
         try:
             contours, ignored = _closed_contours(drawn.get(number))
+            if ignored and not contours:
+                raise ValueError("encloses nothing, being points or open lines")
             mask, told = rasterize(contours, image.grid) if contours else (np.zeros(image.grid.shape, bool), [])
         except ValueError as error:
             notes.append(f"{name} was left out: it {error}.")
             continue
         if ignored:
-            told.append(f"has {ignored} contour{'s' * (ignored > 1)} that enclose nothing (points or open lines), "
-                        "which were ignored")
+            told.append("has points or open lines beside its contours, which were ignored")
         if not contours:
-            told.append("has no closed contour; it is empty")
+            told.append("has no contour; it is empty")
         notes += [f"{name} {phrase}." for phrase in told]
         structures.append(ReferenceStructure.of(name, mask))
     return structures, here if here in frames.values() else next(iter(named), None), series_uids, notes
@@ -127,7 +128,8 @@ def read_seg(path: Path, image: Volume) -> tuple[list, str | None, list, list]:
             volume = seg.get_volume(segment_numbers=[number], skip_overlap_checks=True)
         except Exception as error:
             raise InputError(
-                f"The frames of {path.name} do not make a volume of evenly spaced slices. Export it again."
+                f"The frames of {path.name} do not make a volume: their positions, spacing or sizes do not fit "
+                "together. Export it again."
             ) from error
         share = volume.array[..., 0]
         matrix = np.asarray(volume.affine, float)[:, [2, 1, 0, 3]]

@@ -21,8 +21,9 @@ from .volume import Grid, to_sitk
 _OFF_PLANE_MM, _OFF_PLANE_PART = 0.1, 0.05
 #: Points of a contour in a tilted plane may lie this far apart along its normal.
 _FLAT_MM = 0.5
-#: Planes farther apart than this, and than the slices, are not joined: they may be two nodes on two slices.
-LARGEST_STEP_MM = 6.0
+#: Two planes farther apart than this, and than the slices, are not joined: they may be two nodes on two slices. Three
+#: or more are one structure drawn on every second slice, or on coarser ones.
+_LARGEST_STEP_OF_TWO_MM, _LARGEST_STEP_MM = 6.0, 10.0
 
 
 def fill(polygons: list[np.ndarray], shape: tuple[int, int]) -> np.ndarray:
@@ -56,10 +57,10 @@ def rasterize(contours: list[np.ndarray], grid: Grid) -> tuple[np.ndarray, list[
     """The voxels of one structure.
 
     On slices that carry contours these alone count. A slice between two contours at most one step apart (the median
-    distance between the structure's planes, up to ``LARGEST_STEP_MM`` or the slice spacing) takes the shape between
-    theirs, by their signed distances (Raya and Udupa, IEEE Trans Med Imaging 1990;9:32-42); the first and last contour
-    reach half a step outwards. Wider gaps stay empty. Contours in planes that the slices cut at an angle are filled in
-    their own planes, on voxels as fine as the finest side of the grid's, and looked up at each voxel's center.
+    distance between the structure's planes, up to 10 mm or two slices) takes the shape between theirs, by their signed
+    distances (Raya and Udupa, IEEE Trans Med Imaging 1990;9:32-42); the first and last contour reach half a step
+    outwards. Wider gaps stay empty. Contours in planes that the slices cut at an angle are filled in their own planes,
+    on voxels as fine as the finest side of the grid's, and looked up at each voxel's center.
 
     Args:
         contours: (n, 3) float arrays of LPS mm, n >= 3, each closed by itself and flat.
@@ -93,14 +94,20 @@ def _slice_distance(grid: Grid) -> float:
     return float(abs(grid.ijk_to_lps[:3, 2] @ normal) / np.linalg.norm(normal))
 
 
+def _typical(steps: np.ndarray) -> float:
+    """The median; of two in the middle the smaller, for a gap is no step."""
+    return float(np.sort(steps)[(len(steps) - 1) // 2])
+
+
 def _on_slices(contours: list[np.ndarray], grid: Grid) -> tuple[np.ndarray, list[str]]:
     """As ``rasterize``, for contours parallel to the slices, in (i, j, k) voxel coordinates."""
     slice_mm = _slice_distance(grid)
     tolerance = max(_OFF_PLANE_MM, _OFF_PLANE_PART * slice_mm) / slice_mm
     positions, planes = _planes(contours, tolerance)
     steps = np.diff(positions)
-    step = float(np.median(steps)) if len(steps) else 1.0
-    if step * slice_mm > max(LARGEST_STEP_MM, 1.01 * slice_mm):
+    step = _typical(steps) if len(steps) else 1.0
+    largest = (_LARGEST_STEP_OF_TWO_MM, 1.01 * slice_mm) if len(steps) < 2 else (_LARGEST_STEP_MM, 2.05 * slice_mm)
+    if step * slice_mm > max(largest):
         step = 1.0
     mask, notes = np.zeros(grid.shape, bool), []
     size = np.array(grid.shape[2:0:-1])
@@ -186,7 +193,7 @@ def _grid_of_planes(contours: list[np.ndarray], grid: Grid) -> Grid | None:
     axes = np.column_stack([u, np.cross(normal, u), normal])
     finest = float(grid.spacing.min())
     levels = np.unique(np.round([(points @ normal).mean() for points in contours], 2))
-    step = float(np.median(np.diff(levels))) if len(levels) > 1 else _slice_distance(grid)
+    step = _typical(np.diff(levels)) if len(levels) > 1 else _slice_distance(grid)
     spacing = np.array([finest, finest, step / np.ceil(step / finest)])
     n = np.array(grid.shape[::-1])
     corners = np.array([[a, b, c] for a in (-0.5, n[0] - 0.5) for b in (-0.5, n[1] - 0.5) for c in (-0.5, n[2] - 0.5)])
