@@ -71,7 +71,7 @@ def _decode_whole(path: Path):
         syntax = getattr(dataset.file_meta, "TransferSyntaxUID", None)
         if syntax is None:
             dataset.file_meta.TransferSyntaxUID = pydicom.uid.ImplicitVRLittleEndian
-        compressed = syntax is not None and syntax.is_compressed
+        leave_to_gdcm = syntax is not None and syntax.is_compressed and not _pydicom_decodes(syntax)
     except Exception as error:
         raise InputError(f"file {path.name} is damaged; export it again") from error
     if not any(k in dataset for k in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")):
@@ -79,9 +79,18 @@ def _decode_whole(path: Path):
     try:
         return dataset, dataset.pixel_array
     except Exception as error:
-        if not compressed:
+        if not leave_to_gdcm:
             raise InputError(f"file {path.name} is cut short or damaged; export it again") from error
     return dataset, decode_with_sitk(dataset, path.name)
+
+
+def _pydicom_decodes(syntax) -> bool:
+    from pydicom.pixels import get_decoder
+
+    try:
+        return get_decoder(syntax).is_available
+    except NotImplementedError:
+        return False
 
 
 def decode_with_sitk(dataset, name: str) -> np.ndarray:
@@ -91,6 +100,7 @@ def decode_with_sitk(dataset, name: str) -> np.ndarray:
     every common compression. It gets the bare pixels in a file of their own, so that it neither rescales nor inverts,
     and no patient data leaves the original. Raises InputError naming the file ``name``.
     """
+    import pydicom
     import SimpleITK as sitk
     from pydicom.dataset import FileDataset, FileMetaDataset
     from pydicom.uid import MultiFrameGrayscaleWordSecondaryCaptureImageStorage, generate_uid
@@ -102,10 +112,12 @@ def decode_with_sitk(dataset, name: str) -> np.ndarray:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "pixels.dcm"
         try:
-            for keyword in ("Rows", "Columns", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation",
-                            "PixelData"):
+            for keyword in ("Rows", "Columns", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation"):
                 bare[keyword] = dataset[keyword]
             bare.NumberOfFrames = int(dataset.get("NumberOfFrames") or 1)
+            # Taken apart and put together anew: GDCM believes any length that damaged data claim, and takes the memory.
+            parts = pydicom.encaps.generate_frames(dataset.PixelData, number_of_frames=bare.NumberOfFrames)
+            bare.PixelData = pydicom.encaps.encapsulate(list(parts))
             bare.SamplesPerPixel, bare.PhotometricInterpretation = 1, "MONOCHROME2"
             bare.save_as(path, enforce_file_format=True)
             stored = sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
