@@ -147,6 +147,15 @@ def test_what_cannot_be_checked_is_told(tmp_path, frame, image_frame, who):
     assert found.structures and found.notes[0].startswith(f"{who} does not name its frame of reference")
 
 
+def test_contours_that_a_program_made_are_told(tmp_path):
+    path = write_structures(tmp_path / "rs.dcm", {"GTVp": ball(14)})
+    ds = pydicom.dcmread(path)
+    ds.SyntheticData = "YES"
+    ds.save_as(path)
+    assert read_contours(path, image_on()).notes == (
+        "rs.dcm says that a program made it: its contours are proposals, nobody's judgment.",)
+
+
 def test_files_of_other_kinds_are_refused_in_words(tmp_path):
     (tmp_path / "notes.txt").write_text("no contours")
     (tmp_path / "empty.dcm").write_bytes(b"")

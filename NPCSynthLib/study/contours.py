@@ -42,10 +42,14 @@ def read_contours(path, image: Volume) -> ReferenceContours:
     dataset = read_header(path) if looks_like_dicom(path) else None
     kind = str(dataset.get("SOPClassUID", "")) if dataset is not None else ""
     if kind == _RTSTRUCT:
-        return _finished(path, image, *read_rtstruct(dataset, path, image))
-    if kind in (_SEG, _LABELMAP_SEG):
-        return _finished(path, image, *read_seg(path, image))
-    raise InputError(f"{path.name} does not hold contours, or is damaged. Give {_KINDS}.")
+        structures, frame, series_uids, notes = read_rtstruct(dataset, path, image)
+    elif kind in (_SEG, _LABELMAP_SEG):
+        structures, frame, series_uids, notes = read_seg(path, image)
+    else:
+        raise InputError(f"{path.name} does not hold contours, or is damaged. Give {_KINDS}.")
+    if str(dataset.get("SyntheticData", "")) == "YES":
+        notes.append(f"{path.name} says that a program made it: its contours are proposals, nobody's judgment.")
+    return _finished(path, image, structures, frame, series_uids, notes)
 
 
 def _finished(path: Path, image: Volume, structures, frame, series_uids, notes) -> ReferenceContours:
