@@ -38,13 +38,16 @@ class Recognition:
     sequence: str
     probabilities: dict[str, float]
 
+    @property
+    def confidence(self) -> float:
+        """Probability of the weighting (T1, T2, PD, or inversion recovery) that ``sequence`` has, 0..1."""
+        return self._weightings()[_weighting(self.sequence)]
+
     def contradiction(self, said: str) -> str | None:
         """A sentence for the user when the image does not look like the sequence that it is ``said`` to be."""
         if said not in self.probabilities:
             return None
-        weightings = {}
-        for sequence, probability in self.probabilities.items():
-            weightings[_weighting(sequence)] = weightings.get(_weighting(sequence), 0.0) + probability
+        weightings = self._weightings()
         seen = max(weightings, key=weightings.get)
         if weightings[_weighting(said)] >= _DOUBT or weightings[seen] < _SURE:
             return None
@@ -52,6 +55,12 @@ class Recognition:
             f"The image given as {said} looks like {self.sequence} ({weightings[seen]:.0%} sure). "
             "Check that it is assigned to the right sequence."
         )
+
+    def _weightings(self) -> dict[tuple[str, bool], float]:
+        total: dict[tuple[str, bool], float] = {}
+        for sequence, probability in self.probabilities.items():
+            total[_weighting(sequence)] = total.get(_weighting(sequence), 0.0) + probability
+        return total
 
 
 def _weighting(sequence: str) -> tuple[str, bool]:

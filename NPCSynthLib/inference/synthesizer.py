@@ -8,11 +8,13 @@ import torch
 
 from ..errors import Cancelled, UsageError
 from ..model.weights import LoadedModel, load_weights
+from ..study.build import build_study
 from ..study.study import Study
+from ..study.volume import Volume
 from ..vocabulary import canonical_prompt, get_sequence
 from .device import Device, choose_device, plan_batch
 from .labels import to_segments, with_margin
-from .recognition import recognize
+from .recognition import Recognition, recognize
 from .result import INTENSITY_HIGH, SynthesisResult, SynthesizedSequence
 from .slicing import Slicing
 
@@ -153,6 +155,12 @@ class Synthesizer:
             study.grid, tuple(sequences), segmentation, tuple(s.sequence for s in study.sources),
             self.loaded.identity, device.label, seconds, tuple(dict.fromkeys(warnings)),
         )  # fmt: skip
+
+    def recognize(self, volume: Volume) -> Recognition:
+        """What one image looks like, whatever its header says."""
+        # The name is of no consequence: the network is not told it.
+        study = build_study({self.sequences[0]: volume})
+        return recognize(self.loaded, self.device, study, study.sources[0])
 
     def predict(self, study: Study, target: str) -> np.ndarray:
         """One target alone, (k, j, i) float32 with 0 and 1 the 0.5 and 99.5 percentiles of the body: for evaluation."""

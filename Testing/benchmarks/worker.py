@@ -1,0 +1,65 @@
+"""What the worker process costs: first start, later starts, Cancel, and its overhead over the same call in-process.
+
+    python Testing/benchmarks/worker.py
+
+Every figure is measured in this one run, on the phantom (T1 and T2 to T1C, with segmentation) and the shipped weights.
+"""
+
+import statistics
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from NPCSynthLib.errors import Cancelled
+from NPCSynthLib.inference.job import InProcess
+from NPCSynthLib.inference.process import WorkerProcess
+from NPCSynthLib.phantom.patient import make_patient
+
+REPEATS = 3
+
+
+def seconds(call) -> float:
+    started = time.perf_counter()
+    call()
+    return time.perf_counter() - started
+
+
+def cancel_latency(worker: WorkerProcess, volumes: dict) -> float:
+    """From the first sign of synthesis, when the user presses Cancel, to the exception, the worker gone."""
+    pressed = []
+
+    def on_progress(_fraction: float, stage: str) -> None:
+        if stage.startswith("Synthesizing") and not pressed:
+            pressed.append(time.perf_counter())
+
+    try:
+        worker.compute(volumes, ["T1C", "FLAIR"], on_progress=on_progress, cancel=lambda: bool(pressed))
+    except Cancelled:
+        return time.perf_counter() - pressed[0]
+    raise RuntimeError("The run ended before it could be canceled.")
+
+
+def main() -> None:
+    volumes = make_patient(5, ("T1", "T2"), "full").volumes
+    worker, here = WorkerProcess(), InProcess()
+
+    def there() -> None:
+        worker.compute(volumes, ["T1C"], segment=True)
+
+    cold = seconds(there)
+    warm = [seconds(there) for _ in range(REPEATS)]
+    here.compute(volumes, ["T1C"], segment=True)
+    inside = [seconds(lambda: here.compute(volumes, ["T1C"], segment=True)) for _ in range(REPEATS)]
+    latency = [cancel_latency(worker, volumes) for _ in range(REPEATS)]
+    worker.close()
+    print(f"first job (cold start)         {cold:6.1f} s")
+    print(f"later jobs (warm), median      {statistics.median(warm):6.1f} s   of {[round(x, 1) for x in warm]}")
+    print(f"same call in-process, median   {statistics.median(inside):6.1f} s   of {[round(x, 1) for x in inside]}")
+    print(f"worker / in-process            {statistics.median(warm) / statistics.median(inside):6.2f}")
+    print(f"Cancel, slowest of {REPEATS}           {max(latency):6.2f} s")
+
+
+if __name__ == "__main__":
+    main()
