@@ -396,6 +396,23 @@ def test_nothing_is_deidentified_unasked(case):
     assert not any("PatientIdentityRemoved" in dataset for dataset in (*datasets(classic), *datasets(enhanced)))
 
 
+def test_nothing_of_the_patient_is_said_in_warnings_or_logs(small, tmp_path, caplog, recwarn, capfd):
+    source, study, result = small
+
+    def odd_name(dataset, _):
+        dataset.PatientName, dataset.PatientID = "SingleComponentName", "4711"
+
+    turned = edited(source, tmp_path / "study", odd_name)
+    study = read_study(turned)
+    recwarn.clear()
+    with caplog.at_level("DEBUG"):
+        export((turned, study, result), tmp_path / "out")
+        export((turned, study, result), tmp_path / "enhanced", enhanced=True)
+    said = " ".join([caplog.text, *(str(w.message) for w in recwarn), *capfd.readouterr()])
+    uids = [str(d.SOPInstanceUID) for d in datasets(turned)]
+    assert [secret for secret in ("SingleComponentName", "4711", *uids) if secret in said] == []
+
+
 # --- all or nothing --------------------------------------------------------------------------------------------------
 
 def test_a_result_from_nifti_is_refused_with_the_remedy(small, tmp_path):

@@ -90,10 +90,10 @@ def uncertainty_object(
         source_images=images, pixel_array=synthetic.uncertainty.astype(np.float32),
         series_instance_uid=series.uid, series_number=series.number, sop_instance_uid=generate_uid(),
         instance_number=1, contains_recognizable_visual_features=True, real_world_value_mappings=[mapping],
-        voi_lut_transformations=[highdicom.VOILUTTransformation(window_center=top / 2, window_width=top)],
-        content_label="UNCERTAINTY",
-        content_description=f"Uncertainty of {synthetic.sequence}, as the network estimates it",
-        content_creator_name="", transfer_syntax_uid=ExplicitVRLittleEndian, **equipment(origin), **_planes(origin),
+        # Deprecated, but the only way to give the window to the highdicom that comes with 3D Slicer 5.12.
+        window_center=top / 2, window_width=top,
+        content_label="UNCERTAINTY", content_creator_name="", transfer_syntax_uid=ExplicitVRLittleEndian,
+        content_description=f"Uncertainty of {synthetic.sequence}, as the network estimates it", **equipment(origin),
     )  # fmt: skip
     _sort_frames(dataset, synthetic.uncertainty.shape, origin)
     # Optional, but dcmqi reads it unasked.
@@ -151,10 +151,12 @@ def _reference_images(origin: Origin) -> list[Dataset]:
         return [image]
     images = []
     for frame in frames:
-        image = copy.deepcopy(header)
-        image.SOPInstanceUID = frame.uid
-        image.ImagePositionPatient = [format_number_as_ds(float(value)) for value in frame.position]
-        image.ImageOrientationPatient, image.PixelSpacing = orientation, spacing
+        image = Dataset()
+        image.update({element.tag: element for element in header})  # shares the elements, which are not changed
+        image.add_new("SOPInstanceUID", "UI", frame.uid)
+        image.add_new("ImagePositionPatient", "DS", [format_number_as_ds(float(value)) for value in frame.position])
+        image.add_new("ImageOrientationPatient", "DS", orientation)
+        image.add_new("PixelSpacing", "DS", spacing)
         images.append(image)
     return images
 

@@ -1,6 +1,9 @@
 """A result as DICOM: MR series, uncertainty, segmentation and contours, filed with the images that it was made from."""
 
-from collections.abc import Callable, Iterable
+import logging
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -75,6 +78,27 @@ def write_dicom(
     cancel: Callable[[], bool] | None = None,
 ) -> tuple[ExportedSeries, ...]:  # fmt: skip
     """What ``export_dicom`` does, into an existing folder that the caller makes whole (see ``new_folder``)."""
+    with _without_identity_in_messages():
+        return _write_all(result, document, files, folder, enhanced, deidentify, on_progress, cancel)
+
+
+@contextmanager
+def _without_identity_in_messages() -> Iterator[None]:
+    """pydicom and highdicom quote names and UIDs of the patient in warnings and logs."""
+    logger = logging.getLogger("highdicom")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def _write_all(
+    result, document, files, folder, enhanced, deidentify, on_progress, cancel
+) -> tuple[ExportedSeries, ...]:
     origin = Origin(find_sources(document, files, cancel), document, datetime.now())
     if deidentify:
         origin = deidentified(origin)

@@ -29,7 +29,7 @@ def classic_mr(synthetic: SynthesizedSequence, output: dict, origin: Origin, ser
     values are those of ``synthetic.array``, 0 and 1000 being the body's 0.5 and 99.5 percentiles. What was not
     acquired has no acquisition parameters: echo time and the like are empty, and no contrast agent is named.
     """
-    sources = _sources_by_slice(origin)
+    sources, first = _sources_by_slice(origin), origin.reference.frames[0]
     datasets = []
     for k, (frame, number) in enumerate(zip(origin.reference.frames, _numbers(origin), strict=True)):
         dataset = new_object(origin, series, MRImageStorage, "MR", number)
@@ -39,8 +39,9 @@ def classic_mr(synthetic: SynthesizedSequence, output: dict, origin: Origin, ser
                         "AcquisitionNumber"):
             setattr(dataset, keyword, None)
         dataset.ImagePositionPatient = _decimal(frame.position)
-        dataset.ImageOrientationPatient = _decimal(frame.orientation)
-        dataset.PixelSpacing = _decimal(frame.pixel_spacing)
+        # One for all slices: the source's may differ in the last digits, of which some readers make several volumes.
+        dataset.ImageOrientationPatient = _decimal(first.orientation)
+        dataset.PixelSpacing = _decimal(first.pixel_spacing)
         dataset.SliceThickness, dataset.SpacingBetweenSlices = _decimal(
             (origin.reference.thickness, origin.reference.spacing)
         )
