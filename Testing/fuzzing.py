@@ -295,15 +295,9 @@ def _nested(rng, data: bytes) -> bytes:
     """Functional groups cut, emptied, or nested without end; in classic files sequences that do not belong there."""
     ds = _dicom(data)
     choice = int(rng.integers(5))
-    deep = pydicom.Dataset()
-    deep.EchoTime = 1.0
-    for _ in range(int(rng.choice([3, 300]))):
-        outer = pydicom.Dataset()
-        outer.SharedFunctionalGroupsSequence = [deep]
-        deep = outer
     if choice == 0 or "PerFrameFunctionalGroupsSequence" not in ds:
-        ds.SharedFunctionalGroupsSequence = [deep]
-    elif choice == 1:
+        return _deep(ds.file_meta.TransferSyntaxUID.is_implicit_VR, int(rng.choice([3, 300, 3000])), data)
+    if choice == 1:
         del ds.PerFrameFunctionalGroupsSequence[int(rng.integers(4)) :]
     elif choice == 2:
         ds.PerFrameFunctionalGroupsSequence[int(rng.integers(8))] = pydicom.Dataset()
@@ -313,6 +307,14 @@ def _nested(rng, data: bytes) -> bytes:
         place = ds.PerFrameFunctionalGroupsSequence[int(rng.integers(8))].PlanePositionSequence[0]
         _put_into(place, BAD_VALUES[int(rng.integers(len(BAD_VALUES)))])
     return _bytes(ds)
+
+
+def _deep(implicit: bool, depth: int, data: bytes) -> bytes:
+    """A sequence within a sequence within …, none of which says how long it is."""
+    sequence = b"\x00\x52\x29\x92" + (b"" if implicit else b"SQ\0\0") + b"\xff" * 4 + b"\xfe\xff\x00\xe0" + b"\xff" * 4
+    end = b"\xfe\xff\x0d\xe0\0\0\0\0\xfe\xff\xdd\xe0\0\0\0\0"
+    place = data.rindex(b"\xe0\x7f\x10\x00")
+    return data[:place] + sequence * depth + end * depth + data[place:]
 
 
 def _put_into(place, value: bytes) -> None:

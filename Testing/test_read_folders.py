@@ -213,3 +213,15 @@ def test_single_enhanced_slice_is_refused(tmp_path):
         read_file(tmp_path / "x.dcm")
     with pytest.raises(InputError):
         read_folder(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["/etc/hostname", "../other/x.raw"])
+def test_image_header_that_points_outside_its_folder_is_refused(tmp_path, name):
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "x.raw").write_bytes(bytes(range(64)))
+    folder = tmp_path / "patient"
+    folder.mkdir()
+    (folder / "T1.mhd").write_text(
+        f"ObjectType = Image\nNDims = 3\nDimSize = 4 4 4\nElementType = MET_UCHAR\nElementDataFile = {name}\n")
+    with pytest.raises(InputError, match="outside of its folder"):
+        read_file(folder / "T1.mhd")

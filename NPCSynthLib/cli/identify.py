@@ -13,7 +13,7 @@ NAME = "identify"
 
 @command
 def run(
-    folder: Annotated[Path, typer.Argument(help="The patient's DICOM, NIfTI, NRRD or MHA files.")],
+    folder: Annotated[Path, typer.Argument(help="The patient's DICOM, NIfTI, NRRD or MHA files, or a DICOMDIR.")],
     look: Annotated[
         bool, typer.Option("--look", help="Ask the network too what each image looks like. [dim]Slower.[/]")
     ] = False,
@@ -43,6 +43,7 @@ def run(
             "sequence": one.identification.sequence,
             "confidence": round(float(one.identification.confidence), 3),
             "reason": one.identification.reason,
+            "slices": one.slices or None,
         }
         for one in series
     ]
@@ -84,8 +85,10 @@ def _print_table(entries) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table("Sequence", "Confidence", "Series", "Reason")
+    table = Table("Sequence", "Confidence", "Series", "Slices", "Reason")
     for entry in entries:
         sequence = entry["sequence"] or "[dim]not used[/]"
-        table.add_row(sequence, f"{entry['confidence']:.0%}", escape(entry["description"]), escape(entry["reason"]))
+        slices = str(entry["slices"] or "")
+        table.add_row(sequence, f"{entry['confidence']:.0%}", escape(entry["description"]), slices,
+                      escape(entry["reason"]))
     Console().print(table)

@@ -71,6 +71,7 @@ def texts(value) -> list[str]:
 
 
 def number_of(metadata: Mapping, *keywords: str) -> float | None:
+    """The first value of the first keyword that holds a number."""
     for keyword in keywords:
         for text in texts(metadata.get(keyword))[:1]:
             try:
@@ -81,10 +82,12 @@ def number_of(metadata: Mapping, *keywords: str) -> float | None:
 
 
 def text_of(metadata: Mapping, keyword: str) -> str:
+    """All values of a keyword as one string, "" when it is missing."""
     return " ".join(texts(metadata.get(keyword)))
 
 
 def image_type_of(metadata: Mapping) -> list[str]:
+    """The values of Image Type, then of the frame's, in upper case."""
     return [t.strip().upper() for k in ("ImageType", "FrameType") for t in texts(metadata.get(k))]
 
 

@@ -1,6 +1,7 @@
 """Image files other than DICOM: NIfTI, NRRD and MetaImage, through SimpleITK."""
 
 import gzip
+import re
 import struct
 import zlib
 from pathlib import Path
@@ -32,6 +33,7 @@ def _says_synthetic(reader) -> bool:
 
 
 def read_image_file(path: Path) -> Volume:
+    """A float32 (k, j, i) volume from one NIfTI, NRRD or MetaImage file. Raises InputError naming the file."""
     import SimpleITK as sitk
 
     reader = sitk.ImageFileReader()
@@ -45,6 +47,8 @@ def read_image_file(path: Path) -> Volume:
                 f"{path.name} was synthesized by NPCSynth, not acquired. Give the acquired image, or leave it out.")
         if ".nii" in path.name.lower():
             _check_nifti_complete(path)
+        else:
+            _check_data_file(path)
         image = reader.Execute()
     except (RuntimeError, OSError, EOFError, zlib.error, struct.error) as error:
         if "orthonormal" in str(error):
@@ -82,6 +86,17 @@ def _check_nifti_complete(path: Path) -> None:
             length += len(chunk)
     if length < needed:
         raise EOFError(f"{length} of {needed} bytes")
+
+
+def _check_data_file(path: Path) -> None:
+    """Raises InputError where a NRRD or MetaImage header takes its voxels from outside of its folder."""
+    with open(path, "rb") as file:
+        lines = file.read(1 << 16).split(b"\n")
+    for line in lines:
+        name = re.match(rb"(?i)(?:ElementDataFile\s*=|data ?file:)\s*(\S*)", line)
+        if name and (name[1].startswith((b"/", b"\\")) or b".." in name[1] or b":" in name[1]):
+            raise InputError(f"{path.name} takes its voxels from a file outside of its folder. Put both into one "
+                             "folder, or save it as one file.")
 
 
 def _check_shape(name: str, size: tuple, components: int, pixel_type: str) -> None:

@@ -161,6 +161,7 @@ def check_one_patient(all_facts: list[dict]) -> None:
 
 
 def examination_warnings(all_facts: list[dict]) -> list[str]:
+    """What to tell where the headers belong to several examinations that may be used together."""
     studies = {str(f["StudyInstanceUID"]) for f in all_facts if f.get("StudyInstanceUID")}
     if len(studies) > 1:
         return [f"The folder holds {len(studies)} examinations of one patient on one day; they are used together."]
@@ -168,6 +169,7 @@ def examination_warnings(all_facts: list[dict]) -> list[str]:
 
 
 def nothing_usable(path: Path, found: Found, refused: list) -> str:
+    """The sentence for a folder that holds nothing to work on; ``refused``: (name, reason)."""
     if not found.count:
         return f"The folder {path.name} is empty. Choose the folder that holds the MR images."
     modalities = {str(f.get("Modality", "")) for f in found.headers} - {""}
@@ -192,6 +194,7 @@ def series_name(facts: dict) -> str:
 
 
 def part_of(on_progress, start: float, end: float) -> Callable[[float, str], None]:
+    """A reporter whose 0..1 is the part from ``start`` to ``end`` of the whole."""
     def report(fraction: float, text: str) -> None:
         if on_progress:
             on_progress(start + fraction * (end - start), text)
@@ -200,5 +203,6 @@ def part_of(on_progress, start: float, end: float) -> Callable[[float, str], Non
 
 
 def stop_if(cancel) -> None:
+    """Raises Cancelled when the caller asks for it."""
     if cancel and cancel():
         raise Cancelled()

@@ -15,6 +15,10 @@ from .volume import Volume
 
 
 def read_series(frames: list, volumes: list, refused: list, warnings: list, cancel) -> None:
+    """Read one series and append what comes of it: volumes, (name, reason) of what is refused, sentences of warning.
+
+    ``frames``: its slices in any order. A bad series ends in ``refused`` and raises nothing; Cancelled does.
+    """
     name = series_name(frames[0].facts)
     try:
         _check_whole(frames)

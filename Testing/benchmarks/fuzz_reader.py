@@ -13,7 +13,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 #: A case that is not over by then hangs; generous, as other programs may want the processor.
-WALL_LIMIT_S = 120
+WALL_LIMIT_S = 300
 
 
 def worker(first: int, last: int) -> None:

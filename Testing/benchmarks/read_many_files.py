@@ -7,6 +7,7 @@ import resource
 import sys
 import tempfile
 import time
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -22,40 +23,54 @@ SERIES = (
 )
 
 
+#: Stand in the pattern for what differs from file to file, at the length of what replaces it.
+_SERIES_UID, _INSTANCE_UID = "1.2.826.0.1.3680043.8.498.1111111111", "1.2.826.0.1.3680043.8.498.2222222222"
+_SERIES_NUMBER, _INSTANCE_NUMBER, _PLACE = "333333", "444444", "5555.5"
+
+
 def make_folder(folder: Path, count: int) -> None:
     """``count`` files of 64 x 64 pixels in nested folders, without extension, slices in random order."""
-    from pydicom.dataset import FileDataset, FileMetaDataset
-    from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
-
     rng = np.random.default_rng(0)
-    study, frame = generate_uid(), generate_uid()
-    pixels = rng.integers(0, 4000, (64, 64)).astype(np.uint16).tobytes()
+    patterns = [_pattern(rng, *kind) for kind in SERIES]
     for series in range(-(-count // SLICES)):
-        description, repetition_time, echo_time, kind = SERIES[series % len(SERIES)]
-        series_uid = generate_uid()
+        target = folder / f"disk{series % 7}" / f"{series:04d}"
+        target.mkdir(parents=True)
         for k in rng.permutation(min(SLICES, count - series * SLICES)):
-            meta = FileMetaDataset()
-            meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = MRImageStorage, generate_uid()
-            meta.TransferSyntaxUID = ExplicitVRLittleEndian
-            ds = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
-            ds.SOPClassUID, ds.SOPInstanceUID = MRImageStorage, meta.MediaStorageSOPInstanceUID
-            ds.Modality, ds.PatientID, ds.PatientName, ds.StudyDate = "MR", "1", "Benchmark", "20250101"
-            ds.StudyInstanceUID, ds.SeriesInstanceUID, ds.FrameOfReferenceUID = study, series_uid, frame
-            ds.SeriesDescription = ds.ProtocolName = description
-            ds.SeriesNumber, ds.InstanceNumber = series + 1, int(k) + 1
-            ds.ImageType = ["ORIGINAL", "PRIMARY", kind, "ND"]
-            ds.ScanningSequence, ds.RepetitionTime, ds.EchoTime = "SE", repetition_time, echo_time
-            ds.SamplesPerPixel, ds.PhotometricInterpretation, ds.PixelRepresentation = 1, "MONOCHROME2", 0
-            ds.BitsAllocated, ds.BitsStored, ds.HighBit, ds.Rows, ds.Columns = 16, 12, 11, 64, 64
-            ds.PixelSpacing, ds.SliceThickness = [3.0, 3.0], 4.0
-            ds.ImageOrientationPatient, ds.ImagePositionPatient = [1, 0, 0, 0, 1, 0], [-96.0, -96.0, 4.0 * int(k)]
-            # What scanners add and nobody needs here.
-            block = ds.private_block(0x0029, "SIEMENS CSA HEADER", create=True)
-            block.add_new(0x10, "OB", rng.bytes(8000))
-            ds.PixelData = pixels
-            target = folder / f"disk{series % 7}" / f"{series:04d}"
-            target.mkdir(parents=True, exist_ok=True)
-            ds.save_as(target / f"I{int(rng.integers(10**9)):09d}", enforce_file_format=True)
+            content = patterns[series % len(SERIES)]
+            for mark, value in ((_SERIES_UID, f"{_SERIES_UID[:-10]}1{series:09d}"),
+                                (_SERIES_NUMBER, f"{series + 1:06d}"),
+                                (_INSTANCE_UID, f"{_INSTANCE_UID[:-10]}2{series:05d}{k:04d}"),
+                                (_INSTANCE_NUMBER, f"{k + 1:06d}"), (_PLACE, f"{4 * k:04d}.0")):
+                content = content.replace(mark.encode(), value.encode())
+            (target / f"I{int(rng.integers(10**9)):09d}").write_bytes(content)
+
+
+def _pattern(rng, description: str, repetition_time: float, echo_time: float, kind: str) -> bytes:
+    """A DICOM file with marks for what differs from slice to slice."""
+    from pydicom.dataset import FileDataset, FileMetaDataset
+    from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
+
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = MRImageStorage, _INSTANCE_UID
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    ds = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
+    ds.SOPClassUID, ds.SOPInstanceUID = MRImageStorage, _INSTANCE_UID
+    ds.Modality, ds.PatientID, ds.PatientName, ds.StudyDate = "MR", "1", "Benchmark", "20250101"
+    ds.StudyInstanceUID, ds.SeriesInstanceUID, ds.FrameOfReferenceUID = "1.2.3", _SERIES_UID, "1.2.4"
+    ds.SeriesDescription = ds.ProtocolName = description
+    ds.SeriesNumber, ds.InstanceNumber = _SERIES_NUMBER, _INSTANCE_NUMBER
+    ds.ImageType = ["ORIGINAL", "PRIMARY", kind, "ND"]
+    ds.ScanningSequence, ds.RepetitionTime, ds.EchoTime = "SE", repetition_time, echo_time
+    ds.SamplesPerPixel, ds.PhotometricInterpretation, ds.PixelRepresentation = 1, "MONOCHROME2", 0
+    ds.BitsAllocated, ds.BitsStored, ds.HighBit, ds.Rows, ds.Columns = 16, 12, 11, 64, 64
+    ds.PixelSpacing, ds.SliceThickness = [3.0, 3.0], 4.0
+    ds.ImageOrientationPatient, ds.ImagePositionPatient = [1, 0, 0, 0, 1, 0], ["-96.0", "-96.0", _PLACE]
+    # What scanners add and nobody needs here.
+    ds.private_block(0x0029, "SIEMENS CSA HEADER", create=True).add_new(0x10, "OB", rng.bytes(8000))
+    ds.PixelData = rng.integers(0, 4000, (64, 64)).astype(np.uint16).tobytes()
+    buffer = BytesIO()
+    ds.save_as(buffer, enforce_file_format=True)
+    return buffer.getvalue()
 
 
 def main() -> None:
