@@ -234,6 +234,14 @@ def test_binary_segments_arrive_exactly_also_where_slices_are_missing(tmp_path):
     assert found.frame_of_reference == FRAME and found.series_uids == (SERIES,) and not found.notes
 
 
+def test_a_label_map_arrives_without_its_background(tmp_path):
+    masks = {"GTVnd": true_ball(5, (0, 0, -15)), "GTVnx": true_ball(8, (0, 0, 5))}
+    found = read_contours(segmentation(tmp_path / "seg.dcm", masks, "LABELMAP"), image_on())
+    assert [s.name for s in found.structures] == ["GTVn", "GTVp"]
+    assert np.array_equal(found.structure("GTVn").mask, masks["GTVnd"])
+    assert np.array_equal(found.structure("GTVp").mask, masks["GTVnx"])
+
+
 def test_fractional_segments_count_from_one_half(tmp_path):
     share = np.where(true_ball(8), 0.6, np.where(true_ball(12), 0.4, 0.0))
     path = segmentation(tmp_path / "seg.dcm", {"GTVp": share}, "FRACTIONAL")
