@@ -225,3 +225,11 @@ def test_image_header_that_points_outside_its_folder_is_refused(tmp_path, name):
         f"ObjectType = Image\nNDims = 3\nDimSize = 4 4 4\nElementType = MET_UCHAR\nElementDataFile = {name}\n")
     with pytest.raises(InputError, match="outside of its folder"):
         read_file(folder / "T1.mhd")
+
+
+def test_series_without_rows_is_refused(tmp_path):
+    write_series(tmp_path)
+    for k in range(6):
+        edit(slice_file(tmp_path, k), Columns=0)
+    with pytest.raises(InputError, match="rows and columns"):
+        read_folder(tmp_path)

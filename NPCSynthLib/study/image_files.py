@@ -50,7 +50,7 @@ def read_image_file(path: Path) -> Volume:
         else:
             _check_data_file(path)
         image = reader.Execute()
-    except (RuntimeError, OSError, EOFError, zlib.error, struct.error) as error:
+    except (RuntimeError, OSError, EOFError, ValueError, OverflowError, zlib.error, struct.error) as error:
         if "orthonormal" in str(error):
             raise InputError(f"{path.name} has axes that are not perpendicular (sheared). Resample it first, for "
                              "example in Slicer.") from error

@@ -72,6 +72,8 @@ def arrange(
     """
     if any(f.position is None or f.orientation is None for f in frames):
         raise InputError("its headers do not say where the slices lie in the patient")
+    if any(f.size is None for f in frames):
+        raise InputError("its headers do not say how many rows and columns its images have")
     low, high = _PIXEL_SPACING
     if any(f.pixel_spacing is None or (f.pixel_spacing < low).any() or (f.pixel_spacing > high).any() for f in frames):
         raise InputError("its headers lack a valid pixel spacing (it is missing, zero or absurd), so that nothing can "
