@@ -233,3 +233,12 @@ def test_series_without_rows_is_refused(tmp_path):
         edit(slice_file(tmp_path, k), Columns=0)
     with pytest.raises(InputError, match="rows and columns"):
         read_folder(tmp_path)
+
+
+def test_values_that_should_be_single_and_are_not_do_not_stop_the_reading(tmp_path):
+    uid = generate_uid()
+    for seed in (1, 2):
+        write_series(tmp_path, seed=seed, SeriesInstanceUID=uid, EchoTime=[11.0, float(seed)])
+    for k in range(2):
+        edit(slice_file(tmp_path, k), StudyDate=["20240102", "20240102"])
+    assert len(read_folder(tmp_path).volumes) == 2

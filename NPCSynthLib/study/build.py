@@ -70,7 +70,7 @@ def build_study(
         raise UsageError("No source sequence was given. Choose at least one acquired sequence.")
     volumes = {get_sequence(name).id: volume for name, volume in volumes.items()}
     warnings = list(warnings)
-    dates = {volume.metadata.get("StudyDate") for volume in volumes.values()} - {None, ""}
+    dates = {str(volume.metadata.get("StudyDate") or "") for volume in volumes.values()} - {""}
     if len(dates) > 1:
         warnings.append(
             "The sources were acquired on different days, so the anatomy may have changed between them (treatment, "
@@ -227,7 +227,7 @@ def _prepare(volume: Volume, bias_correction: bool) -> tuple[Volume, np.ndarray]
 
 
 def _refuse_two_patients(volumes: Mapping[str, Volume]) -> None:
-    patients = {volume.metadata.get("PatientID") for volume in volumes.values()} - {None, ""}
+    patients = {str(volume.metadata.get("PatientID") or "") for volume in volumes.values()} - {""}
     if len(patients) > 1:
         names = ", ".join(f'"{volume.name}"' for volume in volumes.values())
         raise InputError(
@@ -235,7 +235,7 @@ def _refuse_two_patients(volumes: Mapping[str, Volume]) -> None:
 
 
 def _other_frame(volume: Volume, fixed: Volume) -> bool:
-    frames = {v.metadata.get("FrameOfReferenceUID") for v in (volume, fixed)} - {None, ""}
+    frames = {str(v.metadata.get("FrameOfReferenceUID") or "") for v in (volume, fixed)} - {""}
     return len(frames) > 1
 
 

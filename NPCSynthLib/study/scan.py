@@ -155,7 +155,7 @@ def check_one_patient(all_facts: list[dict]) -> None:
     if not people["PatientID"]:
         raise InputError("The folder holds images of more than one examination without patient ID, perhaps of more "
                          "than one patient. Nothing was read: give a folder of one examination.")
-    if len({f.get("StudyDate") for f in all_facts if f.get("StudyInstanceUID")}) > 1:
+    if len({str(f.get("StudyDate")) for f in all_facts if f.get("StudyInstanceUID")}) > 1:
         raise InputError(f"The folder holds {len(studies)} examinations of different days, between which the patient "
                          "may have changed. Nothing was read: give a folder of one examination.")
 

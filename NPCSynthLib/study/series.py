@@ -79,7 +79,7 @@ def _part_label(part: list, parts: list, number: int) -> str:
     if len(parts) == 1:
         return ""
     times = [p[0].facts.get("EchoTime") for p in parts]
-    if len(set(times)) == len(parts) and all(isinstance(t, float) for t in times):
+    if all(isinstance(t, float) for t in times) and len(set(times)) == len(parts):
         return f" (TE {part[0].facts['EchoTime']:g} ms)"
     return f" (part {number})"
 
