@@ -1,11 +1,13 @@
 """Written DICOM objects before tools that others wrote: a validator, and readers of five families."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,8 @@ from dicom_cases import AGAINST, GRIDS, dicom_files, make_result, read_study, wr
 
 from NPCSynthLib.output.dicom_export import export_dicom
 from NPCSynthLib.output.provenance import provenance
+from NPCSynthLib.study.read import read_folder
+from NPCSynthLib.study.study import Source, Study
 from NPCSynthLib.study.volume import Grid, Volume, from_sitk
 
 #: dciodvfy's messages that are no faults of the objects -> why. Its edition is of 2022.
@@ -54,16 +58,16 @@ def case(request, tmp_path_factory):
     return study, result, folder
 
 
-def on_grid(volume: Volume, study) -> np.ndarray:
-    """The voxels of a volume on the study's grid; fails when they do not lie on it to 1e-4 mm, whichever order the
-    slices are in. Slices that are not there are 0."""
+def on_grid(volume: Volume, study, tolerance_mm: float = 1e-4) -> np.ndarray:
+    """The voxels of a volume on the study's grid; fails when they do not lie on it, whichever order the slices are in.
+    Slices that are not there are 0."""
     grid, target = volume.grid, study.grid
     placed = np.zeros((target.shape[0], *volume.array.shape[1:]), volume.array.dtype)
     assert grid.shape[1:] == target.shape[1:]
     for k, plane in enumerate(volume.array):
         corner = grid.ijk_to_lps @ [0, 0, k, 1]
         index = round(float((np.linalg.inv(target.ijk_to_lps) @ corner)[2]))
-        np.testing.assert_allclose(corner, target.ijk_to_lps @ [0, 0, index, 1], rtol=0, atol=1e-4)
+        np.testing.assert_allclose(corner, target.ijk_to_lps @ [0, 0, index, 1], rtol=0, atol=tolerance_mm)
         placed[index] = plane
     np.testing.assert_allclose(grid.ijk_to_lps[:3, :2], target.ijk_to_lps[:3, :2], rtol=0, atol=1e-6)
     return placed
@@ -117,6 +121,27 @@ def test_simpleitk_reads_the_enhanced_image_at_the_sources_place(case):
     study, result, folder = case
     image = sitk.ReadImage(str(folder / "enhanced" / "T1C.dcm"))
     np.testing.assert_array_equal(on_grid(from_sitk(image), study), result.sequences[0].array)
+
+
+REAL = Path(os.environ.get("NPCSYNTH_DATA", Path(__file__).resolve().parents[2] / "shared" / "data")) / "dicom"
+
+
+@pytest.mark.parametrize("name", ["siemens_XA30_enhanced_T1", "siemens_Prisma_t1fl2d_HFDR", "ge_Signa_FSE_PD"])
+@pytest.mark.parametrize("enhanced", [False, True])
+def test_results_on_real_series_lie_where_simpleitk_finds_the_series(name, enhanced, tmp_path):
+    source = REAL / name
+    if not source.is_dir():
+        pytest.skip("the real series are not beside the checkout")
+    volume = read_folder(source).volumes[0]
+    body = np.zeros(volume.array.shape, bool)
+    body[:, 60:80, 50:90] = True
+    acquired = Source("T1", volume, volume.array, np.ones_like(body), {}, (0.0, 1.0))
+    study = Study(volume.grid, "T1", (acquired,), body)
+    result = replace(make_result(study), sources=("T1",), segmentation=None)
+    export_dicom(result, provenance(result, study), dicom_files(source), tmp_path / "out", enhanced=enhanced)
+    names = str(tmp_path / "out" / "T1C.dcm") if enhanced else \
+        sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(tmp_path / "out" / "T1C"))
+    np.testing.assert_array_equal(on_grid(from_sitk(sitk.ReadImage(names)), study, 1e-3), result.sequences[0].array)
 
 
 # --- highdicom -------------------------------------------------------------------------------------------------------
