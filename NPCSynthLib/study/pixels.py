@@ -9,6 +9,9 @@ import numpy as np
 from ..errors import InputError
 from .headers import Frame
 
+#: No MR image is compressed to less than this part of its size; one that claims so is damaged.
+_MOST_COMPRESSED = 1000
+
 
 class SlicePixels:
     """Reads slices as (rows, columns) float32 in scanner units: rescale applied, MONOCHROME1 turned bright side up.
@@ -115,9 +118,14 @@ def decode_with_sitk(dataset, name: str) -> np.ndarray:
             for keyword in ("Rows", "Columns", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation"):
                 bare[keyword] = dataset[keyword]
             bare.NumberOfFrames = int(dataset.get("NumberOfFrames") or 1)
-            # Taken apart and put together anew: GDCM believes any length that damaged data claim, and takes the memory.
-            parts = pydicom.encaps.generate_frames(dataset.PixelData, number_of_frames=bare.NumberOfFrames)
-            bare.PixelData = pydicom.encaps.encapsulate(list(parts))
+            # Taken apart and put together anew: GDCM believes any length or size that damaged data claim, and takes the
+            # memory for it.
+            frames = list(pydicom.encaps.generate_frames(dataset.PixelData, number_of_frames=bare.NumberOfFrames))
+            decoded = int(bare.Rows) * int(bare.Columns) * int(bare.BitsAllocated) // 8
+            if (len(frames) != bare.NumberOfFrames or bare.BitsAllocated not in (8, 16)
+                    or decoded > _MOST_COMPRESSED * min(map(len, frames))):
+                raise ValueError("the pixels cannot be what the header says")
+            bare.PixelData = pydicom.encaps.encapsulate(frames)
             bare.SamplesPerPixel, bare.PhotometricInterpretation = 1, "MONOCHROME2"
             bare.save_as(path, enforce_file_format=True)
             stored = sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
