@@ -10,10 +10,10 @@ from NPCSynthLib.study.read import read_folder
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("first", range(0, 2400, 160))
+@pytest.mark.parametrize("first", range(0, 2550, 170))
 def test_damaged_folders_are_read_or_refused_in_plain_words(tmp_path, first):
     problems = []
-    for seed in range(first, first + 160, 16):
+    for seed in range(first, first + 170, 17):
         (tmp_path / str(seed)).mkdir()
         outcome = run(seed, tmp_path / str(seed))
         if outcome.problem:
@@ -32,4 +32,4 @@ def test_the_folders_that_are_damaged_were_good(tmp_path):
 
 def test_a_seed_always_makes_the_same_damage():
     assert all(damage(seed) == damage(seed) for seed in range(0, 200, 7))
-    assert len({damage(seed)[0].split(" in ")[0] for seed in range(0, 2400, 16)}) > 80
+    assert len({damage(seed)[0].split(" in ")[0] for seed in range(0, 2550, 17)}) > 80
