@@ -43,7 +43,6 @@ def run(
             "sequence": one.identification.sequence,
             "confidence": round(float(one.identification.confidence), 3),
             "reason": one.identification.reason,
-            "slices": one.slices or None,
         }
         for one in series
     ]
@@ -85,10 +84,8 @@ def _print_table(entries) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table("Sequence", "Confidence", "Series", "Slices", "Reason")
+    table = Table("Sequence", "Confidence", "Series", "Reason")
     for entry in entries:
         sequence = entry["sequence"] or "[dim]not used[/]"
-        slices = str(entry["slices"] or "")
-        table.add_row(sequence, f"{entry['confidence']:.0%}", escape(entry["description"]), slices,
-                      escape(entry["reason"]))
+        table.add_row(sequence, f"{entry['confidence']:.0%}", escape(entry["description"]), escape(entry["reason"]))
     Console().print(table)

@@ -153,7 +153,7 @@ def _plain(value):
 
 def _printable(value) -> str:
     """As text without what a terminal or a log would take as a command (control characters, broken encodings)."""
-    text = str(value).strip()
+    text = str(value).strip()[:1024]  # no text of ours is longer by the standard; damaged files hold pages
     return text if text.isprintable() else "".join(c if c.isprintable() else " " for c in text).strip()
 
 
