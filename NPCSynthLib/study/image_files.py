@@ -38,6 +38,7 @@ def read_image_file(path: Path) -> Volume:
 
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
+    _check_text_header(path)
     try:
         reader.ReadImageInformation()
         size, components = reader.GetSize(), reader.GetNumberOfComponents()
@@ -47,8 +48,6 @@ def read_image_file(path: Path) -> Volume:
                 f"{path.name} was synthesized by NPCSynth, not acquired. Give the acquired image, or leave it out.")
         if ".nii" in path.name.lower():
             _check_nifti_complete(path)
-        else:
-            _check_data_file(path)
         image = reader.Execute()
     except (RuntimeError, OSError, EOFError, ValueError, OverflowError, zlib.error, struct.error) as error:
         if "orthonormal" in str(error):
@@ -88,11 +87,18 @@ def _check_nifti_complete(path: Path) -> None:
         raise EOFError(f"{length} of {needed} bytes")
 
 
-def _check_data_file(path: Path) -> None:
-    """Raises InputError where a NRRD or MetaImage header takes its voxels from outside of its folder."""
+def _check_text_header(path: Path) -> None:
+    """Raises InputError where a NRRD or MetaImage header takes its voxels from outside of its folder, or claims so many
+    dimensions that ITK crashes.
+    """
+    if ".nii" in path.name.lower():
+        return
     with open(path, "rb") as file:
         lines = file.read(1 << 16).split(b"\n")
     for line in lines:
+        dimensions = re.match(rb"(?i)(?:NDims\s*=|dimension:)\s*(\d+)", line)
+        if dimensions and int(dimensions[1][:9]) > 10:
+            raise InputError(f"{path.name} cannot be read: its header is damaged. Export or copy it again.")
         name = re.match(rb"(?i)(?:ElementDataFile\s*=|data ?file:)\s*(\S*)", line)
         if name and (name[1].startswith((b"/", b"\\")) or b".." in name[1] or b":" in name[1]):
             raise InputError(f"{path.name} takes its voxels from a file outside of its folder. Put both into one "
