@@ -19,6 +19,14 @@ for _home in (Path(__file__).resolve().parent, Path(__file__).resolve().parents[
         break
 
 
+MAKER = "NPCSynth"
+#: MR, enhanced MR, segmentation and parametric map; contours (RTSTRUCT) are left to SlicerRT.
+CLASSES = {
+    "1.2.840.10008.5.1.4.1.1.4", "1.2.840.10008.5.1.4.1.1.4.1",
+    "1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.30",
+}  # fmt: skip
+
+
 class DICOMNPCSynthPluginClass(DICOMPlugin):
     """Offers NPCSynth's synthetic MR series, uncertainty maps and segmentations, before any other plugin does."""
 
@@ -28,6 +36,7 @@ class DICOMNPCSynthPluginClass(DICOMPlugin):
         self.tags["syntheticData"] = "0008,001c"
         self.tags["manufacturer"] = "0008,0070"
         self.tags["classUID"] = "0008,0016"
+        self.tags["instanceUID"] = "0008,0018"
 
     def examineForImport(self, fileLists):
         """Called with one list of files for each series; returns what can be loaded."""
@@ -42,15 +51,14 @@ class DICOMNPCSynthPluginClass(DICOMPlugin):
 
     def examineFiles(self, files):
         """One loadable when the series is NPCSynth's, else none. Only the first header is asked."""
-        from NPCSynthLib.scene.dicom import LOADABLE_CLASSES, LOADABLE_MAKER
 
         def value(tag):
             return slicer.dicomDatabase.fileValue(files[0], self.tags[tag])
 
         if (
             value("syntheticData") != "YES"
-            or value("manufacturer") != LOADABLE_MAKER
-            or value("classUID") not in LOADABLE_CLASSES
+            or value("manufacturer") != MAKER
+            or value("classUID") not in CLASSES
         ):
             return []
         loadable = DICOMLoadable()
@@ -71,6 +79,8 @@ class DICOMNPCSynthPluginClass(DICOMPlugin):
         except NPCSynthError as error:
             logging.error(str(error))
             return False
+        uids = [slicer.dicomDatabase.fileValue(file, self.tags["instanceUID"]) for file in loadable.files]
+        node.SetAttribute("DICOM.instanceUIDs", " ".join(uids))
         self.addSeriesInSubjectHierarchy(loadable, node)
         return node
 

@@ -101,8 +101,8 @@ def downloadPhantomPatient(source):
 
 
 def pythonExecutable():
-    """Slicer's Python; there ``sys.executable`` is Slicer itself. None where this is a plain Python."""
-    return shutil.which("PythonSlicer")
+    """Slicer's Python, since ``sys.executable`` is Slicer itself there; outside Slicer this Python."""
+    return shutil.which("PythonSlicer") or sys.executable
 
 
 #
@@ -530,7 +530,8 @@ class NPCSynthWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         if error.details:
             logging.error(error.details)
         question = _("{error}\n\nRun again on the CPU now? It is slower.").format(error=error)
-        if self._parameterNode.device == "CPU" or not slicer.util.confirmYesNoDisplay(question, windowTitle="NPCSynth"):
+        may_help = error.cpu_may_help and self._parameterNode.device != "CPU"
+        if not may_help or not slicer.util.confirmYesNoDisplay(question, windowTitle="NPCSynth"):
             self._showError(error)
             return
         self._parameterNode.device = "CPU"
@@ -577,7 +578,7 @@ class NPCSynthWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def _showExport(self, folder, series, changed):
         sentences = [_("Wrote {count} DICOM series to {folder}.").format(count=len(series), folder=folder)]
-        if self.logic.addToDatabase(folder):
+        if self.logic.addToDatabase(folder, series):
             sentences.append(_("They are in Slicer's DICOM database too."))
         if changed:
             sentences.append(
@@ -589,8 +590,12 @@ class NPCSynthWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def onRemoveButton(self):
         """Delete the latest results."""
-        names = self.logic.latestResultNames()
+        names, edited = self.logic.latestResultNames()
         question = _("Remove these nodes from the scene?\n{names}").format(names="\n".join(names))
+        if edited:
+            question += _("\n\nThese were edited by hand, and the edits would be lost:\n{names}").format(
+                names="\n".join(edited)
+            )
         if slicer.util.confirmOkCancelDisplay(question, windowTitle="NPCSynth"):
             self.logic.removeLatestResult()
             self._showStatus(_("Removed: {names}.").format(names=", ".join(names)))
@@ -688,7 +693,7 @@ class NPCSynthLogic(ScriptedLoadableModuleLogic):
         ScriptedLoadableModuleLogic.__init__(self)
         self.computer = WorkerProcess(python=pythonExecutable()) if computer is None else computer
         self._identified = {}
-        self._syntheticFiles = {}
+        self._synthetic = {}
 
     def getParameterNode(self):
         """The choices saved in the scene."""
@@ -706,18 +711,13 @@ class NPCSynthLogic(ScriptedLoadableModuleLogic):
         ]
 
     def _isSynthetic(self, node):
-        """Made by NPCSynth: by its attribute, by its name, or by the header of the file that it was loaded from."""
-        if node.GetAttribute("NPCSynth.Synthetic") == "YES" or "(synthetic)" in node.GetName():
-            return True
-        storage = node.GetStorageNode()
-        path = Path((storage.GetFileName() if storage is not None else None) or "")
-        if not path.name.lower().endswith((".nii", ".nii.gz")) or not path.is_file():
-            return False
-        from NPCSynthLib.study.image_files import made_by_npcsynth
+        """Made by a program, not acquired. The header is on disk, and the panel asks often."""
+        from NPCSynthLib.scene import is_synthetic
 
-        if str(path) not in self._syntheticFiles:
-            self._syntheticFiles[str(path)] = made_by_npcsynth(path)
-        return self._syntheticFiles[str(path)]
+        key = (node.GetID(), node.GetName(), node.GetAttribute("DICOM.instanceUIDs"))
+        if key not in self._synthetic:
+            self._synthetic[key] = is_synthetic(node)
+        return self._synthetic[key]
 
     def identify(self, node):
         """What NPCSynthLib.study.identify says about a volume node, from its DICOM header or else its name."""
@@ -780,8 +780,7 @@ class NPCSynthLogic(ScriptedLoadableModuleLogic):
         :param onProgress: called with a fraction 0..1 and a stage in words.
         :param cancel: called often; return True to stop.
         :return: NPCSynthLib.scene.SceneNodes.
-        :raises NPCSynthError: UsageError, InputError, WeightsError or Cancelled, with a message for the user. The
-          scene is then as it was before.
+        :raises NPCSynthError: with a message for the user; Cancelled among them. The scene is then as it was before.
         """
         if targets is None:
             targets = [s for s in load_sequences() if s not in volumeNodes]
@@ -834,10 +833,11 @@ class NPCSynthLogic(ScriptedLoadableModuleLogic):
         return bool(result_nodes(slicer.mrmlScene))
 
     def latestResultNames(self):
-        """Names of the nodes that the latest run added."""
-        from NPCSynthLib.scene import latest_nodes
+        """Names of the nodes that the latest run added, and of those among them that were changed since."""
+        from NPCSynthLib.scene import changed_nodes, latest_nodes
 
-        return [node.GetName() for node in latest_nodes(slicer.mrmlScene)]
+        nodes = latest_nodes(slicer.mrmlScene)
+        return [node.GetName() for node in nodes], [node.GetName() for node in changed_nodes(nodes)]
 
     def removeLatestResult(self):
         """Delete the nodes that the latest run added; one undo brings them back where undo is switched on."""
@@ -845,6 +845,10 @@ class NPCSynthLogic(ScriptedLoadableModuleLogic):
 
         slicer.mrmlScene.SaveStateForUndo()
         for node in latest_nodes(slicer.mrmlScene):
+            for number in reversed(range(node.GetNumberOfDisplayNodes())):
+                slicer.mrmlScene.RemoveNode(node.GetNthDisplayNode(number))
+            if node.GetStorageNode() is not None:
+                slicer.mrmlScene.RemoveNode(node.GetStorageNode())
             slicer.mrmlScene.RemoveNode(node)
 
     def prepareExport(self, parentFolder):
@@ -860,7 +864,8 @@ class NPCSynthLogic(ScriptedLoadableModuleLogic):
         if found is None or not (found.result.sequences or found.result.segmentation):
             raise UsageError(_("There are no unchanged results of NPCSynth in the scene. Run first, then export."))
         series = [source.get("SeriesInstanceUID") for source in found.document["sources"]]
-        files = [path for uid in series if uid for path in slicer.dicomDatabase.filesForSeries(uid)]
+        database = getattr(slicer, "dicomDatabase", None)
+        files = [path for uid in series if uid and database is not None for path in database.filesForSeries(uid)]
         folder = Path(parentFolder) / time.strftime("NPCSynth %Y-%m-%d %H.%M.%S")
 
         def export(onProgress, cancel):
@@ -871,15 +876,17 @@ class NPCSynthLogic(ScriptedLoadableModuleLogic):
             )
             return folder, written
 
-        return export, found.changed
+        return export, found.left_out
 
-    def addToDatabase(self, folder):
-        """Copy exported files into Slicer's DICOM database, where there is one."""
-        if not slicer.dicomDatabase.isOpen:
+    def addToDatabase(self, folder, series):
+        """Copy exported files into Slicer's DICOM database. Returns whether all series are there then."""
+        database = getattr(slicer, "dicomDatabase", None)
+        if database is None or not database.isOpen:
             return False
         from DICOMLib import DICOMUtils
 
-        return DICOMUtils.importDicom(str(folder))
+        DICOMUtils.importDicom(str(folder), copyFiles=True)
+        return all(database.filesForSeries(one.uid) for one in series)
 
     # Dependencies
 

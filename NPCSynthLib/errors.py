@@ -38,11 +38,15 @@ class OutputError(NPCSynthError):
 class WorkerError(NPCSynthError):
     """The process that computes ended or failed; nothing was changed.
 
-    Attributes:
+    Args:
         details: for the log of a developer; names no patient.
+        cpu_may_help: whether the same job may succeed on the CPU.
     """
 
-    details = ""
+    def __init__(self, message: str, details: str = "", cpu_may_help: bool = False):
+        super().__init__(message)
+        self.details = details
+        self.cpu_may_help = cpu_may_help
 
 
 class Cancelled(NPCSynthError):

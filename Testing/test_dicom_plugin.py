@@ -54,7 +54,7 @@ def test_exported_series_are_offered_first_and_as_synthetic(plugin, series):
     assert set(offered) == {
         f"SYNTH {what} (synthetic, research use)" for what in ("T1C", "T1C uncertainty", "structures")
     }
-    assert all(loadable.selected and loadable.confidence > 0.9 for loadable in offered.values())
+    assert all(loadable.selected and loadable.confidence > 0.95 for loadable in offered.values())
 
 
 def test_acquired_series_are_left_to_others(plugin, series):
@@ -67,6 +67,7 @@ def test_a_loaded_series_is_marked_and_filed(plugin, series):
     (loadable,) = plugin.examineForImport([exported["SYNTH T1C"]])
     node = plugin.load(loadable)
     assert node.GetName() == "T1C (synthetic)" and node.GetAttribute("StandIn.Filed") == "yes"
+    assert len(node.GetAttribute("DICOM.instanceUIDs").split()) == len(loadable.files)
 
 
 def test_a_damaged_series_is_said_and_nothing_is_added(plugin, series, caplog, tmp_path):

@@ -560,7 +560,7 @@ def test_results_are_exported_into_the_study_of_their_source(from_dicom, make_pa
     assert "Wrote 4 DICOM series" in panel.ui.statusLabel.text, panel.ui.statusLabel.text
     assert "Do not send them" in answers[0]
     (folder,) = tmp_path.glob("NPCSynth *")
-    assert DICOMLib.DICOMUtils.imported[-1] == str(folder)
+    assert DICOMLib.DICOMUtils.imported[-1] == (str(folder), True)
     written = [pydicom.dcmread(f, stop_before_pixels=True) for f in folder.rglob("*.dcm")]
     uid = from_dicom["T1"].GetAttribute("DICOM.instanceUIDs").split()[0]
     source = pydicom.dcmread(slicer.dicomDatabase.fileForInstance(uid), stop_before_pixels=True)
@@ -589,11 +589,11 @@ def test_results_of_files_cannot_be_exported_and_the_reason_is_said(nodes, make_
 
 def test_the_latest_results_are_removed_on_request(nodes, make_panel, answers):
     panel = make_panel()
-    before = slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLScalarVolumeNode")
+    before = slicer.mrmlScene.GetNumberOfNodes()
     run(panel, "T1C")
     panel.ui.removeButton.click()
     assert "T1C (synthetic)" in answers[-1]
-    assert slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLScalarVolumeNode") == before and not synthetic_names()
+    assert slicer.mrmlScene.GetNumberOfNodes() == before and not synthetic_names()
     assert not panel.ui.removeButton.enabled and not panel.ui.exportButton.enabled
 
 

@@ -253,9 +253,21 @@ def test_one_node_for_two_sequences_is_refused(scene):
         study_volumes({"T1": node, "T2": node})
 
 
-def test_an_image_of_our_own_making_is_no_source(scene):
-    node = add_volume(scene, GRIDS["axial"], "T2 (synthetic)")
-    node.SetAttribute("NPCSynth.Synthetic", "YES")
+@pytest.mark.parametrize("mark", ["attribute", "name", "header", "file"])
+def test_an_image_of_our_own_making_is_no_source(scene, mark, tmp_path, monkeypatch):
+    node = add_volume(scene, GRIDS["axial"], "T2 (synthetic)" if mark == "name" else "T2")
+    if mark == "attribute":
+        node.SetAttribute("NPCSynth.Synthetic", "YES")
+    if mark == "header":
+        monkeypatch.setattr("NPCSynthLib.scene.volumes.header_from_node", lambda node: {"SyntheticData": "YES"})
+    if mark == "file":
+        sitk = pytest.importorskip("SimpleITK")
+        image = sitk.Image(3, 3, 3, sitk.sitkInt16)
+        image.SetMetaData("ITK_FileNotes", "SYNTHETIC, research use")
+        sitk.WriteImage(image, str(tmp_path / "T2.nii.gz"))
+        storage = scene.AddNewNodeByClass("vtkMRMLVolumeArchetypeStorageNode")
+        storage.SetFileName(str(tmp_path / "T2.nii.gz"))
+        node.SetAndObserveStorageNodeID(storage.GetID())
     with pytest.raises(InputError, match="synthesized, not acquired"):
         study_volumes({"T2": node})
 
@@ -444,7 +456,7 @@ def test_a_result_is_read_back_from_the_scene_as_it_was(scene, kind):
     add_result(result, study, nodes, scene)
     found = latest_result(scene)
     assert_same_result(found.result, result)
-    assert found.document["reference_grid"]["sequence"] == "T1" and not found.changed
+    assert found.document["reference_grid"]["sequence"] == "T1" and not found.left_out
 
 
 @pytest.mark.parametrize("kind", ["axial", "oblique"])
@@ -458,7 +470,7 @@ def test_a_result_survives_saving_and_loading(scene, tmp_path, kind):
     again, _ = read_bundle(path, tmp_path)
     found = latest_result(again)
     assert_same_result(found.result, result)
-    assert not found.changed
+    assert not found.left_out
 
 
 def test_the_frame_of_a_result_under_a_transform_is_that_of_the_series(scene):
@@ -485,21 +497,53 @@ def test_an_image_changed_by_hand_is_named_and_left_out(scene, created):
     made = created[-1]
     slicer.util.arrayFromVolume(made.volumes["T1C"])[0, 0, 0] += 1
     found = latest_result(scene)
-    assert found.changed == ("T1C (synthetic)",) and "T1C" not in [s.sequence for s in found.result.sequences]
+    assert found.left_out == ("T1C (synthetic)",) and "T1C" not in [s.sequence for s in found.result.sequences]
 
 
 def test_contours_changed_by_hand_are_named_and_left_out(scene, created):
     made = created[-1]
     made.segmentation.GetSegmentation().RemoveSegment("Brain")
     found = latest_result(scene)
-    assert found.changed == ("NPCSynth segmentation (synthetic)",) and found.result.segmentation is None
+    assert found.left_out == ("NPCSynth segmentation (synthetic)",) and found.result.segmentation is None
+
+
+def test_an_image_that_was_moved_is_left_out_and_the_others_stay_where_they_were(scene, created):
+    made, result = created[-1], created[2]
+    made.volumes["T1C"].SetOrigin(1, 2, 3)
+    found = latest_result(scene)
+    assert found.left_out == ("T1C (synthetic)",)
+    assert [s.sequence for s in found.result.sequences] == ["T2FS"]
+    assert found.result.grid.matches(result.grid) and found.result.segmentation is not None
+
+
+def test_a_copy_of_an_older_result_is_not_the_latest(scene, created):
+    made, nodes = created[-1], created[3]
+    study = created[1]
+    result = make_result(study, ("FLAIR",), segment=False)
+    later = add_result(result, study, nodes, scene)
+    for node in (later.volumes["FLAIR"], later.uncertainties["FLAIR"]):
+        text = node.GetAttribute("NPCSynth.Provenance").replace('"created": "20', '"created": "21')
+        node.SetAttribute("NPCSynth.Provenance", text)  # as if an hour had passed
+    scene.AddNode(slicer.vtkMRMLScalarVolumeNode()).Copy(made.volumes["T1C"])
+    assert [s.sequence for s in latest_result(scene).result.sequences] == ["FLAIR"]
+
+
+def test_an_edited_copy_does_not_hide_the_original(scene, created):
+    made = created[-1]
+    copy = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "copy")
+    copy.CopyContent(made.volumes["T1C"])
+    for name in made.volumes["T1C"].GetAttributeNames():
+        copy.SetAttribute(name, made.volumes["T1C"].GetAttribute(name))
+    slicer.util.arrayFromVolume(copy)[0, 0, 0] += 1
+    found = latest_result(scene)
+    assert "T1C" in [s.sequence for s in found.result.sequences] and found.left_out == ("copy",)
 
 
 def test_a_deleted_image_is_left_out(scene, created):
     made = created[-1]
     scene.RemoveNode(made.volumes["T1C"])
     found = latest_result(scene)
-    assert "T1C" not in [s.sequence for s in found.result.sequences] and not found.changed
+    assert "T1C" not in [s.sequence for s in found.result.sequences] and not found.left_out
 
 
 def test_a_scene_without_results_has_none(scene):

@@ -112,6 +112,18 @@ def test_a_result_of_dicom_series_is_exported_from_the_scene(exported, scene, mo
     assert [s.modality for s in series][::2] == ["MR", "SEG"] and found.result.grid.matches(study.grid)
 
 
+def test_a_series_whose_provenance_was_stripped_is_still_marked(exported, scene, tmp_path):
+    _, _, series, _ = exported
+    paths = []
+    for file in series["SYNTH T1C"]:
+        dataset = pydicom.dcmread(file)
+        dataset.remove_private_tags()
+        paths.append(tmp_path / file.name)
+        dataset.save_as(paths[-1])
+    node = load_exported(paths)
+    assert node.GetName() == "T1C (synthetic)" and node.GetAttribute("NPCSynth.Synthetic") == "YES"
+
+
 def test_a_series_of_another_maker_is_refused_and_nothing_is_added(exported, scene):
     files = exported[-1]
     before = scene.GetNumberOfNodes()

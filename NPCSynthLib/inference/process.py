@@ -1,5 +1,6 @@
 """The parent's side of the worker: start it, give it jobs, follow them, and kill it when asked to."""
 
+import collections
 import contextlib
 import json
 import os
@@ -20,8 +21,12 @@ from .exchange import read_outcome, write_job
 from .result import SynthesisResult
 
 _POLL_SECONDS = 0.05
+_DYING_SECONDS = 5
+_KEPT_LINES = 50
 _FOLDER_PREFIX = "npcsynth-job-"
 _HOME = Path(__file__).resolve().parents[2]
+#: Folders of the jobs that are going on in this process.
+_active: set[Path] = set()
 
 
 class WorkerProcess:
@@ -35,17 +40,18 @@ class WorkerProcess:
 
     def __init__(self, python: str | None = None, weights: Path | None = None, idle_seconds: float = 600):
         self._python = python or sys.executable
-        self._weights = None if weights is None else str(weights)
+        self._weights = "" if weights is None else str(Path(weights).resolve())
         self._idle_seconds = idle_seconds
         self._process: subprocess.Popen | None = None
         self._lines: queue.Queue = queue.Queue()
+        self._last_words: collections.deque = collections.deque(maxlen=_KEPT_LINES)
         self._lock = threading.Lock()
 
     @property
     def pid(self) -> int | None:
         """Process id of the worker while it lives."""
-        alive = self._process is not None and self._process.poll() is None
-        return self._process.pid if alive else None
+        process = self._process
+        return process.pid if process is not None and process.poll() is None else None
 
     def compute(
         self,
@@ -73,6 +79,7 @@ class WorkerProcess:
             try:
                 try:
                     folder = Path(tempfile.mkdtemp(prefix=f"{_FOLDER_PREFIX}{os.getpid()}-"))
+                    _active.add(folder)
                     options = {"targets": list(targets), "reference": reference, "segment": segment, "device": device}
                     write_job(folder, volumes, options)
                 except OSError as error:
@@ -80,124 +87,149 @@ class WorkerProcess:
                         f"The images could not be handed to the computation: {tempfile.gettempdir()} cannot be "
                         f"written ({error.strerror}). Free some disk space there and run again."
                     ) from error
-                self._send({"folder": str(folder)})
-                self._follow(on_progress, cancel)
+                answer = self._ask(folder, on_progress, cancel)
+                if "error" in answer:
+                    raise self._to_error(answer)
                 return read_outcome(folder, volumes)
             finally:
                 if folder is not None:
                     shutil.rmtree(folder, ignore_errors=True)
+                    _active.discard(folder)
 
     def close(self) -> None:
-        """End the worker and everything that it started, now."""
+        """End the worker and everything that it started, now, and wait until they are gone."""
         process, self._process = self._process, None
         if process is None:
             return
         import psutil
 
-        try:
+        try:  # in Slicer the process is a launcher, and the worker its child
             family = [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]
         except psutil.NoSuchProcess:
             family = []
         for member in family:
-            try:
+            with contextlib.suppress(psutil.NoSuchProcess):
                 member.kill()
-            except psutil.NoSuchProcess:
-                continue
-        with contextlib.suppress(OSError):  # what was not yet written has nowhere to go
-            process.stdin.close()
-        process.wait()
+        psutil.wait_procs(family, timeout=_DYING_SECONDS)
+        _hang_up(process)
 
-    def _send(self, job: dict) -> None:
-        for _attempt in range(2):  # a warm worker may end of idleness this very moment
-            if self.pid is None:
-                self.close()
-                self._start()
-            try:
-                self._process.stdin.write(json.dumps(job) + "\n")
-                self._process.stdin.flush()
-                return
-            except OSError:
-                self.close()
-        raise WorkerError("The computation ended before it had begun. Nothing was changed. Run again.")
+    def _ask(self, folder: Path, on_progress, cancel) -> dict:
+        """Give the job and follow it to its answer."""
+        try:
+            self._send(folder)
+            answer = self._follow(on_progress, cancel)
+            if answer is None:  # it had just ended for want of work
+                self._send(folder)
+                answer = self._follow(on_progress, cancel)
+        except BaseException:
+            self.close()  # whatever it still had to say would be taken for the next job's answer
+            raise
+        if answer is None:
+            raise WorkerError("The computation ended before it had begun. Nothing was changed. Run again.")
+        return answer
+
+    def _send(self, folder: Path) -> None:
+        if self.pid is None:
+            self.close()
+            self._start()
+        with contextlib.suppress(OSError):  # it has ended: the answer will not come, which _follow sees
+            self._process.stdin.write(json.dumps({"folder": str(folder)}) + "\n")
+            self._process.stdin.flush()
 
     def _start(self) -> None:
-        code = (
-            f"import sys; sys.path.insert(0, {str(_HOME)!r}); from NPCSynthLib.inference.worker import main; "
-            f"main({self._weights!r}, {self._idle_seconds})"
-        )
+        if "python" not in Path(self._python).name.lower():
+            raise WorkerError(
+                f"{self._python} is not Python (in Slicer: PythonSlicer), so that nothing can be computed. Install "
+                "Slicer again."
+            )
+        command = [self._python, "-m", "NPCSynthLib.inference.worker", str(self._idle_seconds), self._weights]
         try:
             self._process = subprocess.Popen(
-                [self._python, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-                text=True, encoding="utf-8", creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
+                command, cwd=_HOME, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                text=True, encoding="utf-8", errors="replace",
+                creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
             )  # fmt: skip
         except OSError as error:
             raise WorkerError(
                 f"The computation could not be started with {self._python} ({error.strerror}). Install NPCSynth again."
             ) from error
         self._lines = queue.Queue()
-        threading.Thread(target=_read_lines, args=(self._process.stdout, self._lines), daemon=True).start()
+        self._last_words = collections.deque(maxlen=_KEPT_LINES)
+        for target, arguments in (
+            (_pass_on, (self._process.stdout, self._lines)), (_remember, (self._process.stderr, self._last_words)),
+        ):  # fmt: skip
+            threading.Thread(target=target, args=arguments, daemon=True).start()
 
-    def _follow(self, on_progress, cancel) -> None:
-        """Until the job is done. Raises when it ends in any other way."""
+    def _follow(self, on_progress, cancel) -> dict | None:
+        """The answer to the job; None when the worker ended of itself without having said anything."""
+        process, silent = self._process, True
         while True:
             if cancel is not None and cancel():
-                self.close()
                 raise Cancelled()
             try:
                 line = self._lines.get(timeout=_POLL_SECONDS)
             except queue.Empty:
                 continue
             if line is None:
-                raise self._ended()
+                code = process.wait()
+                if silent and code == 0:
+                    return None
+                raise _broken_down(code, self._last_words)
+            silent = False
             message = json.loads(line)
-            if "progress" in message:
-                if on_progress is not None:
-                    on_progress(message["progress"], message["stage"])
-            elif "error" in message:
-                raise _to_error(message)
-            else:
-                return
+            if "progress" not in message:
+                return message
+            if on_progress is not None:
+                on_progress(message["progress"], message["stage"])
 
-    def _ended(self) -> WorkerError:
-        process, self._process = self._process, None
-        code = process.wait() if process is not None else None
-        with contextlib.suppress(OSError):  # what was not yet written has nowhere to go
-            process.stdin.close()
-        if code in (-9, 137):
-            return WorkerError(
-                "The computation was ended by the system, most likely because memory ran out. Nothing was changed. "
-                "Close other programs and run again, or run on the CPU."
-            )
+    def _to_error(self, message: dict) -> NPCSynthError:
+        kind = getattr(errors, message["error"], None)
+        if kind is not None:
+            return kind(message["message"])
+        self.close()  # a GPU that failed once fails on in the same process
+        if message["error"] == "MemoryError":
+            return WorkerError("The memory was too small for this study. Nothing was changed. Close other programs and "
+                               "run again.", details=message["message"])  # fmt: skip
         return WorkerError(
-            f"The computation ended unexpectedly (code {code}). Nothing was changed. Run again; if it happens again, "
-            "run on the CPU."
+            "The computation failed. Nothing was changed; the details are in the application's log.",
+            details=message["message"], cpu_may_help=True,
         )
 
 
-def _read_lines(stream, lines: queue.Queue) -> None:
-    for line in stream:
-        lines.put(line)
+def _broken_down(code: int, last_words) -> WorkerError:
+    return WorkerError(
+        "The computation broke down, most likely because memory ran out or a driver failed. Nothing was changed. "
+        "Close other programs and run again.",
+        details=f"The worker ended with code {code}.\n{''.join(last_words)}", cpu_may_help=True,
+    )
+
+
+def _hang_up(process: subprocess.Popen) -> None:
+    with contextlib.suppress(OSError):  # what was not yet written has nowhere to go
+        process.stdin.close()
+    process.wait()
+
+
+def _pass_on(stream, lines: queue.Queue) -> None:
+    """Lines as they come, then None."""
+    with stream:
+        for line in stream:
+            lines.put(line)
     lines.put(None)
-    stream.close()
 
 
-def _to_error(message: dict) -> NPCSynthError:
-    kind = getattr(errors, message["error"], None)
-    if kind is not None:
-        return kind(message["message"])
-    if message["error"] == "MemoryError":
-        return WorkerError("The memory was too small for this study. Nothing was changed. Close other programs and "
-                           "run again.")  # fmt: skip
-    error = WorkerError("The computation failed and nothing was changed. The details are in the application's log.")
-    error.details = message["message"]
-    return error
+def _remember(stream, last_words: collections.deque) -> None:
+    """What the worker prints: read, so that it never waits for us, and kept for the case that it breaks down."""
+    with stream:
+        last_words.extend(stream)
 
 
 def _remove_orphans() -> None:
-    """Folders of a program and a worker that were both killed."""
+    """Folders that could not be removed in their time, or whose program and worker were both killed."""
     import psutil
 
     for folder in Path(tempfile.gettempdir()).glob(f"{_FOLDER_PREFIX}*"):
         owner = folder.name.removeprefix(_FOLDER_PREFIX).split("-")[0]
-        if owner.isdigit() and not psutil.pid_exists(int(owner)):
+        ours = owner == str(os.getpid()) and folder not in _active
+        if ours or (owner.isdigit() and not psutil.pid_exists(int(owner))):
             shutil.rmtree(folder, ignore_errors=True)

@@ -51,8 +51,9 @@ class Recognition:
         seen = max(weightings, key=weightings.get)
         if weightings[_weighting(said)] >= _DOUBT or weightings[seen] < _SURE:
             return None
+        likeliest = max((s for s in self.probabilities if _weighting(s) == seen), key=self.probabilities.get)
         return (
-            f"The image given as {said} looks like {self.sequence} ({weightings[seen]:.0%} sure). "
+            f"The image given as {said} looks like {likeliest} ({weightings[seen]:.0%} sure of its weighting). "
             "Check that it is assigned to the right sequence."
         )
 

@@ -15,12 +15,12 @@ import time
 import traceback
 from pathlib import Path
 
-from ..errors import NPCSynthError
+from ..errors import NPCSynthError, OutputError
 
 _PROGRESS_SECONDS = 0.1
 
 
-def main(weights: str | None, idle_seconds: float) -> None:
+def main(idle_seconds: float, weights: str | None) -> None:
     """Serve until the input ends or nothing has come for ``idle_seconds``."""
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
     os.dup2(2, 1)  # what libraries print must not get between the answers
@@ -35,25 +35,60 @@ def main(weights: str | None, idle_seconds: float) -> None:
             shutil.rmtree(folder, ignore_errors=True)
         os._exit(0)
 
+    def say(message: dict) -> None:
+        answers.write(json.dumps(message) + "\n")
+        answers.flush()
+
     threading.Thread(target=read, daemon=True).start()
-    computer = None
+    computers: list = []
     while True:
         try:
             job = jobs.get(timeout=idle_seconds)
         except queue.Empty:
-            return
+            os._exit(0)  # at once: a job that came now would be lost in a slow farewell
         current[:] = [Path(job["folder"])]
-        if computer is None:
-            _say(answers, {"progress": 0.0, "stage": "Starting PyTorch"})
-            computer = _computer(weights)
-        answer = _answer(current[0], computer, lambda message: _say(answers, message))
+        answer = _answer(current[0], weights, computers, say)
         current.clear()
-        _say(answers, answer)
+        say(answer)
 
 
-def _say(stream, message: dict) -> None:
-    stream.write(json.dumps(message) + "\n")
-    stream.flush()
+def _answer(folder: Path, weights: str | None, computers: list, say) -> dict:
+    """Do the job in ``folder``; ``computers`` holds the one that the first job makes."""
+    try:
+        if not computers:
+            say({"progress": 0.0, "stage": "Starting PyTorch"})
+            computers.append(_computer(weights))
+        import psutil
+
+        from .exchange import read_job, write_outcome
+
+        own = psutil.Process()
+        told = 0.0
+
+        def on_progress(fraction: float, stage: str) -> None:
+            nonlocal told
+            now = time.monotonic()
+            if now - told > _PROGRESS_SECONDS:
+                told = now
+                say({"progress": fraction, "stage": f"{stage} ({own.memory_info().rss / 1e9:.1f} GB)"})
+
+        volumes, options = read_job(folder)
+        study, result = computers[0].compute(volumes, on_progress=on_progress, **options)
+        try:
+            write_outcome(folder, study, result)
+        except OSError as error:
+            raise OutputError(
+                f"The result could not be handed over: {folder.parent} cannot be written ({error.strerror}). Free some "
+                "disk space there and run again."
+            ) from error
+        return {"done": True}
+    except NPCSynthError as error:
+        return {"error": type(error).__name__, "message": str(error)}
+    except Exception as error:
+        # PyTorch's words for it on the CPU, on Linux and on Windows
+        out_of_memory = isinstance(error, MemoryError) or "allocate memory" in str(error) or \
+            "not enough memory" in str(error)
+        return {"error": "MemoryError" if out_of_memory else "Exception", "message": traceback.format_exc()}
 
 
 def _computer(weights: str | None):
@@ -63,28 +98,5 @@ def _computer(weights: str | None):
     return InProcess(lambda device: Synthesizer(weights=weights, device=device))
 
 
-def _answer(folder: Path, computer, say) -> dict:
-    import psutil
-
-    from .exchange import read_job, write_outcome
-
-    own = psutil.Process()
-    told = 0.0
-
-    def on_progress(fraction: float, stage: str) -> None:
-        nonlocal told
-        now = time.monotonic()
-        if now - told > _PROGRESS_SECONDS:
-            told = now
-            say({"progress": fraction, "stage": f"{stage} ({own.memory_info().rss / 1e9:.1f} GB)"})
-
-    try:
-        volumes, options = read_job(folder)
-        study, result = computer.compute(volumes, on_progress=on_progress, **options)
-        write_outcome(folder, study, result)
-        return {"done": True}
-    except NPCSynthError as error:
-        return {"error": type(error).__name__, "message": str(error)}
-    except Exception as error:
-        out_of_memory = isinstance(error, MemoryError) or "allocate memory" in str(error)  # PyTorch on the CPU
-        return {"error": "MemoryError" if out_of_memory else "Exception", "message": traceback.format_exc()}
+if __name__ == "__main__":
+    main(float(sys.argv[1]), sys.argv[2] or None)

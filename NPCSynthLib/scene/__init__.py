@@ -1,11 +1,11 @@
 """MRML in and out: Slicer volume nodes to a study, a synthesis result to nodes. The only room that imports slicer."""
 
-from .collect import SceneResult, latest_nodes, latest_result, result_nodes
+from .collect import SceneResult, changed_nodes, latest_nodes, latest_result, result_nodes
 from .results import SceneNodes, add_result
 from .save import save_mrb, write_scene
-from .volumes import add_volume, header_from_node, study_volumes, volume_from_node
+from .volumes import add_volume, header_from_node, is_synthetic, study_volumes, volume_from_node
 
 __all__ = [
-    "SceneNodes", "SceneResult", "add_result", "add_volume", "header_from_node", "latest_nodes", "latest_result",
-    "result_nodes", "save_mrb", "study_volumes", "volume_from_node", "write_scene",
+    "SceneNodes", "SceneResult", "add_result", "add_volume", "changed_nodes", "header_from_node", "is_synthetic",
+    "latest_nodes", "latest_result", "result_nodes", "save_mrb", "study_volumes", "volume_from_node", "write_scene",
 ]

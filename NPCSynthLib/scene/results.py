@@ -1,6 +1,7 @@
 """A synthesis result to nodes of the MRML scene, beside the images that it was made from."""
 
 import json
+import uuid
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -14,7 +15,7 @@ from ..errors import InputError
 from ..inference.result import INTENSITY_HIGH, INTENSITY_LOW, SegmentationResult, SynthesisResult
 from ..output.provenance import provenance
 from ..study.study import Study
-from .collect import DIGEST, IMAGE, PROVENANCE, QUANTITY, SEGMENTATION, SEQUENCE, UNCERTAINTY, digest
+from .collect import DIGEST, GRID, IMAGE, PROVENANCE, QUANTITY, RUN, SEGMENTATION, SEQUENCE, UNCERTAINTY, digest
 from .matrices import swap_ras_lps, to_vtk
 from .terminology import terminology_entry
 from .transaction import scene_transaction
@@ -64,7 +65,10 @@ def add_result(result: SynthesisResult, study: Study, source_nodes: Mapping, sce
     # A study read from files has no nodes behind it: its frame is the scene's.
     study_to_node = study.source(study.reference).original.metadata.get(STUDY_TO_NODE, np.eye(4))
     ijk_to_node = study_to_node @ swap_ras_lps(result.grid.ijk_to_lps)
-    about = {**_provenance(result), PROVENANCE: json.dumps(provenance(result, study))}
+    about = {
+        **_provenance(result), RUN: uuid.uuid4().hex, PROVENANCE: json.dumps(provenance(result, study)),
+        GRID: json.dumps(ijk_to_node.tolist()),
+    }  # fmt: skip
     sources = [source_nodes[s] for s in result.sources if source_nodes.get(s) is not None]
     volumes, uncertainties, segmentation = {}, {}, None
     with scene_transaction(scene):

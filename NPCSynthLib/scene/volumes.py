@@ -16,11 +16,14 @@ import vtk
 
 from ..errors import InputError
 from ..study.headers import header_facts, read_header
+from ..study.image_files import made_by_npcsynth
 from ..study.volume import Grid, Volume
 from .matrices import ijk_to_ras, swap_ras_lps, to_numpy, to_vtk
 
 #: Metadata key: (4, 4) array from the study's frame to the node's own frame, both RAS.
 STUDY_TO_NODE = "StudyToNode"
+#: Files whose header may say that NPCSynth made them; DICOM is asked through the database.
+_MARKED_FILES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
 
 
 def check_node(node) -> None:
@@ -79,6 +82,17 @@ def volume_from_node(node, node_to_study: np.ndarray | None = None, copy: bool =
     return Volume(array, Grid(array.shape, swap_ras_lps(matrix)), name, metadata)
 
 
+def is_synthetic(node) -> bool:
+    """Whether a volume node was made by a program, not acquired: by its attribute, name, DICOM header or file."""
+    if node.GetAttribute("NPCSynth.Synthetic") == "YES" or "(synthetic)" in node.GetName():
+        return True
+    if header_from_node(node).get("SyntheticData") == "YES":
+        return True
+    storage = node.GetStorageNode()
+    path = Path((storage.GetFileName() if storage is not None else None) or "")
+    return path.name.lower().endswith(_MARKED_FILES) and path.is_file() and made_by_npcsynth(path)
+
+
 def study_volumes(nodes: Mapping) -> dict:
     """Volumes of several nodes in one common frame, ready for ``study.build.build_study``.
 
@@ -90,7 +104,7 @@ def study_volumes(nodes: Mapping) -> dict:
     """
     for node in nodes.values():
         check_node(node)
-        if node.GetAttribute("NPCSynth.Synthetic") == "YES":
+        if is_synthetic(node):
             raise InputError(f'"{node.GetName()}" was synthesized, not acquired. Choose an acquired MR image.')
     first = {}
     for sequence, node in nodes.items():

@@ -9,9 +9,9 @@ class DICOMUtils:
     imported: list = []
 
     @classmethod
-    def importDicom(cls, folder):
-        """Copies the files below a folder into the database."""
-        cls.imported.append(folder)
+    def importDicom(cls, dicomDataDir, dicomDatabase=None, copyFiles=False):
+        """Indexes the files below a folder; they stay where they are unless copies are asked for."""
+        cls.imported.append((dicomDataDir, copyFiles))
         return True
 
 
