@@ -66,10 +66,16 @@ def tg263_name(name: str) -> str:
     """The TG-263 name (AAPM Task Group 263, 2018) of a structure that a clinic or program named its own way.
 
     Case, separators and the place of the side do not matter: "parotid_left", "Lt Parotid" and "PAROTID L" are all
-    "Parotid_L". Qualifiers do: "GTVp_old", "Parotid_L_opt" and "PRV SpinalCord" are other structures, and a name that
-    the table does not know comes back as it is, without surrounding blanks.
+    "Parotid_L". Qualifiers do: "GTVp_old", "Parotid_L_opt" and "PRV SpinalCord" are other structures, and so are names
+    with TG-263's own signs: "Brain~" (a part), "GTVp!" (cropped), "_Parotid_L" (not for evaluation). They come back as
+    they are, without surrounding blanks, as does every name that the table does not know.
     """
-    return _names().get(_key(name), name.strip())
+    name = name.strip()
+    return name if _QUALIFIED.search(name) else _names().get(_key(name), name)
+
+
+#: A hyphen between two words only parts them ("GTV-N", "Optic Nerve-L"); anywhere else it is a sign as the others are.
+_QUALIFIED = re.compile(r"[~+!^*?]|^_|(?<![^\W_]|\s)-|-(?!\s*[^\W_])")
 
 
 @lru_cache(maxsize=1)
