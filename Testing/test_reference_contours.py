@@ -9,6 +9,7 @@ import numpy as np
 import pydicom
 import pytest
 import SimpleITK as sitk
+import slicerio
 from contour_cases import FRAME, GRID, SERIES, ball, disc, image_on, write_structures
 from highdicom.sr import CodedConcept
 from pydicom.dataset import Dataset
@@ -285,7 +286,21 @@ def test_our_own_segmentation_file_comes_back(tmp_path, result):
     found = read_contours(tmp_path / "segmentation.seg.nrrd", image_on(result.grid))
     for segment in result.segmentation.segments:
         assert np.array_equal(found.structure(segment.name).mask, result.segmentation.mask(segment)), segment.name
-    assert "could not be checked" in found.notes[0] and len(found.notes) == 1
+    assert "could not be checked" in found.notes[0] and found.notes[1:] == (
+        "segmentation.seg.nrrd says that a program made it: its contours are proposals, nobody's judgment.",)
+
+
+def test_segments_that_a_person_drew_beside_ours_are_told_apart(tmp_path):
+    segments = [{"id": f"S{value}", "name": name, "labelValue": value, "layer": 0}
+                for value, name in ((1, "GTVp"), (2, "Eye_L"))]
+    segments[1]["tags"] = {"NPCSynth.Synthetic": "predicted, research use"}
+    labels = true_ball(12).astype(np.uint8) + true_ball(6)
+    path = tmp_path / "mine.seg.nrrd"
+    slicerio.write_segmentation(
+        str(path), {"voxels": labels.T, "ijkToLPS": GRID.ijk_to_lps, "encoding": "gzip", "segments": segments})
+    notes = read_contours(path, image_on()).notes
+    assert notes[1:] == (
+        "mine.seg.nrrd says that a program made Eye_L: these contours are proposals, nobody's judgment.",)
 
 
 @pytest.mark.parametrize("suffix", [".nii.gz", ".nrrd", ".mha"])

@@ -6,7 +6,7 @@ from pathlib import Path
 from ..errors import InputError
 from .contours_dicom import read_rtstruct, read_seg
 from .contours_files import read_label_image, read_segmentation_file
-from .contours_structures import ReferenceContours, ReferenceStructure
+from .contours_structures import ReferenceContours, ReferenceStructure, made_by_program
 from .headers import looks_like_dicom, read_header
 from .read import IMAGE_SUFFIXES
 from .volume import Volume
@@ -48,7 +48,7 @@ def read_contours(path, image: Volume) -> ReferenceContours:
     else:
         raise InputError(f"{path.name} does not hold contours, or is damaged. Give {_KINDS}.")
     if str(dataset.get("SyntheticData", "")) == "YES":
-        notes.append(f"{path.name} says that a program made it: its contours are proposals, nobody's judgment.")
+        notes.append(made_by_program(path))
     return _finished(path, image, structures, frame, series_uids, notes)
 
 

@@ -7,11 +7,13 @@ import numpy as np
 from ..errors import InputError
 from .align import overlap
 from .contours_raster import resample_mask
-from .contours_structures import ReferenceStructure, check_frame
+from .contours_structures import ReferenceStructure, check_frame, made_by_program
 from .read import read_file
 from .volume import Grid, Volume
 
 _MOST_LABELS = 255
+#: Tag of a segment that ``output.segmentation`` or Slicer with NPCSynth wrote.
+_SYNTHETIC = "NPCSynth.Synthetic"
 
 
 def read_segmentation_file(path: Path, image: Volume) -> tuple[list, None, list, list]:
@@ -29,6 +31,7 @@ def read_segmentation_file(path: Path, image: Volume) -> tuple[list, None, list,
                     for s in content["segments"]]
         layers = voxels if voxels.ndim == 4 else voxels[np.newaxis]
         masks = [(name, layers[layer].T == value) for name, value, layer in segments]
+        synthetic = [bool(segment.get("tags", {}).get(_SYNTHETIC)) for segment in content["segments"]]
     except Exception as error:  # of many types: pynrrd and slicerio do not agree on one
         raise InputError(f"{path.name} cannot be read as a segmentation: it is damaged or not what its name says. Save "
                          "it again from 3D Slicer.") from error
@@ -37,6 +40,9 @@ def read_segmentation_file(path: Path, image: Volume) -> tuple[list, None, list,
         placed, told = onto_image(mask, Grid(mask.shape, matrix), path, image)
         structures.append(ReferenceStructure.of(name, placed))
         notes += told
+    if any(synthetic):
+        names = tuple(name for (name, _), mark in zip(masks, synthetic) if mark)
+        notes.append(made_by_program(path, () if all(synthetic) else names))
     return structures, None, [], notes
 
 

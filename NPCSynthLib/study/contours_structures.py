@@ -90,3 +90,9 @@ def check_frame(path: Path, frames: set[str], series_uids, image: Volume) -> lis
         return [f"{path.name} was drawn on another series than {name}, in the same frame of reference. The contours "
                 "are placed by their coordinates: check that the patient did not move between the series."]
     return []
+
+
+def made_by_program(path: Path, names: tuple[str, ...] = ()) -> str:
+    """The note on a file that says that a program made it, or only the structures of these names."""
+    made, whose = (", ".join(names), "these") if names else ("it", "its")
+    return f"{path.name} says that a program made {made}: {whose} contours are proposals, nobody's judgment."
