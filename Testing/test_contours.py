@@ -7,12 +7,21 @@ import math
 import numpy as np
 import pytest
 import SimpleITK
+from contour_cases import ball as drawn_ball
+from contour_cases import image_on, write_structures
 from typer.testing import CliRunner
 
 from NPCSynthLib.cli.main import app
 from NPCSynthLib.errors import InputError, OutputError
 from NPCSynthLib.phantom.patient import make_patient, write_dicom
-from NPCSynthLib.qa.contours import TOLERANCES_MM, compare_masks, compare_structures, dice, write_csv
+from NPCSynthLib.qa.contours import (
+    TOLERANCES_MM,
+    compare_contours,
+    compare_masks,
+    compare_structures,
+    dice,
+    write_csv,
+)
 from NPCSynthLib.study.contours import read_contours
 from NPCSynthLib.study.read import read_folder
 from NPCSynthLib.study.volume import Grid, to_sitk
@@ -137,13 +146,24 @@ def test_structures_are_matched_by_what_they_mean():
     assert [f.name for f in found] == ["GTVp", "Parotid_L", "CTV1", "Brain"]
     assert found[0].dice == 1 and 0.8 < found[1].dice < 1
     assert found[2].remark == "Not drawn in the prediction." and found[3].remark == "Not drawn in the reference."
+    assert [(f.reference_name, f.predicted_name) for f in found[:2]] == [
+        ("GTVnx", "GTVp"), ("Lt Parotid", "Parotid_L")]
+
+
+def test_what_one_side_did_not_draw_is_no_disagreement():
+    grid = grid_of(ISOTROPIC)
+    (found,) = compare_structures({}, {"GTVn": ball(grid, 5)}, grid)
+    assert all(math.isnan(v) for v in (found.dice, *found.surface_dice, found.reference_ml, found.difference_ml))
+    assert found.predicted_ml == pytest.approx(4 / 3 * np.pi * 0.125, rel=0.05) and found.worst_slice is None
 
 
 def test_an_alias_gives_way_to_the_name_itself_and_two_aliases_are_refused():
     grid = grid_of(ISOTROPIC)
     mask, other = ball(grid, 12), ball(grid, 8)
     found = compare_structures({"GTVnx": other, "GTVp": mask}, {"GTVp": mask}, grid)
-    assert {f.name: f.dice for f in found} == {"GTVnx": 0, "GTVp": 1}
+    alias, itself = found
+    assert alias.name == "GTVnx" and alias.remark == "Not drawn in the prediction."
+    assert itself.name == "GTVp" and itself.dice == 1
     with pytest.raises(InputError, match='"GTVnx" and "GTV-T" of the reference both mean GTVp'):
         compare_structures({"GTVnx": mask, "GTV-T": mask}, {}, grid)
 
@@ -166,13 +186,28 @@ def test_an_empty_side_has_no_surface_and_says_so(first, second, remark):
 def test_the_table_says_everything_and_leaves_out_what_is_unknown(tmp_path):
     grid = grid_of(ISOTROPIC)
     agreements = compare_structures({"GTVp": ball(grid, 12)}, {"GTVp": ball(grid, 11), "GTVn": ball(grid, 3)}, grid)
-    write_csv(agreements, tmp_path / "table.csv")
+    write_csv(agreements, tmp_path / "table.csv", ("Look at it.", "Twice."))
     with open(tmp_path / "table.csv", newline="", encoding="utf-8") as file:
         first, second = csv.DictReader(file)
     assert first["structure"] == "GTVp" and float(first["dice"]) == pytest.approx(agreements[0].dice, abs=1e-4)
     assert float(first["surface_dice_2mm"]) == pytest.approx(agreements[0].surface_dice[1], abs=1e-4)
     assert float(first["difference_ml"]) < 0 and int(first["worst_slice"]) == agreements[0].worst_slice
-    assert second["hd95_mm"] == "" and second["remark"] == "Not drawn in the reference."
+    assert second["dice"] == second["hd95_mm"] == "" and second["remark"] == "Not drawn in the reference."
+    assert first["notes"] == second["notes"] == "Look at it. Twice."
+
+
+def test_what_was_left_out_on_reading_is_not_called_undrawn(tmp_path):
+    damaged = [*drawn_ball(14), "a\\b\\c"]
+    reference = read_contours(write_structures(
+        tmp_path / "rs.dcm", {"GTVnx": damaged, "Chiasm": damaged, "Brain": drawn_ball(14)}), image_on())
+    predicted = read_contours(write_structures(
+        tmp_path / "mine.dcm", {"GTV_p": drawn_ball(12), "brain": drawn_ball(14)}), image_on())
+    found = {one.name: one for one in compare_contours(reference, predicted)}
+    assert found["GTVp"].remark == "Of the reference, GTVnx was left out: it has a damaged contour."
+    assert math.isnan(found["GTVp"].dice) and found["GTVp"].predicted_name == "GTV_p"
+    assert found["OpticChiasm"].remark == (
+        "Not drawn in the prediction. Of the reference, Chiasm was left out: it has a damaged contour.")
+    assert found["Brain"].dice == 1 and found["Brain"].remark == "" and found["Brain"].predicted_name == "brain"
 
 
 def test_a_table_is_never_overwritten(tmp_path):
@@ -194,12 +229,16 @@ def test_the_command_compares_a_planning_systems_contours_with_a_segmentation(tm
     arguments = [str(rtstruct), str(tmp_path / "GTVnx.nii.gz"), "--image", str(series)]
     done = CliRunner().invoke(app, ["contours", *arguments, "--csv", str(tmp_path / "table.csv"), "--json"])
     assert done.exit_code == 0, done.stderr
-    rows = {row["structure"]: row for row in json.loads(done.stdout)}
+    printed = json.loads(done.stdout)
+    rows = {row["structure"]: row for row in printed["structures"]}
     assert 0.3 < rows["GTVp"]["dice"] < 1 and rows["Brain"]["remark"] == "Not drawn in the prediction."
     assert "could not be checked" in " ".join(done.stderr.split())
-    assert (tmp_path / "table.csv").is_file()
+    assert any("could not be checked" in note for note in printed["notes"])
+    assert "could not be checked" in (tmp_path / "table.csv").read_text(encoding="utf-8")
+    assert rows["Brain"]["dice"] is None and rows["GTVp"]["predicted_name"] == "GTVnx"
     table = CliRunner().invoke(app, ["contours", *arguments], env={"COLUMNS": "250"})
     assert table.exit_code == 0 and "Hd95 mm" in table.stdout and str(rows["GTVp"]["dice"]) in table.stdout
+    assert "GTVnx" in table.stdout and "Reference name" not in table.stdout, "the reference says GTVp"
 
 
 def test_the_command_wants_one_series(tmp_path):

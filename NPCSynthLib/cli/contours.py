@@ -18,7 +18,7 @@ def run(
     image: Annotated[
         Path, typer.Option("--image", help="The series that the contours belong to: folder or file.")
     ],
-    csv: Annotated[Path | None, typer.Option("--csv", help="Also write the table to this new file.")] = None,
+    csv: Annotated[Path | None, typer.Option("--csv", help="Also write table and notes to this new file.")] = None,
     json: AsJson = False,
 ) -> None:
     """Compare contours structure by structure: Dice, surface Dice, distances, volumes, worst slice.
@@ -32,7 +32,7 @@ def run(
     [cyan]npcsynth contours mine.seg.nrrd yours.seg.nrrd --image t1.nii.gz --csv agreement.csv[/]
     """
     from ..errors import UsageError
-    from ..qa.contours import compare_structures, table_row, write_csv
+    from ..qa.contours import compare_contours, table_row, write_csv
     from ..study.contours import read_contours
     from ..study.read import read_folder
 
@@ -41,14 +41,15 @@ def run(
         raise UsageError(f"{image.name} holds {len(volumes)} series ({', '.join(v.name for v in volumes)}). Give the "
                          "folder of the one that the contours belong to.")
     sides = [read_contours(path, volumes[0]) for path in (reference, predicted)]
-    warn(note for side in sides for note in side.notes)
-    agreements = compare_structures(*({s.name: s.mask for s in side.structures} for side in sides), volumes[0].grid)
+    notes = tuple(dict.fromkeys(note for side in sides for note in side.notes))
+    warn(notes)
+    agreements = compare_contours(*sides)
     if csv:
-        write_csv(agreements, csv)
+        write_csv(agreements, csv, notes)
         say(f"Wrote {csv}.")
     rows = [table_row(agreement) for agreement in agreements]
     if json:
-        print_json(rows)
+        print_json({"structures": rows, "notes": list(notes)})
     else:
         _print_table(rows)
 
@@ -58,8 +59,10 @@ def _print_table(rows: list[dict]) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    heads = {key: key.replace("_", " ").capitalize() for key in rows[0]}
+    # A column in which nothing stands would take the room of one that says something.
+    heads = {key: key.replace("_", " ").capitalize() for key in rows[0]
+             if any(row[key] not in (None, "") for row in rows)}
     table = Table(*heads.values())
     for row in rows:
-        table.add_row(*(escape("" if value is None else str(value)) for value in row.values()))
+        table.add_row(*(escape("" if row[key] is None else str(row[key])) for key in heads))
     Console().print(table)

@@ -11,12 +11,13 @@ import csv
 import math
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from ..errors import InputError, OutputError
+from ..study.contours_structures import ReferenceContours
 from ..study.volume import Grid
 from ..vocabulary import tg263_name
 
@@ -34,9 +35,10 @@ class StructureAgreement:
         surface_dice: for each of ``TOLERANCES_MM`` the part of both surfaces within it of the other one, 0..1.
         hd95_mm: 95th percentile of the distances from surface to surface, the larger of both directions.
         mean_distance_mm: mean distance from surface to surface, averaged over both directions.
-        reference_ml, predicted_ml: volumes.
-        worst_slice: index k of the slice where most voxels differ; None when none do.
-        remark: a sentence on what stands behind missing numbers, else "".
+        reference_ml, predicted_ml: volumes; NaN where the structure is not drawn, 0 where it is empty.
+        worst_slice: index k of the slice where most voxels differ; None when none do, or one side did not draw it.
+        remark: sentences on what stands behind missing numbers, else "".
+        reference_name, predicted_name: as each side calls it; "" where it is not drawn.
     """
 
     name: str
@@ -48,11 +50,34 @@ class StructureAgreement:
     predicted_ml: float
     worst_slice: int | None
     remark: str = ""
+    reference_name: str = ""
+    predicted_name: str = ""
 
     @property
     def difference_ml(self) -> float:
         """Predicted minus reference volume."""
         return self.predicted_ml - self.reference_ml
+
+
+def compare_contours(reference: ReferenceContours, predicted: ReferenceContours) -> tuple[StructureAgreement, ...]:
+    """Compare what was read from two files for the same image, as ``compare_structures`` does.
+
+    Structures that were left out on reading are in the table, too: their remark says why.
+    """
+    sides = (reference, predicted)
+    agreements = compare_structures(*({s.name: s.mask for s in side.structures} for side in sides), reference.grid)
+    table = {one.name: one for one in agreements}
+    names = [{s.name: s.original_name for s in side.structures} for side in sides]
+    for name, one in table.items():
+        table[name] = replace(one, reference_name=names[0].get(one.reference_name, ""),
+                              predicted_name=names[1].get(one.predicted_name, ""))
+    for side, where in zip(sides, ("reference", "prediction")):
+        for original, why in side.left_out:
+            name = tg263_name(original)
+            one = table.get(name) or _not_drawn(name, grid=reference.grid)
+            told = one.remark.replace(_lacking(where), "").strip()
+            table[name] = replace(one, remark=f"{told} Of the {where}, {why}".strip())
+    return tuple(table.values())
 
 
 def compare_structures(
@@ -71,23 +96,42 @@ def compare_structures(
         ValueError: a mask does not have the grid's shape.
     """
     sides = [_by_tg263(reference, "reference"), _by_tg263(predicted, "prediction")]
-    nothing = np.zeros(grid.shape, bool)
     found = []
     for name in dict.fromkeys([*sides[0], *sides[1]]):
-        lacking = [where for side, where in zip(sides, ("reference", "prediction")) if name not in side]
-        remark = f"Not drawn in the {lacking[0]}." if lacking else ""
-        found.append(compare_masks(name, sides[0].get(name, nothing), sides[1].get(name, nothing), grid, remark))
+        (first_name, first), (second_name, second) = (side.get(name, ("", None)) for side in sides)
+        if first is None or second is None:
+            one = _not_drawn(name, first, second, grid=grid)
+        else:
+            one = compare_masks(name, first, second, grid)
+        found.append(replace(one, reference_name=first_name, predicted_name=second_name))
     return tuple(found)
 
 
-def compare_masks(
-    name: str, reference: np.ndarray, predicted: np.ndarray, grid: Grid, remark: str = ""
+def _not_drawn(
+    name: str, reference: np.ndarray | None = None, predicted: np.ndarray | None = None, *, grid: Grid
 ) -> StructureAgreement:
+    """A structure that one side or both lack (None): nothing to compare, and no volume of what is not drawn."""
+    masks = {"reference": reference, "prediction": predicted}
+    volumes = (math.nan if mask is None else np.count_nonzero(mask) * _voxel_ml(grid) for mask in masks.values())
+    remark = " ".join(_lacking(where) for where, mask in masks.items() if mask is None)
+    return StructureAgreement(
+        name, math.nan, (math.nan,) * len(TOLERANCES_MM), math.nan, math.nan, *volumes, None, remark)
+
+
+def _lacking(where: str) -> str:
+    return f"Not drawn in the {where}."
+
+
+def _voxel_ml(grid: Grid) -> float:
+    return abs(float(np.linalg.det(grid.ijk_to_lps[:3, :3]))) / 1000
+
+
+def compare_masks(name: str, reference: np.ndarray, predicted: np.ndarray, grid: Grid) -> StructureAgreement:
     """Compare two (k, j, i) bool masks on ``grid``. Raises ValueError when a shape is not the grid's."""
     for mask in (reference, predicted):
         if mask.shape != tuple(grid.shape):
             raise ValueError(f"{name}: a mask of shape {mask.shape} does not lie on a grid of shape {grid.shape}")
-    voxel_ml = abs(float(np.linalg.det(grid.ijk_to_lps[:3, :3]))) / 1000
+    remark, voxel_ml = "", _voxel_ml(grid)
     counts = [int(np.count_nonzero(mask)) for mask in (reference, predicted)]
     differing = np.count_nonzero(reference ^ predicted, axis=(1, 2))
     if all(counts):
@@ -95,7 +139,7 @@ def compare_masks(
     else:
         surface_dice, hd95, mean = (math.nan,) * len(TOLERANCES_MM), math.nan, math.nan
         empty = [where for count, where in zip(counts, ("the reference", "the prediction")) if not count]
-        remark = remark or f"Empty in {' and '.join(empty)}."
+        remark = f"Empty in {' and '.join(empty)}."
     return StructureAgreement(
         name, dice(reference, predicted), surface_dice, hd95, mean, counts[0] * voxel_ml, counts[1] * voxel_ml,
         int(differing.argmax()) if differing.any() else None, remark,
@@ -120,8 +164,10 @@ def dice(first: np.ndarray, second: np.ndarray) -> float:
     return 2 * int(np.count_nonzero(first & second)) / total if total else float("nan")
 
 
-def write_csv(agreements: tuple[StructureAgreement, ...], path: str | Path) -> None:
+def write_csv(agreements: tuple[StructureAgreement, ...], path: str | Path, notes: tuple[str, ...] = ()) -> None:
     """Write the table, one structure a row; what could not be computed is an empty cell.
+
+    The notes on reading stand in the last cell of every row, so that they stay with the figures wherever these go.
 
     Raises OutputError when the file exists already or cannot be written; nothing is left behind then.
     """
@@ -129,9 +175,10 @@ def write_csv(agreements: tuple[StructureAgreement, ...], path: str | Path) -> N
     try:
         # Mode x: a table that somebody keeps is never overwritten.
         with open(path, "x", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, list(table_row(agreements[0])) if agreements else ["structure"])
+            rows = [{**table_row(agreement), "notes": " ".join(notes)} for agreement in agreements]
+            writer = csv.DictWriter(file, list(rows[0]) if rows else ["structure"])
             writer.writeheader()
-            writer.writerows(table_row(agreement) for agreement in agreements)
+            writer.writerows(rows)
     except FileExistsError as error:
         raise OutputError(f"{path.name} exists already and was not changed. Give another name.") from error
     except OSError as error:
@@ -141,12 +188,17 @@ def write_csv(agreements: tuple[StructureAgreement, ...], path: str | Path) -> N
 
 
 def table_row(agreement: StructureAgreement) -> dict:
-    """Column -> value of one structure, rounded, units in the names; None for what could not be computed."""
+    """Column -> value of one structure, rounded, units in the names; None for what could not be computed.
+
+    The names of both sides are there where they differ from the TG-263 name.
+    """
     def rounded(value: float, digits: int) -> float | None:
         return None if math.isnan(value) else round(float(value), digits)
 
     return {
         "structure": agreement.name,
+        **{column: None if name in ("", agreement.name) else name for column, name in (
+            ("reference_name", agreement.reference_name), ("predicted_name", agreement.predicted_name))},
         "dice": rounded(agreement.dice, 4),
         **{f"surface_dice_{tolerance:g}mm": rounded(value, 4)
            for tolerance, value in zip(TOLERANCES_MM, agreement.surface_dice)},
@@ -160,17 +212,17 @@ def table_row(agreement: StructureAgreement) -> dict:
     }
 
 
-def _by_tg263(masks: Mapping[str, np.ndarray], side: str) -> dict[str, np.ndarray]:
-    """Masks by TG-263 name; an alias stands for it only where nothing bears the name itself."""
-    named, original = {}, {}
+def _by_tg263(masks: Mapping[str, np.ndarray], side: str) -> dict[str, tuple[str, np.ndarray]]:
+    """(name as drawn, mask) by TG-263 name; an alias stands for it only where nothing bears the name itself."""
+    named = {}
     for name, mask in masks.items():
         known = tg263_name(name)
         if known != name and known in masks:
             known = name
         if known in named:
-            raise InputError(f'"{original[known]}" and "{name}" of the {side} both mean {known}. Rename or remove the '
+            raise InputError(f'"{named[known][0]}" and "{name}" of the {side} both mean {known}. Rename or remove the '
                              "one that is not meant.")
-        named[known], original[known] = mask, name
+        named[known] = name, mask
     return named
 
 

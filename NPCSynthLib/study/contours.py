@@ -41,22 +41,24 @@ def read_contours(path, image: Volume) -> ReferenceContours:
         return _finished(path, image, *read_label_image(path, image))
     dataset = read_header(path) if looks_like_dicom(path) else None
     kind = str(dataset.get("SOPClassUID", "")) if dataset is not None else ""
+    left_out = []
     if kind == _RTSTRUCT:
-        structures, frame, series_uids, notes = read_rtstruct(dataset, path, image)
+        structures, frame, series_uids, notes, left_out = read_rtstruct(dataset, path, image)
     elif kind in (_SEG, _LABELMAP_SEG):
         structures, frame, series_uids, notes = read_seg(path, image)
     else:
         raise InputError(f"{path.name} does not hold contours, or is damaged. Give {_KINDS}.")
     if str(dataset.get("SyntheticData", "")) == "YES":
         notes.append(made_by_program(path))
-    return _finished(path, image, structures, frame, series_uids, notes)
+    return _finished(path, image, structures, frame, series_uids, notes, left_out)
 
 
-def _finished(path: Path, image: Volume, structures, frame, series_uids, notes) -> ReferenceContours:
+def _finished(path: Path, image: Volume, structures, frame, series_uids, notes, left_out=()) -> ReferenceContours:
+    notes = [*notes, *(why for _, why in left_out)]
     if not structures:
         reasons = " " + " ".join(notes) if notes else ""
         raise InputError(f"{path.name} holds no contours that can be used.{reasons} Export it again.")
-    named, notes = {}, list(notes)
+    named = {}
     # Who bears a name itself keeps it; aliases come second.
     for structure in sorted(structures, key=lambda one: one.name != one.original_name):
         name, number = structure.name, 2
@@ -70,4 +72,5 @@ def _finished(path: Path, image: Volume, structures, frame, series_uids, notes) 
         named[name] = structure
     in_order = sorted(named.items(), key=lambda item: structures.index(item[1]))
     unique = tuple(replace(structure, name=name) for name, structure in in_order)
-    return ReferenceContours(unique, image.grid, frame, tuple(series_uids), tuple(dict.fromkeys(notes)))
+    return ReferenceContours(
+        unique, image.grid, frame, tuple(series_uids), tuple(dict.fromkeys(notes)), tuple(left_out))

@@ -16,12 +16,13 @@ _FARTHEST_MM = 1e5
 _CLOSED = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR")
 
 
-def read_rtstruct(dataset, path: Path, image: Volume) -> tuple[list, str | None, list, list]:
+def read_rtstruct(dataset, path: Path, image: Volume) -> tuple[list, str | None, list, list, list]:
     """Structures of a pydicom RTSTRUCT data set; see ``contours.read_contours``.
 
     A structure that cannot be read whole is left out and named: half a structure would be measured as a bad one.
 
-    Returns (structures, frame of reference UID, UIDs of the referenced series, notes).
+    Returns (structures, frame of reference UID, UIDs of the referenced series, notes, left out); what was left out is
+    not in the notes.
     Raises InputError as ``contours.check_frame`` does.
     """
     try:
@@ -47,10 +48,10 @@ def read_rtstruct(dataset, path: Path, image: Volume) -> tuple[list, str | None,
             frames[number] = next(iter(named))
     notes = check_frame(path, {frame for frame in frames.values() if frame} or named, series_uids, image)
     here = image.metadata.get("FrameOfReferenceUID")
-    structures = []
+    structures, left_out = [], []
     for number, name in names.items():
         if here and frames[number] and frames[number] != here:
-            notes.append(f"{name} was left out: it lies in another frame of reference than the image.")
+            left_out.append((name, f"{name} was left out: it lies in another frame of reference than the image."))
             continue
         try:
             contours, ignored = _closed_contours(drawn.get(number))
@@ -58,7 +59,7 @@ def read_rtstruct(dataset, path: Path, image: Volume) -> tuple[list, str | None,
                 raise ValueError("encloses nothing, being points or open lines")
             mask, told = rasterize(contours, image.grid) if contours else (np.zeros(image.grid.shape, bool), [])
         except ValueError as error:
-            notes.append(f"{name} was left out: it {error}.")
+            left_out.append((name, f"{name} was left out: it {error}."))
             continue
         if ignored:
             told.append("has points or open lines beside its contours, which were ignored")
@@ -66,7 +67,8 @@ def read_rtstruct(dataset, path: Path, image: Volume) -> tuple[list, str | None,
             told.append("has no contour; it is empty")
         notes += [f"{name} {phrase}." for phrase in told]
         structures.append(ReferenceStructure.of(name, mask))
-    return structures, here if here in frames.values() else next(iter(named), None), series_uids, notes
+    frame = here if here in frames.values() else next(iter(named), None)
+    return structures, frame, series_uids, notes, left_out
 
 
 def _closed_contours(drawn) -> tuple[list[np.ndarray], int]:
@@ -107,8 +109,8 @@ def _points(item) -> np.ndarray:
 def read_seg(path: Path, image: Volume) -> tuple[list, str | None, list, list]:
     """Segments of a DICOM Segmentation: binary, label map, or fractional from one half upwards.
 
-    Slices without a frame are empty. Returns and raises as ``read_rtstruct``; InputError also for a damaged file and
-    for frames that do not make a volume.
+    Slices without a frame are empty. Returns (structures, frame of reference UID, UIDs of the referenced series, notes)
+    and raises as ``read_rtstruct``; InputError also for a damaged file and for frames that do not make a volume.
     """
     import highdicom
 

@@ -54,6 +54,7 @@ class ReferenceContours:
         frame_of_reference: its UID, or None where the file does not tell.
         series_uids: SeriesInstanceUIDs of the images that it refers to; may be empty.
         notes: sentences for the user: what was left out, cut off, resampled or could not be checked.
+        left_out: (original name, sentence why) of each structure that is drawn but could not be used.
     """
 
     structures: tuple[ReferenceStructure, ...]
@@ -61,6 +62,7 @@ class ReferenceContours:
     frame_of_reference: str | None
     series_uids: tuple[str, ...]
     notes: tuple[str, ...]
+    left_out: tuple[tuple[str, str], ...] = ()
 
     def structure(self, name: str) -> ReferenceStructure:
         """The structure of that TG-263 name; KeyError when there is none."""
