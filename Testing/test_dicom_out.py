@@ -115,6 +115,26 @@ def test_a_slice_names_only_those_images_of_other_sources_that_show_the_place(sm
     assert min(counts) >= 1 and max(counts) < 6
 
 
+@pytest.mark.parametrize("why", ["registered", "another frame of reference"])
+def test_every_slice_names_the_whole_of_a_series_that_does_not_lie_where_its_header_says(small, tmp_path, why):
+    source, study, result = small
+
+    def elsewhere(dataset, _):
+        if dataset.get("SeriesInstanceUID") == study.source("T2").original.metadata["SeriesInstanceUID"]:
+            dataset.FrameOfReferenceUID = "1.2.3.4"
+
+    document = provenance(result, study)
+    if why == "registered":
+        document["sources"][1]["registration"] = {"applied": True, "translation_mm": 30.0}
+    else:
+        source = edited(source, tmp_path / "study", elsewhere)
+    export_dicom(result, document, dicom_files(source), tmp_path / "out")
+    t2 = study.source("T2").original.metadata["SOPInstanceUIDs"]
+    for dataset in datasets(tmp_path / "out" / "T1C"):
+        named = [str(item.ReferencedSOPInstanceUID) for item in dataset.SourceImageSequence]
+        assert sorted(named[1:]) == sorted(t2)
+
+
 def test_slices_are_numbered_the_way_the_sources_are(small, tmp_path):
     source, _, _ = small
 
@@ -238,6 +258,24 @@ def test_provenance_for_programs_is_in_every_object(case):
             assert document["output"]["prompt"] == result.sequences[0].prompt
 
 
+GUESS = ("Enhancement in the synthetic T1C is a guess: no source was acquired with contrast agent. Never judge on it "
+         "whether a lesion enhances.")
+
+
+def test_warnings_and_registration_are_in_every_object_and_the_guess_in_words_in_its_image(small, tmp_path):
+    source, study, result = small
+    targets = make_result(study, ("T1C", "T2FS"))
+    result = replace(targets, warnings=(GUESS, "T2 shows 60% of the body on the reference grid."))
+    document = provenance(result, study)
+    document["sources"][1]["registration"] = {"applied": True, "rotation_deg": 4.5}
+    export_dicom(result, document, dicom_files(source), tmp_path / "out")
+    for dataset in datasets(tmp_path / "out"):
+        told = json.loads(dataset.private_block(0x0099, "NPCSynth")[0x01].value)
+        assert told["warnings"] == document["warnings"] and len(told["warnings"]) >= 2
+        assert told["sources"][1]["registration"]["rotation_deg"] == 4.5
+        assert (GUESS in dataset.DerivationDescription) == ("T1C" in dataset.SeriesDescription)
+
+
 def test_a_synthetic_mr_claims_no_acquisition(case):
     _, _, _, classic, enhanced, _ = case
     for dataset in (*datasets(classic / "T1C"), pydicom.dcmread(enhanced / "T1C.dcm")):
@@ -284,6 +322,7 @@ def test_structures_carry_names_codes_and_what_drew_them_and_refer_to_the_source
     assert referenced.SeriesInstanceUID == t1["SeriesInstanceUID"]
     drawn = {roi.ROIName for roi in contours.StructureSetROISequence}
     assert drawn == {s.name for s in result.segmentation.segments} - {"GTVn"}
+    assert "nothing was found: GTVn; they may be there all the same." in contours.StructureSetDescription
 
 
 def test_uncertainty_refers_to_the_synthetic_series_that_it_is_of(case):
@@ -322,6 +361,8 @@ SECRETS = {
     "OperatorsName": "Secret^Operator", "PatientAddress": "Secret Road 2", "StudyDescription": "Secret study",
     "PatientComments": "secret comment", "PatientTelephoneNumbers": "0123456789", "PatientAge": "057Y",
     "AdmittingDiagnosesDescription": "secret diagnosis", "NameOfPhysiciansReadingStudy": "Secret^Reader",
+    "PatientBirthDateInAlternativeCalendar": "SECRET S41", "PatientDeathDateInAlternativeCalendar": "SECRET R5",
+    "LongitudinalTemporalOffsetFromEvent": 4711.25, "PositionReferenceIndicator": "SECRET SPOT",
     "AdditionalPatientHistory": "secret history", "SeriesDescription": "t1 secret lab", "ProtocolName": "t1_secretlab",
 }
 
@@ -338,17 +379,26 @@ def deidentified(small, tmp_path_factory):
         nested.PatientID, nested.IssuerOfPatientID, nested.TypeOfPatientID = "SECRET-NESTED", "Secret issuer", "TEXT"
         dataset.OtherPatientIDsSequence = [nested]
         code = pydicom.Dataset()
-        # The profile keeps codes, but not what identifies within them.
+        # The profile keeps codes, and a hospital's own name its departments.
         code.CodeValue, code.CodingSchemeDesignator, code.CodeMeaning = "1", "99LOCAL", "MR head"
         code.InstitutionName, code.InstanceCreatorUID = "Secret nested hospital", "1.2.3.4711"
         dataset.ProcedureCodeSequence = [code]
+        dataset.RequestingServiceCodeSequence = dataset.SourcePatientGroupIdentificationSequence = [code]
+        issuer = pydicom.Dataset()
+        issuer.UniversalEntityID, issuer.UniversalEntityIDType = "secret.hospital", "DNS"
+        dataset.IssuerOfPatientIDQualifiersSequence = [issuer]
         dataset.private_block(0x0033, "SECRET MAKER", create=True).add_new(1, "LO", "secret private")
 
     folder = tmp_path_factory.mktemp("deidentified")
     turned = edited(source, folder / "study", tell)
     study = read_study(turned)
     sequence = replace(make_result(study).sequences[0], prompt="T1 of Susan Secret")
-    result = replace(make_result(study), sequences=(sequence,))
+    warnings = (GUESS, "T1 shows 60% of the body.", '"t1 secret lab" is used as T1, 55% sure.',
+                "The model does not know these words of the prompt for T1C: susan.")
+    study = replace(study, sources=tuple(replace(s, registration={"applied": True, "rotation_deg": 4.5, "warning":
+                                                                  '"t1 secret lab" could not be'})
+                                         for s in study.sources))
+    result = replace(make_result(study), sequences=(sequence,), warnings=warnings)
     export((turned, study, result), folder / "out", deidentify=True)
     return turned, folder / "out"
 
@@ -357,14 +407,33 @@ def test_nothing_that_identifies_is_left_in_any_file(deidentified):
     source, out = deidentified
     uids = {str(e.value) for d in datasets(source) for e in d.iterall() if e.VR == "UI" and
             e.keyword not in ("SOPClassUID", "ReferencedSOPClassUID")}
-    secrets = [*(s.encode() for s in uids), *(s.encode() for v in SECRETS.values() for s in v.split("^")), b"Susan",
-               b"NESTED", b"secret", b"Secret", b"SECRET"]
+    secrets = [*(s.encode() for s in uids), *(s.encode() for v in SECRETS.values() for s in str(v).split("^")),
+               b"Susan", b"susan", b"NESTED", b"secret", b"Secret", b"SECRET", b"99LOCAL"]
     files = dicom_files(out)
     assert len(files) > 5
     for path in files:
         raw = path.read_bytes()
         assert [s for s in secrets if s in raw] == [], path.name
-        assert b"MR head" in raw
+
+
+
+def test_of_patient_and_study_nothing_but_a_pseudonym_is_left(deidentified):
+    _, out = deidentified
+    kept = {"PatientName", "PatientID", "PatientBirthDate", "PatientSex", "PatientIdentityRemoved",
+            "DeidentificationMethod", "DeidentificationMethodCodeSequence"}
+    for dataset in datasets(out):
+        assert {e.keyword for e in dataset if e.tag.group in (0x0010, 0x0012, 0x0032, 0x0038)} == kept
+        assert "LongitudinalTemporalOffsetFromEvent" not in dataset and "ProcedureCodeSequence" not in dataset
+        for keyword in ("PatientBirthDate", "PatientSex", "AccessionNumber", "ReferringPhysicianName", "StudyID"):
+            assert not dataset[keyword].value, keyword
+
+
+def test_deidentified_provenance_keeps_the_warnings_and_registrations_that_name_no_series(deidentified):
+    _, out = deidentified
+    for dataset in datasets(out):
+        told = json.loads(dataset.private_block(0x0099, "NPCSynth")[0x01].value)
+        assert told["warnings"] == [GUESS, "T1 shows 60% of the body."]
+        assert [s["registration"] for s in told["sources"]] == [{"applied": True, "rotation_deg": 4.5}] * 2
 
 
 def test_deidentified_objects_say_so_and_still_belong_together(deidentified):

@@ -58,6 +58,8 @@ def test_export_writes_the_same_voxels_as_the_result_folder_holds(study_folder, 
     assert code == 0, said
     written = json.loads(out)
     assert [one["modality"] for one in written] == ["MR", "OT", "SEG", "RTSTRUCT"]
+    assert [one["left_out"] for one in written] == [[], [], [], ["GTVn"]]
+    assert "Not in the contours, because nothing was found: GTVn; they may be there all the same." in said
     files = {file for one in written for file in one["files"]}
     assert files == {p.relative_to(tmp_path / "out").as_posix() for p in dicom_files(tmp_path / "out")}
     stored = np.stack([pydicom.dcmread(tmp_path / "out" / file).pixel_array for file in written[0]["files"]])
@@ -125,6 +127,15 @@ def test_synthesize_writes_dicom_beside_the_rest(study_folder, weights, tmp_path
     assert names == {"T1C", "T1C_uncertainty.dcm", "segmentation.dcm", "contours.dcm"}
     code, _, said = npcsynth("synthesize", study_folder, *options, "--overwrite")
     assert code == 0 and not (tmp_path / "out" / "dicom").exists(), said
+
+
+def test_synthesize_deidentified_tells_which_files_still_identify(study_folder, weights, tmp_path):
+    options = ("--out", tmp_path / "out", "--targets", "T1C", "--reference", "T1", "--weights", weights)
+    code, _, said = npcsynth("synthesize", study_folder, *options, "--dicom", "--deidentify")
+    assert code == 0, said
+    note = next(line for line in said.splitlines() if "Only the folder dicom is de-identified" in line)
+    assert [name for name in ("scene.mrb", "result.json") if (tmp_path / "out" / name).exists() != (name in note)] == []
+    assert "result.json" in note
 
 
 def test_how_dicom_is_written_cannot_be_said_without_asking_for_it(study_folder, weights, tmp_path):

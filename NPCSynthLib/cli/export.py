@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from .console import command, print_json, progress_bar, say
+from .console import command, print_json, progress_bar, say, warn
 from .options import AsJson, Deidentify, Enhanced
 
 NAME = "export"
@@ -36,6 +36,7 @@ def run(
 
     check_free(out)
 
+    from ..output.dicom_derived import not_in_contours
     from ..output.dicom_export import export_dicom
     from ..output.dicom_source import files_below
     from ..output.result_folder import read_result
@@ -44,6 +45,7 @@ def run(
         on_progress(0.0, "Reading results")
         content, document = read_result(result)
         written = export_dicom(content, document, files_below(study), out, enhanced, deidentify, on_progress)
+    warn(not_in_contours(series.left_out) for series in written if series.left_out)
     if json:
         print_json([asdict(series) for series in written])
         return

@@ -66,7 +66,7 @@ def run(
 
     [cyan]npcsynth synthesize patient/ --out result --prompt T2FS="T2-weighted, fat suppressed, TE 90 ms"[/]
     """
-    from ..output.folder import check_free
+    from ..output.folder import MANIFEST, check_free
     from ..vocabulary import get_sequence, parse_sequences
 
     # All that can be told without reading images comes first, so that a slip does not cost minutes.
@@ -85,7 +85,7 @@ def run(
 
     from ..inference.synthesizer import Synthesizer
     from ..output.dicom_source import check_from_dicom
-    from ..output.write import write_result
+    from ..output.write import SCENE, write_result
 
     with progress_bar() as on_progress:
         on_progress(0.0, "Loading weights")
@@ -102,6 +102,10 @@ def run(
         on_progress(0.9, "Writing")
         dicom_files = _dicom_files(folder, files) if dicom else None
         document = write_result(result, study, out, overwrite, dicom_files, enhanced, deidentify)
+    if deidentify:
+        telling = " and ".join(name for name in (SCENE, MANIFEST) if name in document["files"])
+        warn([f"Only the folder dicom is de-identified: beside it, {telling} still hold what identifies the patient "
+              "(acquired images, UIDs, series descriptions)."])
     if json:
         print_json(document)
         return

@@ -8,6 +8,8 @@ from ..study.volume import Grid
 
 #: Units of every synthetic image: these values stand for the 0.5 and 99.5 body percentiles.
 INTENSITY_LOW, INTENSITY_HIGH = 0, 1000
+#: Begins the warning that nothing acquired shows where contrast agent went.
+ENHANCEMENT_GUESSED = "Enhancement in the synthetic"
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from ..vocabulary import canonical_prompt, get_sequence
 from .device import Device, choose_device, plan_batch
 from .labels import to_segments, with_margin
 from .recognition import Recognition, recognize
-from .result import INTENSITY_HIGH, SynthesisResult, SynthesizedSequence
+from .result import ENHANCEMENT_GUESSED, INTENSITY_HIGH, SynthesisResult, SynthesizedSequence
 from .slicing import Slicing
 
 #: Farther than this outside the body there is air, and air is 0: nothing is synthesized there.
@@ -73,7 +73,7 @@ class Synthesizer:
         enhanced = [t for t in targets if get_sequence(t).contrast_agent]
         if enhanced and not any(get_sequence(s.sequence).contrast_agent for s in study.sources):
             warnings.append(
-                f"Enhancement in the synthetic {' and '.join(enhanced)} is a guess: no source was acquired with "
+                f"{ENHANCEMENT_GUESSED} {' and '.join(enhanced)} is a guess: no source was acquired with "
                 "contrast agent. Never judge on it whether a lesion enhances."
             )
         seconds = {}

@@ -1,6 +1,7 @@
 """Segmentation, contours and uncertainty as DICOM objects."""
 
 import copy
+from collections.abc import Iterable
 
 import highdicom
 import numpy as np
@@ -52,8 +53,10 @@ def segmentation_object(segmentation: SegmentationResult, origin: Origin, series
     return dataset
 
 
-def contours_object(segmentation: SegmentationResult, grid: Grid, origin: Origin, series: NewSeries) -> Dataset:
-    """RT Structure Set of every structure that is not empty, drawn on the reference series."""
+def contours_object(
+    segmentation: SegmentationResult, grid: Grid, origin: Origin, series: NewSeries
+) -> tuple[Dataset, tuple[str, ...]]:
+    """(RT Structure Set of every structure that is not empty, drawn on the reference series; names of the empty)."""
     frames = origin.reference.frames
     facts = header_facts(origin.reference.header) | {"SOPInstanceUIDs": [frame.uid for frame in frames]}
     if origin.reference.multiframe:
@@ -61,14 +64,21 @@ def contours_object(segmentation: SegmentationResult, grid: Grid, origin: Origin
     # The contours refer to the images' headers; nothing looks at voxels.
     reference = Volume(np.empty((0, 0, 0)), grid, origin.reference.sequence, facts)
     masks = {segment.name: segmentation.mask(segment) for segment in segmentation.segments}
-    contours, _ = structure_set(masks, reference)
+    contours, empty = structure_set(masks, reference)
     # In explicit VR a contour may hold 64 KiB at most; a long outline on a fine grid may have more.
     dataset = new_object(origin, series, RTStructureSetStorage, "RTSTRUCT", syntax=ImplicitVRLittleEndian)
     for element in contours:
         if element.tag not in dataset:
             dataset.add(element)
+    if empty:
+        dataset.StructureSetDescription = f"{dataset.StructureSetDescription} {not_in_contours(empty)}"[:1024]
     mark_synthetic(dataset, origin, series, "Contours")
-    return dataset
+    return dataset, empty
+
+
+def not_in_contours(names: Iterable[str]) -> str:
+    """What is to be said of structures that an RT Structure Set lacks."""
+    return f"Not in the contours, because nothing was found: {', '.join(names)}; they may be there all the same."
 
 
 def uncertainty_object(

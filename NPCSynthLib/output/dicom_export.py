@@ -4,7 +4,7 @@ import logging
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -31,12 +31,14 @@ class ExportedSeries:
         modality: "MR", "SEG", "RTSTRUCT", or "OT" (other: the uncertainty).
         description: SeriesDescription.
         files: its files, relative to the export's folder.
+        left_out: names of structures that it lacks because nothing was found.
     """
 
     uid: str
     modality: str
     description: str
     files: tuple[str, ...]
+    left_out: tuple[str, ...] = ()
 
 
 def export_dicom(
@@ -126,7 +128,8 @@ def _write_all(
         series = step("structures")
         written.append(_save([segmentation_object(result.segmentation, origin, series)], folder, SEGMENTATION))
         series = step("contours")
-        written.append(_save([contours_object(result.segmentation, result.grid, origin, series)], folder, CONTOURS))
+        contours, empty = contours_object(result.segmentation, result.grid, origin, series)
+        written.append(replace(_save([contours], folder, CONTOURS), left_out=empty))
     if on_progress:
         on_progress(1.0, "Written")
     return tuple(written)

@@ -1,6 +1,7 @@
 """What every exported DICOM object says of itself: whose it is, that it is synthetic, and how it was made."""
 
 import json
+import re
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -10,6 +11,7 @@ from pydicom.sr.codedict import codes
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
 from .. import __version__
+from ..inference.result import ENHANCEMENT_GUESSED
 from .dicom_source import SourceSeries
 
 NAME = "NPCSynth"
@@ -132,8 +134,8 @@ def mark_synthetic(dataset: Dataset, origin: Origin, series: NewSeries, what: st
 
 def object_provenance(document: dict, output: dict | None) -> dict:
     """The part of ``result.json`` that goes with one object; which images it used, Source Image Sequence says."""
-    keys = ("software", "synthetic", "intended_use", "limits", "created", "weights", "units")
-    series = ("sequence", "SeriesInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID")
+    keys = ("software", "synthetic", "intended_use", "limits", "created", "weights", "units", "warnings")
+    series = ("sequence", "SeriesInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID", "registration")
     return {
         **{key: document[key] for key in keys if key in document},
         "reference": document["reference_grid"]["sequence"],
@@ -175,9 +177,17 @@ def _in_words(document: dict, what: str, output: dict | None) -> str:
         f"(SHA-256 {weights['sha256']}), from acquired {', '.join(s['sequence'] for s in document['sources'])}."
     )
     if output:
+        # Before the prompt, which may be long and is cut off: nobody may judge by an enhancement that was invented.
+        text += "".join(f" {warning}" for warning in document.get("warnings", ()) if _guesses(warning, output))
         text += f" Prompt: {output['prompt']}"
     # In the source's character set not every prompt could be written; the private element has it in full.
     return text.encode("ascii", "replace").decode()[:1024]
+
+
+def _guesses(warning: str, output: dict) -> bool:
+    """Whether the warning says that the enhancement of this very image is a guess."""
+    named, guess, _ = warning.partition(" is a guess")
+    return bool(guess and named.startswith(ENHANCEMENT_GUESSED) and output["sequence"] in re.findall(r"\w+", named))
 
 
 def _synthesized_by(origin: Origin, what: str) -> Dataset:

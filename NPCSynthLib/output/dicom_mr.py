@@ -119,8 +119,10 @@ def _sources_by_slice(origin: Origin) -> list[list[Dataset]]:
     """Source Image Sequence of each slice: the reference's own slice, then what the other sources show there."""
     items = [[_image_reference(frame, "YES")] for frame in origin.reference.frames]
     for other in origin.sources[1:]:
+        # Shared by the slices: of a displaced series each of them names every frame.
+        references = {(frame.uid, frame.index): _image_reference(frame, None) for frame in other.frames}
         for k, frames in enumerate(contributing_frames(other, origin.reference)):
-            items[k] += [_image_reference(frame, None) for frame in frames]
+            items[k] += [references[frame.uid, frame.index] for frame in frames]
     return items
 
 

@@ -1,7 +1,7 @@
 """The acquired DICOM images that a result was made from: found again, checked against its grid, put in its order."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -27,11 +27,14 @@ class SourceSeries:
         sequence: id in the vocabulary.
         header: data set, without pixels, of the file that the first slice comes from. Holds the patient's identity.
         frames: its slices; those of the reference are in the order of the result's slices.
+        displaced: whether its voxels went elsewhere than the positions in its header say: it was registered, or its
+            frame of reference is not the reference's.
     """
 
     sequence: str
     header: Dataset
     frames: tuple[Frame, ...]
+    displaced: bool = False
 
     @property
     def multiframe(self) -> bool:
@@ -105,6 +108,8 @@ def find_sources(
             f"The reference {reference} names no frame of reference, so that no system could tell where the results "
             "lie. Export the series again from the scanner or archive, with all of its header."
         )
+    space = str(first.header.FrameOfReferenceUID)
+    found = [replace(s, displaced=s.displaced or s.header.get("FrameOfReferenceUID", space) != space) for s in found]
     found[0] = SourceSeries(reference, first.header, in_slice_order(first.frames, grid, reference))
     return tuple(found)
 
@@ -137,8 +142,10 @@ def contributing_frames(source: SourceSeries, reference: SourceSeries) -> list[l
     """For each slice of the reference, the frames of another source that the model saw through it.
 
     The model looks at a slice and its two neighbours, so that these are the frames that reach into the slab that the
-    three fill.
+    three fill. Of a displaced source nothing tells which these are: every slice names the whole series.
     """
+    if source.displaced:
+        return [list(source.frames) for _ in reference.frames]
     normal = _normal(reference.frames[0])
     places = np.array([frame.position @ normal for frame in reference.frames])
     reach = 1.5 * reference.spacing
@@ -203,4 +210,5 @@ def _series(entry: dict, paths: dict[str, Path]) -> SourceSeries:
     for keyword in _TYPE_2:
         if keyword not in header:
             setattr(header, keyword, "")
-    return SourceSeries(name, header, tuple(frames[key] for key in sorted(wanted & set(frames), key=str)))
+    slices = tuple(frames[key] for key in sorted(wanted & set(frames), key=str))
+    return SourceSeries(name, header, slices, bool(entry.get("registration", {}).get("applied")))
