@@ -8,6 +8,7 @@ import pytest
 from truth_table import labeled_headers, public_data
 from vendor_habits import simulated_headers
 
+from NPCSynthLib.study.build import DOUBTFUL
 from NPCSynthLib.study.header_words import normalize_text
 from NPCSynthLib.study.headers import frames_of, header_facts, read_header
 from NPCSynthLib.study.identify import SURE_REFUSAL, identify
@@ -37,7 +38,7 @@ USABLE = [
     # Siemens
     ("T1", "t1_tse_tra", T1_TSE), ("T1", "t1_mprage_sag_p2_iso", MPRAGE),
     ("T1", "t1_space_sag", {"tr": 700.0, "te": 11.0}),
-    ("T1C", "t1_tse_tra_KM", T1_TSE), ("T1C", "t1_mprage_tra_post", MPRAGE), ("T1CFS", "t1_tse_fs_cor_km", T1_TSE),
+    ("T1C", "t1_tse_tra_KM", T1_TSE), ("T1CFS", "t1_tse_fs_cor_km", T1_TSE),
     ("T1CFS", "t1_vibe_fs_tra_Gd", VIBE), ("T1FS", "t1_vibe_dixon_tra_W", VIBE), ("T1FS", "t1_tse_tra_fs", T1_TSE),
     ("T2", "t2_tse_tra_512", T2_TSE), ("T2", "t2_space_iso", {"tr": 3200.0, "te": 410.0}),
     ("T2FS", "t2_tse_dixon_cor_W", T2_TSE), ("T1FS", "fat sat T1", T1_TSE), ("T2", "t2_tse_dixon_cor_in", T2_TSE),
@@ -47,7 +48,7 @@ USABLE = [
     ("T2FS", "STIR cor", STIR), ("PD", "pd_tse_tra", {"tr": 2800.0, "te": 15.0}),
     # GE
     ("T1", "Ax T1 FSE", T1_TSE), ("T1C", "Ax T1 FSE +C", T1_TSE), ("T1CFS", "AX T1 FS +C", T1_TSE),
-    ("T1CFS", "Ax T1 +C FatSat", T1_TSE), ("T1C", "AXT1POST", T1_TSE), ("T1", "AX T1 PRE", T1_TSE),
+    ("T1CFS", "Ax T1 +C FatSat", T1_TSE), ("T1", "AX T1 PRE", T1_TSE),
     ("T1C", "Sag BRAVO +C", {**VIBE, "ti": 450.0, "tr": 8.2}), ("T1", "Ax 3D FSPGR", {**VIBE, "tr": 8.2}),
     ("T1", "Ax T1 FLAIR", {**FLAIR, "tr": 2500.0, "te": 22.0, "ti": 900.0}), ("FLAIR", "Ax T2 FLAIR", FLAIR),
     ("FLAIR", "Sag CUBE FLAIR FS", FLAIR), ("T2", "Ax T2 FRFSE", T2_TSE), ("T2FS", "Ax T2 FSE FS", T2_TSE),
@@ -68,7 +69,7 @@ USABLE = [
     ("T1C", "T1 post Gd pre RT", T1_TSE),
     ("T2", "t2 tse nach KM", T2_TSE), ("T1", "Ax T1 C-", T1_TSE),
     ("T1", "T1 axial without", T1_TSE), ("T1C", "T1 without FS +C", T1_TSE), ("T1CFS", "T1GDFS", T1_TSE),
-    ("T1CFS", "eTHRIVE post", VIBE), ("FLAIR", "FLAIR post Gd", FLAIR),
+    ("FLAIR", "FLAIR post Gd", FLAIR),
 ]
 
 
@@ -77,6 +78,41 @@ def test_description_and_parameters_of_many_habits(expected, description, parame
     told = identify(header(description, **parameters))
     assert told.sequence == expected, told
     assert 0.8 <= told.confidence <= 1 and told.reason
+
+
+@pytest.mark.parametrize("treatment", [
+    "{} POST IMRT", "{} POST IC", "{} post TPF", "{} post GP", "{} post NACT", "{} post proton", "{} POST EBRT",
+    "{} post VMAT", "{} post 70Gy", "{} post 69.96 Gy", "{} post-chemoRT", "{} post-chemoradiation",
+    "{} post 3 months RT", "{} post 6mo", "3 months post RT {}", "postIMRT {}", "AX{}POST RT",
+])
+def test_after_treatment_is_not_after_contrast_agent(treatment):
+    native = identify(header(treatment.format("T1"), **T1_TSE))
+    assert native.sequence == "T1" and native.confidence >= 0.8, native
+    assert identify(header(treatment.format("T1") + " Gd", **T1_TSE)).sequence == "T1C"
+    assert identify({}, treatment.format("T1") + ".nii.gz").sequence == "T1"
+
+
+@pytest.mark.parametrize("expected,description,parameters", [
+    ("T1C", "T1 post", T1_TSE), ("T1C", "AX T1 POST", T1_TSE), ("T1C", "AXT1POST", T1_TSE),
+    ("T1C", "t1_mprage_tra_post", MPRAGE), ("T1CFS", "eTHRIVE post", VIBE), ("T1CFS", "t1_tse_fs_post", T1_TSE),
+])
+def test_post_alone_means_contrast_agent_only_doubtfully(expected, description, parameters):
+    told = identify(header(description, **parameters))
+    assert told.sequence == expected and told.confidence < DOUBTFUL and "after treatment" in told.reason, told
+    recorded = identify(header(description, **parameters, ContrastBolusAgent="Gadovist"))
+    assert recorded.sequence == expected and recorded.confidence >= 0.8
+    named = identify({}, f"{description}.nii.gz")
+    assert named.sequence == expected and named.confidence < DOUBTFUL and "after treatment" in named.reason
+
+
+@pytest.mark.parametrize("description", ["T1 post Gd", "T1C post", "T1 post KM", "T1 +C POST", "T1 post contrast"])
+def test_post_beside_another_word_for_contrast_agent_is_sure(description):
+    told = identify(header(description, **T1_TSE))
+    assert told.sequence == "T1C" and told.confidence >= 0.8
+
+
+def test_post_leaves_nothing_open_where_contrast_agent_makes_no_other_sequence():
+    assert identify(header("FLAIR post", **FLAIR)).confidence >= 0.8
 
 
 DISTRACTORS = [

@@ -8,8 +8,13 @@ from functools import lru_cache
 #: Prefixes that scanners and people glue to T1/T2, as in AXT1, sT2W, ceT1, 3DT1.
 _GLUED = "ax|axial|oax|tra|sag|osag|cor|ocor|obl|3d|2d|ce|e|s|pre|post|gd|iso|tse|fse|fs|nav|cube|w"
 _PLANE = "ax|axial|oax|tra|transversal|sag|sagittal|osag|cor|coronal|ocor"
-#: What "pre" and "post" may stand before without meaning contrast agent.
-_TREATMENT = "x?rt|c?crt|ct?rt|rtx|op|operative|surgery|treatment|tx|therapy|radiation|radiotherapy|chemo|chemotherapy"
+#: What "pre" and "post" may stand before without meaning contrast agent: treatments, doses, and the time since one.
+_TREATMENT = (
+    r"x?rt|rtx|[ei]brt|imrt|igrt|vmat|sbrt|sabr|srs|impt|pbt|tomotherapy|brachy|brachytherapy|protons?(?! den)"
+    r"|c?crt|ct?rt|chemo ?rt|chemo ?radi(?:o|ation|otherapy)|ic|nact?|tpf|gp|chemo|chemotherapy|induction|neoadjuvant"
+    r"|op|operative|surgery|resection|treatment|tx|therapy|radiation|irradiation|radiotherapy|bestrahlung|radioterapia"
+    r"|\d+(?: \d+)? ?c?gy|\d+ ?(?:months?|mo|mths?|weeks?|wks?|years?|yrs?)(?: (?:rt|c?crt))?"
+)
 #: Ideographs, kana and Hangul, which are written without spaces between words.
 _EAST_ASIAN = "\u2e80-\u9fff\uac00-\ud7af"
 _WEIGHTING = re.compile(rf"(?<![a-z0-9])({_GLUED})?t([12])(?:w(?:i|eighted)?)?(?!star|[0-9])")
@@ -34,10 +39,10 @@ def normalize_text(text: str) -> str:
     if re.search(rf"\b({_PLANE})\b", text):
         text = re.sub(r"(?<=[a-z0-9] )c$|(?<=[a-z0-9] )c(?= [^+])", "+c", text.strip())
     text = re.sub(r"\bpost(erior)? fossa", "fossa", text)
-    # Before or after a treatment is not before or after contrast agent.
-    text = re.sub(rf"\b(pre|post) ?({_TREATMENT})\b", " ", text)
     text = re.sub(r"(?<![a-z])t2 ?star", "t2star", text)
     text = _WEIGHTING.sub(lambda m: f" {m[1] or ''} t{m[2]} ", text)
+    # Before or after a treatment is not before or after contrast agent.
+    text = re.sub(rf"\b(pre|post) ?({_TREATMENT})\b", " ", text)
     text = re.sub(r"\b(fs|gd|gad|km|c|post)(fs|gd|gad|km|c|post)\b", r"\1 \2", text)
     text = re.sub(r"\bc \+|\+ c\b", " +c ", text)
     return f" {' '.join(text.split())} "

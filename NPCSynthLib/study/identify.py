@@ -97,9 +97,12 @@ def _identify_by_name(name: str) -> Identification:
     if len(_classes(classes)) != 1:
         what = "names more than one sequence" if classes else "does not say which sequence it is"
         return Identification(None, 0.2, f"there is no header, and the file name {what}; name the sequence yourself")
-    sequence, notes, _ = _choose(next(iter(_classes(classes))), classes, _contrast(text, {}), _fat(text, {}))
+    contrast = _contrast(text, {})
+    sequence, notes, _ = _choose(next(iter(_classes(classes))), classes, contrast, _fat(text, {}))
     if sequence is None:
         return Identification(None, 0.4, "; ".join(notes))
+    if sequence.contrast_agent and "open" in contrast[1]:
+        notes.append(contrast[1])
     said = max(classes.values(), key=len)
     reason = f'no header; the file name says "{said}"' + "".join(f"; {n}" for n in notes)
     return Identification(sequence.id, 0.5 if notes else 0.6, reason)
@@ -188,9 +191,18 @@ def _contrast(text: str, metadata: Mapping) -> tuple[bool | None, str]:
     if negative:
         return False, f'"{negative}" in the description' + (
             " although a contrast agent is recorded" if tagged else "")
+    if positive and not tagged and not find_phrase(bare, _contrast_words_but_post()):
+        return True, ('"post" in the description leaves open whether it means after contrast agent or after treatment, '
+                      "and no contrast agent is recorded")
     if positive:
         return True, f'"{positive}" in the description'
     return (True, "a contrast agent is recorded") if tagged else (None, "")
+
+
+def _contrast_words_but_post() -> list[str]:
+    """Words and aliases that stand for contrast agent, without those that need the word "post" for it."""
+    aliases = [alias for s in load_sequences().values() if s.contrast_agent for alias in s.aliases]
+    return [p for p in (*identification_words()["contrast"], *aliases) if "post" not in p.split()]
 
 
 def _fat(text: str, metadata: Mapping) -> tuple[bool | None, str]:
@@ -302,7 +314,8 @@ def _decide(metadata: Mapping, text: str, spoken: str) -> Identification:
     if sequence is None:
         return Identification(None, 0.6, "; ".join(reasons + notes))
     reasons += [how for _, how in (fat, contrast) if how]
-    if "although" in contrast[1] or "open" in contrast[1]:
+    told_apart = any(s.contrast_agent for s in sequences.values() if _class(s) == kind)
+    if told_apart and ("although" in contrast[1] or "open" in contrast[1]):
         confidence = min(confidence, 0.5)
     if contrast[0] is None and sequence.weighting == "T1" and not flags[0]:
         reasons.append("no sign of contrast agent")
