@@ -195,12 +195,36 @@ def test_of_two_t1_series_the_finer_is_used_and_said():
     assert refused[0][0] == "t1_tse_cor"
 
 
-def test_of_two_equal_t1_series_the_later_is_used():
-    first = head(FINE, name="t1_tse_tra", AcquisitionDate="20200101", AcquisitionTime="101500", SeriesNumber=3)
-    repeat = head(FINE, name="t1_tse_tra", AcquisitionDate="20200101", AcquisitionTime="104500", SeriesNumber=9)
-    for order in ([first, repeat], [repeat, first]):
-        chosen, warnings, _ = assign(order)
-        assert chosen["T1"] is repeat and "later" in warnings[0] and "contrast agent" in warnings[0]
+def pair(name, **later):
+    """Two series of one name and grid, half an hour apart."""
+    day = {"AcquisitionDate": "20200101"}
+    return (head(FINE, name=name, **day, AcquisitionTime="101500.5", SeriesNumber=3),
+            head(FINE, name=name, **(day | {"AcquisitionTime": "104500", "SeriesNumber": 9} | later)))
+
+
+@pytest.mark.parametrize("sequence,name", [("T1", "t1_tse_tra"), ("T1FS", "t1_tse_fs_tra")])
+def test_of_two_equal_unenhanced_t1_series_the_earlier_is_used(sequence, name):
+    first, after = pair(name)
+    for order in ([first, after], [after, first]):
+        chosen, warnings, refused = assign(order)
+        assert chosen[sequence] is first
+        for text in (warnings[0], refused[0][1]):
+            assert all(said in text for said in (
+                "(series 3, 10:15:00)", "(series 9, 10:45:00)", "earlier", "contrast agent")), text
+
+
+def test_of_two_equal_series_that_contrast_agent_does_not_change_the_later_is_used():
+    for first, repeat in (pair("t2_tse_tra"), pair("t1_tse_tra_Gd")):
+        for order in ([first, repeat], [repeat, first]):
+            chosen, warnings, _ = assign(order)
+            assert list(chosen.values())[0] is repeat and "later" in warnings[0]
+            assert "contrast agent" not in warnings[0]
+
+
+def test_of_two_equal_t1_series_of_two_days_the_later_day_is_used():
+    first, months_after = pair("t1_tse_tra", AcquisitionDate="20200401", AcquisitionTime="090000")
+    chosen, warnings, _ = assign([first, months_after])
+    assert chosen["T1"] is months_after and "later day" in warnings[0]
 
 
 def test_folder_of_files_becomes_a_study(tmp_path, two):

@@ -6,9 +6,12 @@ contrast-enhanced sequence first (contours are drawn on it), then the vocabulary
 slab thus never cuts the patient short, and no detail is thrown away where the coverage is equal.
 
 Which series stands for a sequence when several look like it: the one identified with the higher confidence; else
-the smaller voxels; else the one acquired later (a repeat usually replaces a spoiled first try).
+the smaller voxels; else the one acquired later (a repeat usually replaces a spoiled first try). Where the sequence has
+a contrast-enhanced counterpart (T1, T1FS), the earlier one of the day instead: two alike are often the scans before
+and after contrast agent, with nothing recorded of it.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -177,13 +180,13 @@ def assign(volumes) -> tuple[dict[str, Volume], tuple[str, ...], tuple[tuple[str
                 "or choose its sequence yourself.")
         for identification, volume in reversed(candidates[:-1]):
             why = _difference(best, chosen[sequence], identification, volume)
-            hint = "" if load_sequences()[sequence].contrast_agent else (
+            hint = "" if not _enhanced_looks_alike(sequence) else (
                 " If one was acquired after contrast agent, assign it to the contrast-enhanced sequence.")
-            used = chosen[sequence].name
+            used, other = _label(chosen[sequence]), _label(volume)
             warnings.append(
-                f'"{used}" and "{volume.name}" both look like {sequence}; used "{used}" because it {why}. Assign the '
-                f"series yourself to use the other.{hint}")
-            refused.append((volume.name, f'Looks like {sequence} too; "{used}" was used because it {why}.{hint}'))
+                f"{used} and {other} both look like {sequence}; used {used} because it {why}. Assign the series "
+                f"yourself to use the other.{hint}")
+            refused.append((volume.name, f"{other} looks like {sequence} too; {used} was used because it {why}.{hint}"))
     return chosen, tuple(warnings), tuple(refused)
 
 
@@ -263,24 +266,43 @@ def _coverage(grids: list[Grid]) -> list[float]:
     return [float(one.sum()) / union for one in inside]
 
 
+def _enhanced_looks_alike(sequence: str) -> bool:
+    """Whether an image of this sequence after contrast agent is another sequence, told apart by the agent alone."""
+    known = load_sequences()
+    return not known[sequence].contrast_agent and any(
+        s.contrast_agent and s.weighting == known[sequence].weighting for s in known.values())
+
+
 def _preference(candidate) -> tuple:
     """Sort key of (Identification, Volume): the best comes last."""
     identification, volume = candidate
     voxel = round(float(np.prod(volume.grid.spacing)), 2)
-    return round(identification.confidence, 1), -voxel, _acquired(volume), volume.name
+    day, time, number = _acquired(volume)
+    sign = -1 if _enhanced_looks_alike(identification.sequence) else 1
+    moment = (bool(time), sign * float(time or 0), sign * number)
+    return round(identification.confidence, 1), -voxel, day, moment, volume.name
 
 
-def _acquired(volume: Volume) -> tuple[str, float]:
+def _acquired(volume: Volume) -> tuple[str, str, float]:
+    """(day YYYYMMDD, time HHMMSS, series number); "" and 0 where they are not recorded."""
     data = volume.metadata
-    moment = str(data.get("AcquisitionDateTime") or "")
-    for kind in ("Acquisition", "Series"):
-        if not moment and data.get(f"{kind}Date") and data.get(f"{kind}Time"):
-            moment = f"{data[kind + 'Date']}{data[kind + 'Time']}"
+    found = None
+    for moment in (data.get("AcquisitionDateTime"), *(
+            f"{data.get(kind + 'Date') or ''}{data.get(kind + 'Time') or ''}" for kind in ("Acquisition", "Series"))):
+        found = found or re.match(r"(\d{8})(\d{4,6})", str(moment or "").replace(":", ""))
+    day, time = (found[1], found[2].ljust(6, "0")) if found else ("", "")
     try:
         number = float(data.get("SeriesNumber") or 0)
     except (TypeError, ValueError):
         number = 0.0
-    return moment, number
+    return day, time, number
+
+
+def _label(volume: Volume) -> str:
+    """Name, series number and time of a series, by which a person finds it among others of the same name."""
+    _, time, number = _acquired(volume)
+    known = [f"series {number:g}"] * bool(number) + [f"{time[:2]}:{time[2:4]}:{time[4:]}"] * bool(time)
+    return f'"{volume.name}"' + (f" ({', '.join(known)})" if known else "")
 
 
 def _difference(best, chosen: Volume, identification, volume: Volume) -> str:
@@ -290,5 +312,7 @@ def _difference(best, chosen: Volume, identification, volume: Volume) -> str:
     if ours[1] != theirs[1]:
         return "has smaller voxels"
     if ours[2] != theirs[2]:
-        return "was acquired later"
+        return "was acquired on a later day"
+    if ours[3] != theirs[3]:
+        return "was acquired earlier" if _enhanced_looks_alike(best.sequence) else "was acquired later"
     return "comes last by name (they do not differ otherwise)"
