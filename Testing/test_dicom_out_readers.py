@@ -129,9 +129,8 @@ REAL = Path(os.environ.get("NPCSYNTH_DATA", Path(__file__).resolve().parents[2] 
 @pytest.mark.parametrize("name, enhanced", [
     ("siemens_XA30_enhanced_T1", False), ("siemens_XA30_enhanced_T1", True),
     ("siemens_Prisma_t1fl2d_HFDR", False), ("siemens_Prisma_t1fl2d_HFDR", True),
-    # Not enhanced: GE rounds positions to 0.1 mm, and of a multi-frame file GDCM reads the first two alone and goes on
-    # from there, which is 1 mm off after 20 slices. The positions in the file are the source's.
-    ("ge_Signa_FSE_PD", False),
+    # GE rounds positions to 0.1 mm, and of a multi-frame file GDCM reads the first two alone and goes on from there.
+    ("ge_Signa_FSE_PD", False), ("ge_Signa_FSE_PD", True),
 ])
 def test_results_on_real_series_lie_where_simpleitk_finds_the_series(name, enhanced, tmp_path):
     source = REAL / name

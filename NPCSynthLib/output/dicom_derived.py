@@ -134,7 +134,8 @@ def _planes(origin: Origin) -> dict:
     first = frames[0]
     return {
         "plane_positions": [
-            highdicom.PlanePositionSequence("PATIENT", tuple(map(float, frame.position))) for frame in frames
+            highdicom.PlanePositionSequence("PATIENT", tuple(map(float, position)))
+            for position in origin.reference.even_positions
         ],
         "plane_orientation": highdicom.PlaneOrientationSequence("PATIENT", tuple(map(float, first.orientation))),
         "pixel_measures": highdicom.PixelMeasuresSequence(

@@ -76,8 +76,10 @@ def enhanced_mr(synthetic: SynthesizedSequence, output: dict, origin: Origin, se
     dataset.SharedFunctionalGroupsSequence = [_shared_groups(origin, kinds)]
     numbers = _numbers(origin)
     dataset.PerFrameFunctionalGroupsSequence = [
-        _frame_groups(frame, number, items, origin)
-        for frame, number, items in zip(origin.reference.frames, numbers, _sources_by_slice(origin), strict=True)
+        _frame_groups(position, number, items, origin)
+        for position, number, items in zip(
+            origin.reference.even_positions, numbers, _sources_by_slice(origin), strict=True
+        )
     ]
     mark_synthetic(dataset, origin, series, f"{synthetic.sequence} image", output)
     return dataset
@@ -195,10 +197,10 @@ def _shared_groups(origin: Origin, kinds: dict) -> Dataset:
     return groups
 
 
-def _frame_groups(frame: Frame, number: int, sources: list[Dataset], origin: Origin) -> Dataset:
+def _frame_groups(position: np.ndarray, number: int, sources: list[Dataset], origin: Origin) -> Dataset:
     groups = Dataset()
     groups.FrameContentSequence = _group(StackID="1", InStackPositionNumber=number, DimensionIndexValues=[1, number])
-    groups.PlanePositionSequence = _group(ImagePositionPatient=_decimal(frame.position))
+    groups.PlanePositionSequence = _group(ImagePositionPatient=_decimal(position))
     groups.DerivationImageSequence = _group(
         DerivationCodeSequence=[code_item(*DERIVATION)], SourceImageSequence=sources
     )

@@ -48,6 +48,15 @@ class SourceSeries:
         return float(np.linalg.norm(last - first)) / (len(self.frames) - 1)
 
     @property
+    def even_positions(self) -> np.ndarray:
+        """(frames, 3) LPS mm, evenly from the first slice to the last: for multi-frame objects.
+
+        They are off the slices' own positions by no more than what the scanner rounded. Common readers of multi-frame
+        files measure the first step alone and go on from there, which would multiply that rounding.
+        """
+        return np.linspace(self.frames[0].position, self.frames[-1].position, len(self.frames))
+
+    @property
     def thickness(self) -> float:
         """Thickness of a slice in mm, as the header says, else the distance from slice to slice."""
         thickness = self.frames[0].facts.get("SliceThickness")
