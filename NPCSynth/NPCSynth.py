@@ -580,6 +580,13 @@ class NPCSynthWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         sentences = [_("Wrote {count} DICOM series to {folder}.").format(count=len(series), folder=folder)]
         if self.logic.addToDatabase(folder, series):
             sentences.append(_("They are in Slicer's DICOM database too."))
+        empty = [name for one in series for name in one.left_out]
+        if empty:
+            sentences.append(
+                _("Not in the contours, because nothing was found: {names}; they may be there all the same.").format(
+                    names=", ".join(empty)
+                )
+            )
         if changed:
             sentences.append(
                 _("Not exported, because they were changed after NPCSynth had made them: {names}.").format(

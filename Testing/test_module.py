@@ -558,6 +558,7 @@ def test_results_are_exported_into_the_study_of_their_source(from_dicom, make_pa
     panel.ui.exportButton.click()
     wait_until(lambda: panel._run is None, seconds=60)
     assert "Wrote 4 DICOM series" in panel.ui.statusLabel.text, panel.ui.statusLabel.text
+    assert "nothing was found: GTVn" in panel.ui.statusLabel.text
     assert "Do not send them" in answers[0]
     (folder,) = tmp_path.glob("NPCSynth *")
     assert DICOMLib.DICOMUtils.imported[-1] == (str(folder), True)
@@ -595,6 +596,25 @@ def test_the_latest_results_are_removed_on_request(nodes, make_panel, answers):
     assert "T1C (synthetic)" in answers[-1]
     assert slicer.mrmlScene.GetNumberOfNodes() == before and not synthetic_names()
     assert not panel.ui.removeButton.enabled and not panel.ui.exportButton.enabled
+
+
+def test_nothing_is_imported_that_slicer_lacks():
+    """The panel, its worker, the scene and the DICOM export do without packages that only the command line has."""
+    code = (
+        "import sys\n"
+        "class Absent:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name.split('.')[0] in ('slicerio', 'matplotlib', 'rich', 'typer', 'skimage', 'contourpy',\n"
+        "                                  'monai', 'open_clip', 'lightning_fabric', 'dicomanonymizer'):\n"
+        "            raise ModuleNotFoundError(name)\n"
+        "sys.meta_path.insert(0, Absent())\n"
+        f"sys.path.insert(0, {str(ROOT)!r})\n"
+        "import NPCSynthLib.inference.worker, NPCSynthLib.inference.process, NPCSynthLib.inference.synthesizer\n"
+        "import NPCSynthLib.study.build, NPCSynthLib.study.read, NPCSynthLib.phantom.patient\n"
+        "import NPCSynthLib.scene, NPCSynthLib.scene.dicom, NPCSynthLib.output.dicom_export\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
 
 
 def test_cancel_from_a_script(nodes):

@@ -4,6 +4,7 @@ import zipfile
 
 import numpy as np
 import pytest
+from lattice import at_the_voxels_of
 
 slicer = pytest.importorskip(
     "slicer", reason="slicer-core or a system library that it needs is missing", exc_type=ImportError
@@ -127,15 +128,6 @@ def make_result(study, targets=("T1C",), segment=True):
         study.grid, sequences, segmentation, tuple(s.sequence for s in study.sources),
         {"name": "any-to-all", "version": "0.1", "sha256": "ab" * 32}, "CPU",
     )
-
-
-def at_the_voxels_of(array, array_ijk_to_ras, shape, ijk_to_ras):
-    """``array`` looked up at the centers of another grid's voxels (Slicer's files turn left-handed grids round)."""
-    index = np.indices(shape)[::-1].reshape(3, -1)
-    there = np.linalg.inv(array_ijk_to_ras) @ ijk_to_ras @ np.vstack([index, np.ones(index.shape[1])])
-    assert np.abs(there - there.round()).max() < 1e-3
-    i, j, k = there[:3].round().astype(int)
-    return array[k, j, i].reshape(shape)
 
 
 def image_to_world(image):

@@ -6,6 +6,7 @@ import numpy as np
 import pydicom
 import pytest
 from dicom_cases import dicom_files, make_result, read_study, write_study
+from lattice import at_the_voxels_of
 
 slicer = pytest.importorskip(
     "slicer", reason="slicer-core or a system library that it needs is missing", exc_type=ImportError
@@ -45,15 +46,6 @@ def scene():
     logics[0].SetMRMLScene(None)
 
 
-def lookup(array, array_grid_lps, shape, grid_lps):
-    """``array`` at the voxels of another grid that shares its lattice."""
-    index = np.indices(shape)[::-1].reshape(3, -1)
-    there = np.linalg.inv(array_grid_lps) @ grid_lps @ np.vstack([index, np.ones(index.shape[1])])
-    assert np.abs(there - there.round()).max() < 1e-3
-    i, j, k = there[:3].round().astype(int)
-    return array[k, j, i].reshape(shape)
-
-
 @pytest.mark.parametrize("enhanced", [False, True], ids=["classic", "enhanced"])
 def test_an_exported_image_comes_back_at_its_place(exported, scene, tmp_path, enhanced):
     study, result, series, files = exported
@@ -66,7 +58,7 @@ def test_an_exported_image_comes_back_at_its_place(exported, scene, tmp_path, en
         there = swap_ras_lps(ijk_to_ras(node))
         voxels = slicer.util.arrayFromVolume(node)
         np.testing.assert_array_equal(
-            lookup(voxels, there, result.grid.shape, result.grid.ijk_to_lps), array, description
+            at_the_voxels_of(voxels, there, result.grid.shape, result.grid.ijk_to_lps), array, description
         )
         assert node.GetName() == description.removeprefix("SYNTH ") + " (synthetic)"
         assert node.GetAttribute("NPCSynth.Synthetic") == "YES"

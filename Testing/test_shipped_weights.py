@@ -1,7 +1,11 @@
 """The weights that ship are whole, fit the vocabulary, and truly synthesize."""
 
+import json
+
 import numpy as np
 import pytest
+import SimpleITK as sitk
+from typer.testing import CliRunner
 
 from NPCSynthLib.inference.synthesizer import Synthesizer
 from NPCSynthLib.model.weights import load_weights
@@ -11,7 +15,7 @@ from NPCSynthLib.phantom.patient import make_patient
 from NPCSynthLib.phantom.signal import typical_protocol
 from NPCSynthLib.resources import resource_path
 from NPCSynthLib.study.build import build_study
-from NPCSynthLib.study.volume import Grid
+from NPCSynthLib.study.volume import Grid, to_sitk
 from NPCSynthLib.vocabulary import canonical_prompt, load_classes, load_sequences
 
 MEBIBYTE = 2**20
@@ -63,6 +67,18 @@ def test_image_under_a_wrong_name_is_noticed(synthesizer, acquired):
     assert not [w for w in synthesizer.run(right, ["PD"], segment=False).warnings if "looks like" in w]
     doubts = [w for w in synthesizer.run(swapped, ["PD"], segment=False).warnings if "looks like" in w]
     assert doubts
+
+
+def test_identify_looks_at_the_images_when_asked(acquired, tmp_path):
+    from NPCSynthLib.cli.main import app
+
+    for name, volume in (("T1", acquired["T1"]), ("FLAIR", acquired["T1"])):  # the second one under a wrong name
+        sitk.WriteImage(to_sitk(volume.array, volume.grid), str(tmp_path / f"{name}.nii.gz"))
+    done = CliRunner().invoke(app, ["identify", str(tmp_path), "--look", "--json"])
+    assert done.exit_code == 0, done.stderr
+    entries = {entry["sequence"]: entry for entry in json.loads(done.stdout)}
+    assert entries["T1"]["image_sequence"] == "T1" and "looks like" not in entries["T1"]["reason"]
+    assert entries["FLAIR"]["image_sequence"] == "T1" and "looks like T1" in entries["FLAIR"]["reason"]
 
 
 def test_prompt_decides_the_sequence(synthesizer):
