@@ -23,7 +23,7 @@ pytest.importorskip(
 
 from slicer_stand_in import install, load_module, new_scene, open_panel
 
-from NPCSynthLib.errors import Cancelled, InputError, UsageError
+from NPCSynthLib.errors import Cancelled, InputError, NPCSynthError, UsageError
 from NPCSynthLib.inference.job import InProcess
 from NPCSynthLib.inference.process import WorkerProcess
 from NPCSynthLib.inference.result import (
@@ -40,7 +40,12 @@ MODULE_FILE = ROOT / "NPCSynth" / "NPCSynth.py"
 slicer = install()
 module = load_module(MODULE_FILE)
 
+import qt  # noqa: E402
+
 from NPCSynthLib.scene import add_volume  # noqa: E402
+from NPCSynthPanel import dependencies  # noqa: E402
+from NPCSynthPanel.export import ExportSection  # noqa: E402
+from NPCSynthPanel.settings import SettingsSection  # noqa: E402
 
 TILT = np.array([[0.8, -0.6, 0], [0.6, 0.8, 0], [0, 0, 1.0]])
 
@@ -145,6 +150,14 @@ def wait_until(condition, seconds=20):
         time.sleep(0.005)
 
 
+def sources(panel):
+    return panel.logic.sourceNodes(panel._parameterNode)
+
+
+def targets(panel):
+    return panel.logic.targets(panel._parameterNode)
+
+
 def synthetic_names():
     return {n.GetName() for n in slicer.util.getNodesByClass("vtkMRMLNode") if "(synthetic)" in (n.GetName() or "")}
 
@@ -186,41 +199,41 @@ def test_help_says_research_use_and_the_category_is_radiotherapy():
 
 def test_volumes_are_assigned_and_all_missing_sequences_are_targets(nodes, make_panel):
     panel = make_panel()
-    assert {s: n.GetID() for s, n in panel.sourceNodes().items()} == {s: n.GetID() for s, n in nodes.items()}
-    for sequence, row in panel._rows.items():
+    assert {s: n.GetID() for s, n in sources(panel).items()} == {s: n.GetID() for s, n in nodes.items()}
+    for sequence, row in panel.study.rows.items():
         assert row.selector.currentNode() is nodes.get(sequence)
         assert row.target.checked == (sequence not in nodes)
         assert row.target.enabled == (sequence not in nodes)
-    assert panel.targets() == [s for s in load_sequences() if s not in nodes]
-    assert panel.ui.runButton.enabled and not panel.ui.cancelButton.enabled
-    assert "T1" in panel._rows["T1"].selector.toolTip and "%" in panel._rows["T1"].selector.toolTip
+    assert targets(panel) == [s for s in load_sequences() if s not in nodes]
+    assert panel.run.runButton.enabled and not panel.run.cancelButton.enabled
+    assert "T1" in panel.study.rows["T1"].selector.toolTip and "%" in panel.study.rows["T1"].selector.toolTip
 
 
 def test_every_sequence_of_the_vocabulary_has_a_row(scene, make_panel):
-    assert list(make_panel()._rows) == list(load_sequences())
+    assert list(make_panel().study.rows) == list(load_sequences())
 
 
 def test_an_empty_scene_cannot_be_run(scene, make_panel):
     panel = make_panel()
-    assert not panel.ui.runButton.enabled
-    assert "Load" in panel.ui.runButton.toolTip
-    assert "No MR volume" in panel.ui.assignmentLabel.text
+    assert not panel.run.runButton.enabled
+    assert "Load" in panel.run.runButton.toolTip
+    assert "No MR volume" in panel.study.notesLabel.text
 
 
 def test_volumes_loaded_later_are_assigned(scene, make_panel):
     panel = make_panel()
     node = add_volume(scene, head(0), "t2_tse_tra")
-    wait_until(lambda: panel.sourceNodes())
-    assert panel.sourceNodes()["T2"] is node
+    wait_until(lambda: sources(panel))
+    assert sources(panel)["T2"] is node
 
 
 def test_volumes_loaded_one_after_the_other_are_all_assigned(nodes, make_panel):
     panel = make_panel()
     node = add_volume(slicer.mrmlScene, head(2), "t1 gd fs tra")
     again = add_volume(slicer.mrmlScene, head(3), "T2 again")
-    wait_until(lambda: "T1CFS" in panel.sourceNodes())
-    assert panel.sourceNodes() == {**nodes, "T1CFS": node}
-    assert again.GetName() in panel.ui.assignmentLabel.text and "kept" in panel.ui.assignmentLabel.text
+    wait_until(lambda: "T1CFS" in sources(panel))
+    assert sources(panel) == {**nodes, "T1CFS": node}
+    assert again.GetName() in panel.study.notesLabel.text and "kept" in panel.study.notesLabel.text
 
 
 def test_entering_again_connects_nothing_twice(nodes, make_panel):
@@ -233,24 +246,24 @@ def test_entering_again_connects_nothing_twice(nodes, make_panel):
 def test_a_scene_that_is_loaded_brings_its_choice(scene, make_panel):
     panel = make_panel()
     add_volume(scene, head(0), "T2 tra")
-    wait_until(panel.sourceNodes)
+    wait_until(lambda: sources(panel))
     scene.SetSaveToXMLString(1)
     scene.Commit()
     scene.Clear(0)
-    assert panel._rows["T2"].selector.currentNode() is None
+    assert panel.study.rows["T2"].selector.currentNode() is None
     # The parameter node comes first in the file, the volume that it refers to later.
     scene.SetLoadFromXMLString(1)
     scene.SetSceneXMLString(scene.GetSceneXMLString())
     scene.Import()
-    assert panel.sourceNodes()["T2"].GetName() == "T2 tra"
-    assert panel._rows["T2"].selector.currentNode() is panel.sourceNodes()["T2"]
-    assert not panel._rows["T2"].target.checked
+    assert sources(panel)["T2"].GetName() == "T2 tra"
+    assert panel.study.rows["T2"].selector.currentNode() is sources(panel)["T2"]
+    assert not panel.study.rows["T2"].target.checked
 
 
 def test_closing_the_panel_ends_its_run(nodes, make_panel):
     synthesizer = MeanOfSources(pause=0.1)
     panel = make_panel(synthesizer)
-    panel.ui.runButton.click()
+    panel.run.runButton.click()
     wait_until(synthesizer.started.is_set)
     panel.cleanup()
     assert not synthesizer.threads[0].is_alive()
@@ -259,68 +272,68 @@ def test_closing_the_panel_ends_its_run(nodes, make_panel):
 def test_unrecognized_volumes_are_named(scene, make_panel):
     add_volume(scene, head(0), "localizer")
     panel = make_panel()
-    assert "localizer" in panel.ui.assignmentLabel.text
-    assert not panel.sourceNodes()
+    assert "localizer" in panel.study.notesLabel.text
+    assert not sources(panel)
 
 
 def test_own_results_are_not_taken_for_sources(nodes, make_panel):
     node = add_volume(slicer.mrmlScene, head(5), "FLAIR (synthetic)")
     node.SetAttribute("NPCSynth.Synthetic", "YES")
-    assert "FLAIR" not in make_panel().sourceNodes()
+    assert "FLAIR" not in sources(make_panel())
 
 
 def test_changing_the_assignment_changes_the_targets(nodes, make_panel):
     panel = make_panel()
-    panel._rows["T2FS"].selector.choose(nodes["T2"])
-    assert panel.sourceNodes()["T2FS"] is nodes["T2"]
-    assert "T2" not in panel.sourceNodes(), "one volume is one sequence"
-    assert "T2" in panel.targets() and "T2FS" not in panel.targets()
-    assert panel._rows["T2"].target.checked and not panel._rows["T2FS"].target.enabled
+    panel.study.rows["T2FS"].selector.choose(nodes["T2"])
+    assert sources(panel)["T2FS"] is nodes["T2"]
+    assert "T2" not in sources(panel), "one volume is one sequence"
+    assert "T2" in targets(panel) and "T2FS" not in targets(panel)
+    assert panel.study.rows["T2"].target.checked and not panel.study.rows["T2FS"].target.enabled
 
 
 def test_unchecked_targets_stay_unchecked_and_are_saved_with_the_scene(nodes, make_panel):
     panel = make_panel()
-    panel._rows["PD"].target.checked = False
-    assert "PD" not in panel.targets()
-    assert "PD" not in make_panel().targets()
+    panel.study.rows["PD"].target.checked = False
+    assert "PD" not in targets(panel)
+    assert "PD" not in targets(make_panel())
 
 
 def test_no_target_means_no_run(nodes, make_panel):
     panel = make_panel()
-    for row in panel._rows.values():
+    for row in panel.study.rows.values():
         row.target.checked = False
-    assert not panel.ui.runButton.enabled
-    assert "at least one" in panel.ui.runButton.toolTip
+    assert not panel.run.runButton.enabled
+    assert "at least one" in panel.run.runButton.toolTip
 
 
 def test_a_run_adds_the_results_and_says_so(nodes, make_panel):
     synthesizer = MeanOfSources()
     panel = make_panel(synthesizer)
     for sequence in load_sequences():
-        panel._rows[sequence].target.checked = sequence in ("T1C", "FLAIR")
-    panel.ui.deviceComboBox.currentIndex = list(module.DEVICES).index("CPU")
-    panel.ui.referenceComboBox.currentIndex = 2
-    panel.ui.runButton.click()
-    assert panel.ui.cancelButton.enabled and not panel.ui.runButton.enabled
-    wait_until(lambda: panel._run is None)
+        panel.study.rows[sequence].target.checked = sequence in ("T1C", "FLAIR")
+    panel.section(SettingsSection).deviceComboBox.currentIndex = list(module.DEVICES).index("CPU")
+    panel.section(SettingsSection).referenceComboBox.currentIndex = 2
+    panel.run.runButton.click()
+    assert panel.run.cancelButton.enabled and not panel.run.runButton.enabled
+    wait_until(lambda: panel.runner.current is None)
     assert synthetic_names() == {
         "T1C (synthetic)", "T1C uncertainty (synthetic)", "FLAIR (synthetic)", "FLAIR uncertainty (synthetic)",
         "NPCSynth segmentation (synthetic)",
     }
     assert synthesizer.devices == ["cpu"]
     assert synthesizer.threads[0] is not threading.main_thread()
-    status = panel.ui.statusLabel.text
+    status = panel.run.statusLabel.text
     assert "Done" in status and "A warning to show." in status
-    assert panel.ui.runButton.enabled
+    assert panel.run.runButton.enabled
 
 
 def test_a_run_in_the_worker_with_a_real_network(nodes, make_panel, real_worker):
     panel = make_panel(real_worker)
     for sequence in load_sequences():
-        panel._rows[sequence].target.checked = sequence == "T1C"
-    panel.ui.runButton.click()
-    wait_until(lambda: panel._run is None, seconds=120)
-    assert "Done" in panel.ui.statusLabel.text, panel.ui.statusLabel.text
+        panel.study.rows[sequence].target.checked = sequence == "T1C"
+    panel.run.runButton.click()
+    wait_until(lambda: panel.runner.current is None, seconds=120)
+    assert "Done" in panel.run.statusLabel.text, panel.run.statusLabel.text
     node = slicer.util.getNode("T1C (synthetic)")
     assert node.GetAttribute("NPCSynth.ModelName") == "tiny"
     assert slicer.util.arrayFromVolume(node).dtype == np.int16
@@ -336,21 +349,21 @@ def test_a_worker_killed_from_outside_leaves_the_scene_alone_and_the_cpu_is_offe
     panel = make_panel(real_worker)
     before = slicer.mrmlScene.GetNumberOfNodes()
     for _attempt in range(2):  # the second one is the retry that the user agreed to, on the CPU
-        panel.ui.runButton.click() if panel._run is None else None
-        wait_until(lambda: panel._run.stage, seconds=60)
+        panel.run.runButton.click() if panel.runner.current is None else None
+        wait_until(lambda: panel.runner.current.stage, seconds=60)
         os.kill(real_worker.pid, signal.SIGKILL)
-        run = panel._run
-        wait_until(lambda run=run: panel._run is not run, seconds=60)
+        run = panel.runner.current
+        wait_until(lambda run=run: panel.runner.current is not run, seconds=60)
     assert slicer.mrmlScene.GetNumberOfNodes() == before
     assert len(asked) == 1 and "memory ran out" in asked[0] and "on the CPU" in asked[0]
-    assert panel._parameterNode.device == "CPU" and "memory ran out" in panel.ui.statusLabel.text
+    assert panel._parameterNode.device == "CPU" and "memory ran out" in panel.run.statusLabel.text
 
 
 def test_segmentation_can_be_left_out(nodes, make_panel):
     panel = make_panel()
-    panel.ui.segmentCheckBox.checked = False
-    panel.ui.runButton.click()
-    wait_until(lambda: panel._run is None)
+    panel.section(SettingsSection).segmentCheckBox.checked = False
+    panel.run.runButton.click()
+    wait_until(lambda: panel.runner.current is None)
     assert "T1C (synthetic)" in synthetic_names()
     assert "NPCSynth segmentation (synthetic)" not in synthetic_names()
 
@@ -358,15 +371,15 @@ def test_segmentation_can_be_left_out(nodes, make_panel):
 def test_progress_shows_stage_and_time_left(nodes, make_panel):
     panel = make_panel(MeanOfSources(pause=0.02))
     for sequence in load_sequences():
-        panel._rows[sequence].target.checked = sequence == "T1C"
-    panel.ui.runButton.click()
-    panel._run._began -= 60
+        panel.study.rows[sequence].target.checked = sequence == "T1C"
+    panel.run.runButton.click()
+    panel.runner.current._began -= 60
     values, texts = [], set()
 
     def look():
-        values.append(panel.ui.progressBar.value)
-        texts.add(panel.ui.statusLabel.text)
-        return panel._run is None
+        values.append(panel.run.progressBar.value)
+        texts.add(panel.run.statusLabel.text)
+        return panel.runner.current is None
 
     wait_until(look)
     assert values == sorted(values) and 0 < values[len(values) // 2] <= 100
@@ -375,29 +388,29 @@ def test_progress_shows_stage_and_time_left(nodes, make_panel):
 
 def test_the_window_stays_alive_during_a_run(nodes, make_panel):
     panel = make_panel(MeanOfSources(pause=0.05))
-    panel.ui.runButton.click()
+    panel.run.runButton.click()
     gaps, last = [], time.monotonic()
-    while panel._run is not None and len(gaps) < 40:
+    while panel.runner.current is not None and len(gaps) < 40:
         slicer.app.processEvents()
         now = time.monotonic()
         gaps.append(now - last)
         last = now
         time.sleep(0.001)
     assert np.median(gaps) < 0.2
-    panel.ui.cancelButton.click()
+    panel.run.cancelButton.click()
 
 
 def test_cancel_works_at_once_and_leaves_the_scene_alone(nodes, make_panel):
     synthesizer = MeanOfSources(pause=0.2)
     panel = make_panel(synthesizer)
     before = slicer.mrmlScene.GetNumberOfNodes()
-    panel.ui.runButton.click()
+    panel.run.runButton.click()
     wait_until(synthesizer.started.is_set)
     began = time.monotonic()
-    panel.ui.cancelButton.click()
+    panel.run.cancelButton.click()
     assert time.monotonic() - began < 0.15
-    assert panel.ui.runButton.enabled and not panel.ui.cancelButton.enabled
-    assert "Nothing was changed" in panel.ui.statusLabel.text
+    assert panel.run.runButton.enabled and not panel.run.cancelButton.enabled
+    assert "Nothing was changed" in panel.run.statusLabel.text
     wait_until(lambda: not synthesizer.threads[0].is_alive())
     slicer.app.processEvents()
     assert slicer.mrmlScene.GetNumberOfNodes() == before
@@ -406,12 +419,12 @@ def test_cancel_works_at_once_and_leaves_the_scene_alone(nodes, make_panel):
 def test_a_run_right_after_a_cancel_waits_for_the_old_one(nodes, make_panel):
     synthesizer = MeanOfSources(pause=0.1)
     panel = make_panel(synthesizer)
-    panel.ui.runButton.click()
+    panel.run.runButton.click()
     wait_until(synthesizer.started.is_set)
-    panel.ui.cancelButton.click()
+    panel.run.cancelButton.click()
     synthesizer.pause = 0
-    panel.ui.runButton.click()
-    wait_until(lambda: panel._run is None)
+    panel.run.runButton.click()
+    wait_until(lambda: panel.runner.current is None)
     assert len(synthesizer.threads) == 2
     assert "T1C (synthetic)" in synthetic_names()
 
@@ -419,33 +432,33 @@ def test_a_run_right_after_a_cancel_waits_for_the_old_one(nodes, make_panel):
 def test_closing_the_scene_cancels(nodes, make_panel):
     synthesizer = MeanOfSources(pause=0.1)
     panel = make_panel(synthesizer)
-    panel.ui.runButton.click()
+    panel.run.runButton.click()
     wait_until(synthesizer.started.is_set)
     slicer.mrmlScene.Clear(0)
-    assert panel._run is None
-    assert "scene was closed" in panel.ui.statusLabel.text
+    assert panel.runner.current is None
+    assert "scene was closed" in panel.run.statusLabel.text
     wait_until(lambda: not synthesizer.threads[0].is_alive())
     slicer.app.processEvents()
     assert not synthetic_names()
-    assert not panel.sourceNodes()
+    assert not sources(panel)
 
 
 def test_an_error_of_ours_is_shown_in_plain_words(nodes, make_panel, caplog):
     panel = make_panel(MeanOfSources(error=InputError('"T2 tra" is constant. Choose another volume.')))
     with caplog.at_level(logging.ERROR):
-        panel.ui.runButton.click()
-        wait_until(lambda: panel._run is None)
-    assert panel.ui.statusLabel.text == '"T2 tra" is constant. Choose another volume.'
+        panel.run.runButton.click()
+        wait_until(lambda: panel.runner.current is None)
+    assert panel.run.statusLabel.text == '"T2 tra" is constant. Choose another volume.'
     assert "T2 tra" in caplog.text and "Traceback" not in caplog.text
-    assert panel.ui.runButton.enabled and not synthetic_names()
+    assert panel.run.runButton.enabled and not synthetic_names()
 
 
 def test_an_unforeseen_error_is_shown_too(nodes, make_panel):
     panel = make_panel(MeanOfSources(error=ZeroDivisionError("division by zero")))
-    panel.ui.runButton.click()
-    wait_until(lambda: panel._run is None)
-    assert "nothing was added" in panel.ui.statusLabel.text
-    assert "division by zero" in panel.ui.statusLabel.text
+    panel.run.runButton.click()
+    wait_until(lambda: panel.runner.current is None)
+    assert "nothing was added" in panel.run.statusLabel.text
+    assert "division by zero" in panel.run.statusLabel.text
 
 
 def test_a_volume_that_cannot_be_used_is_refused_before_the_run(nodes, make_panel):
@@ -453,19 +466,19 @@ def test_a_volume_that_cannot_be_used_is_refused_before_the_run(nodes, make_pane
     warp = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLBSplineTransformNode", "warp")
     warp.SetAndObserveTransformToParent(slicer.vtkOrientedBSplineTransform())
     nodes["T2"].SetAndObserveTransformNodeID(warp.GetID())
-    panel.ui.runButton.click()
-    assert panel._run is None
-    assert "T2 tra" in panel.ui.statusLabel.text and "harden" in panel.ui.statusLabel.text
+    panel.run.runButton.click()
+    assert panel.runner.current is None
+    assert "T2 tra" in panel.run.statusLabel.text and "harden" in panel.run.statusLabel.text
 
 
 def test_deleting_a_source_makes_it_a_target(nodes, make_panel):
     panel = make_panel()
     slicer.mrmlScene.RemoveNode(nodes["T2"])
     slicer.app.processEvents()
-    assert panel.sourceNodes() == {"T1": nodes["T1"]}, "its neighbor in the list must not take its place"
-    assert panel._rows["T2"].selector.currentNode() is None
-    assert panel._rows["T1"].selector.currentNode() is nodes["T1"]
-    assert panel._rows["T2"].target.checked
+    assert sources(panel) == {"T1": nodes["T1"]}, "its neighbor in the list must not take its place"
+    assert panel.study.rows["T2"].selector.currentNode() is None
+    assert panel.study.rows["T1"].selector.currentNode() is nodes["T1"]
+    assert panel.study.rows["T2"].target.checked
 
 
 # ---- the logic, without a panel --------------------------------------------------------------------------------
@@ -536,16 +549,16 @@ def answers(monkeypatch, tmp_path):
     """The user agrees to every question and chooses a folder; gives the questions."""
     asked = []
     monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", lambda text, **_k: asked.append(text) or True)
-    monkeypatch.setattr(module.qt.QFileDialog, "getExistingDirectory", lambda *_a: str(tmp_path))
+    monkeypatch.setattr(qt.QFileDialog, "getExistingDirectory", lambda *_a: str(tmp_path))
     return asked
 
 
 def run(panel, *targets):
     for sequence in load_sequences():
-        panel._rows[sequence].target.checked = sequence in targets
-    panel.ui.runButton.click()
-    wait_until(lambda: panel._run is None, seconds=60)
-    assert "Done" in panel.ui.statusLabel.text, panel.ui.statusLabel.text
+        panel.study.rows[sequence].target.checked = sequence in targets
+    panel.run.runButton.click()
+    wait_until(lambda: panel.runner.current is None, seconds=60)
+    assert "Done" in panel.run.statusLabel.text, panel.run.statusLabel.text
 
 
 def test_results_are_exported_into_the_study_of_their_source(from_dicom, make_panel, answers, tmp_path):
@@ -553,12 +566,12 @@ def test_results_are_exported_into_the_study_of_their_source(from_dicom, make_pa
     import pydicom
 
     panel = make_panel()
-    assert not panel.ui.exportButton.enabled
+    assert not panel.section(ExportSection).exportButton.enabled
     run(panel, "T1C")
-    panel.ui.exportButton.click()
-    wait_until(lambda: panel._run is None, seconds=60)
-    assert "Wrote 4 DICOM series" in panel.ui.statusLabel.text, panel.ui.statusLabel.text
-    assert "nothing was found: GTVn" in panel.ui.statusLabel.text
+    panel.section(ExportSection).exportButton.click()
+    wait_until(lambda: panel.runner.current is None, seconds=60)
+    assert "Wrote 4 DICOM series" in panel.run.statusLabel.text, panel.run.statusLabel.text
+    assert "nothing was found: GTVn" in panel.run.statusLabel.text
     assert "Do not send them" in answers[0]
     (folder,) = tmp_path.glob("NPCSynth *")
     assert DICOMLib.DICOMUtils.imported[-1] == (str(folder), True)
@@ -573,18 +586,18 @@ def test_an_image_changed_by_hand_is_not_exported_as_ours(from_dicom, make_panel
     panel = make_panel()
     run(panel, "T1C", "FLAIR")
     slicer.util.arrayFromVolume(slicer.util.getNode("T1C (synthetic)"))[0, 0, 0] += 1
-    panel.ui.exportButton.click()
-    wait_until(lambda: panel._run is None, seconds=60)
-    assert "changed after" in panel.ui.statusLabel.text and "T1C (synthetic)" in panel.ui.statusLabel.text
+    panel.section(ExportSection).exportButton.click()
+    wait_until(lambda: panel.runner.current is None, seconds=60)
+    assert "changed after" in panel.run.statusLabel.text and "T1C (synthetic)" in panel.run.statusLabel.text
     assert not list(tmp_path.glob("NPCSynth */T1C*")) and list(tmp_path.glob("NPCSynth */FLAIR*"))
 
 
 def test_results_of_files_cannot_be_exported_and_the_reason_is_said(nodes, make_panel, answers, tmp_path):
     panel = make_panel()
     run(panel, "T1C")
-    panel.ui.exportButton.click()
-    wait_until(lambda: panel._run is None, seconds=60)
-    assert "not read from DICOM" in panel.ui.statusLabel.text
+    panel.section(ExportSection).exportButton.click()
+    wait_until(lambda: panel.runner.current is None, seconds=60)
+    assert "not read from DICOM" in panel.run.statusLabel.text
     assert not list(tmp_path.glob("NPCSynth*"))
 
 
@@ -592,10 +605,12 @@ def test_the_latest_results_are_removed_on_request(nodes, make_panel, answers):
     panel = make_panel()
     before = slicer.mrmlScene.GetNumberOfNodes()
     run(panel, "T1C")
-    panel.ui.removeButton.click()
+    panel.section(ExportSection).removeButton.click()
     assert "T1C (synthetic)" in answers[-1]
     assert slicer.mrmlScene.GetNumberOfNodes() == before and not synthetic_names()
-    assert not panel.ui.removeButton.enabled and not panel.ui.exportButton.enabled
+    slicer.app.processEvents()
+    export = panel.section(ExportSection)
+    assert not export.removeButton.enabled and not export.exportButton.enabled
 
 
 def test_nothing_is_imported_that_slicer_lacks():
@@ -633,7 +648,7 @@ def test_several_volumes_of_one_sequence_are_said(nodes):
 
 def test_pip_is_told_to_leave_slicers_packages_alone(nodes):
     slicer.packaging.requested.clear()
-    module.NPCSynthLogic(InProcess(MeanOfSources())).ensureDependencies()
+    dependencies.ensureDependencies()
     (requirements, constraints, requester), = slicer.packaging.requested
     assert {"psutil", "safetensors", "contourpy"} <= {r.name for r in requirements}
     assert f"numpy=={np.__version__}" in constraints.splitlines()
@@ -650,20 +665,20 @@ def test_before_slicer_5_12_pip_is_asked_for_what_is_missing(monkeypatch, tmp_pa
     monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", lambda text, **kw: asked.append(text) or accepted)
     monkeypatch.setattr(slicer.util, "pip_install", installed.append)
     if accepted:
-        module.NPCSynthLogic._pipInstall(requirements, constraints)
+        dependencies._pipInstall(requirements, constraints)
         assert installed == [["--constraint", str(constraints), "no-such-package-of-ours>=2.1"]]
     else:
         with pytest.raises(RuntimeError):
-            module.NPCSynthLogic._pipInstall(requirements, constraints)
+            dependencies._pipInstall(requirements, constraints)
         assert not installed
     assert "no-such-package-of-ours" in asked[0] and "numpy" not in asked[0]
 
 
 def test_without_torch_the_extension_is_named(monkeypatch):
-    real = module.importlib.util.find_spec
-    monkeypatch.setattr(module.importlib.util, "find_spec", lambda name: None if name == "torch" else real(name))
-    with pytest.raises(module.NPCSynthError, match="PyTorch.*Extensions Manager"):
-        module.NPCSynthLogic().ensureDependencies()
+    real = dependencies.importlib.util.find_spec
+    monkeypatch.setattr(dependencies.importlib.util, "find_spec", lambda name: None if name == "torch" else real(name))
+    with pytest.raises(NPCSynthError, match="PyTorch.*Extensions Manager"):
+        dependencies.ensureDependencies()
 
 
 def test_a_failing_installation_of_torch_is_said(monkeypatch):
@@ -672,18 +687,18 @@ def test_a_failing_installation_of_torch_is_said(monkeypatch):
             raise subprocess.CalledProcessError(1, "pip")
 
     monkeypatch.setitem(sys.modules, "PyTorchUtils", types.SimpleNamespace(PyTorchUtilsLogic=Logic))
-    with pytest.raises(module.NPCSynthError, match="could not be installed"):
-        module.NPCSynthLogic._installTorch()
+    with pytest.raises(NPCSynthError, match="could not be installed"):
+        dependencies._installTorch()
 
 
 @pytest.mark.parametrize("version, fits", [("2.5.1+cu124", False), ("2.6.0", True), ("2.10.0+cpu", True)])
 def test_a_torch_that_is_too_old_is_named(monkeypatch, version, fits):
-    monkeypatch.setattr(module.importlib.metadata, "version", lambda name: version)
+    monkeypatch.setattr(dependencies.importlib.metadata, "version", lambda name: version)
     if fits:
-        module.NPCSynthLogic._checkTorch()
+        dependencies._checkTorch()
     else:
-        with pytest.raises(module.NPCSynthError, match=re.escape(version)):
-            module.NPCSynthLogic._checkTorch()
+        with pytest.raises(NPCSynthError, match=re.escape(version)):
+            dependencies._checkTorch()
 
 
 #: What the library may import in Slicer beside the standard library: what Slicer 5.12 brings, and torch.
@@ -717,8 +732,8 @@ def test_declining_the_installation_is_said(monkeypatch):
         raise RuntimeError("User declined package installation")
 
     monkeypatch.setattr(slicer.packaging, "pip_ensure", decline)
-    with pytest.raises(module.NPCSynthError, match="not installed"):
-        module.NPCSynthLogic().ensureDependencies()
+    with pytest.raises(NPCSynthError, match="not installed"):
+        dependencies.ensureDependencies()
 
 
 # ---- the self-test that ships with the module, on the real thing -----------------------------------------------

@@ -69,8 +69,10 @@ def new_scene():
 
 
 def load_module(path):
-    """Import a scripted module's file as Slicer does: under its own name, with only its folder on the path."""
+    """Import a scripted module's file as Slicer does: once, under its own name, with only its folder on the path."""
     path = Path(path)
+    if path.stem in sys.modules:
+        return sys.modules[path.stem]
     if str(path.parent) not in sys.path:
         sys.path.insert(0, str(path.parent))
     spec = importlib.util.spec_from_file_location(path.stem, path)

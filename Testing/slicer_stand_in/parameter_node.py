@@ -31,14 +31,14 @@ def parameterNodeWrapper(wrapped):
 
         setattr(wrapped, name, property(read, write))
     wrapped.__init__ = _init
-    # As in Slicer, connectGui returns no tag, so that nothing is ever disconnected.
-    wrapped.connectGui = lambda self, ui: _connect_gui(self, ui, hints)
-    wrapped.disconnectGui = lambda self, tag: None
+    wrapped.connectParametersToGui = lambda self, mapping: _connect(self, mapping, hints)
+    wrapped.disconnectGui = _disconnect
     return wrapped
 
 
 def _init(self, parameter_node):
     self.parameterNode = parameter_node
+    self._connections = {}
 
 
 def _choices(hint):
@@ -48,31 +48,43 @@ def _choices(hint):
     return None
 
 
-def _connect_gui(self, ui, hints):
-    """Bind widgets whose SlicerParameterName says so."""
-    live = {w.property("SlicerParameterName"): w for w in vars(ui).values() if w.property("SlicerParameterName")}
-    unknown = set(live) - set(hints)
+def _connect(self, mapping, hints):
+    """Bind widgets to the parameters that the mapping names; returns a tag to disconnect by."""
+    unknown = set(mapping) - set(hints)
     if unknown:
-        raise ValueError(f"Cannot find a parameter named {unknown}")
+        raise ValueError(f"Cannot find a param with the given name: {unknown}")
+    tag = len(self._connections)
+    self._connections[tag] = mapping
 
     def to_widgets(caller=None, event=None):
-        for name, widget in live.items():
+        if self._connections.get(tag) is not mapping:
+            return
+        for name, widget in mapping.items():
             if _choices(hints[name]):
                 widget.currentIndex = _choices(hints[name]).index(getattr(self, name))
             else:
                 widget.checked = getattr(self, name)
 
-    for name, widget in live.items():
+    def from_widget(name, value):
+        if self._connections.get(tag) is mapping:
+            setattr(self, name, value)
+
+    for name, widget in mapping.items():
         if _choices(hints[name]):
             widget.clear()
             widget.addItems([str(choice) for choice in _choices(hints[name])])
     to_widgets()
-    for name, widget in live.items():
+    for name, widget in mapping.items():
         if _choices(hints[name]):
             widget.connect(
                 "currentIndexChanged(int)",
-                lambda index, name=name: setattr(self, name, _choices(hints[name])[index]),
+                lambda index, name=name: from_widget(name, _choices(hints[name])[index]),
             )
         else:
-            widget.connect("toggled(bool)", lambda on, name=name: setattr(self, name, on))
+            widget.connect("toggled(bool)", lambda on, name=name: from_widget(name, on))
     self.parameterNode.AddObserver(vtk.vtkCommand.ModifiedEvent, to_widgets)
+    return tag
+
+
+def _disconnect(self, tag):
+    self._connections[tag] = None

@@ -14,11 +14,21 @@ class qMRMLWidget(Manners, QtWidgets.QWidget):
 
 
 class ctkCollapsibleButton(Manners, QtWidgets.QGroupBox):
-    """A titled group; it does not collapse."""
+    """A titled group that hides what is in it while ``collapsed``, but looks the same."""
+
+    def __init__(self, parent=None):
+        super().__init__(parent)
+        self._collapsed = False
+
+    def _setCollapsed(self, collapsed):
+        self._collapsed = collapsed
+        for child in self.findChildren(QtWidgets.QWidget, options=QtCore.Qt.FindDirectChildrenOnly):
+            child.setVisible(not collapsed)
 
     text = QtCore.Property(
         str, lambda self: QtWidgets.QGroupBox.title(self), lambda self, text: QtWidgets.QGroupBox.setTitle(self, text)
     )
+    collapsed = QtCore.Property(bool, lambda self: self._collapsed, _setCollapsed)
 
 
 class qMRMLNodeComboBox(QComboBox):

@@ -1,0 +1,132 @@
+"""Installs the Python packages that Slicer lacks, after asking, and keeps pip away from Slicer's own."""
+
+import importlib.metadata
+import importlib.util
+import os
+import subprocess
+import tempfile
+from pathlib import Path
+
+import slicer
+from slicer.i18n import tr as _
+
+from NPCSynthLib.errors import NPCSynthError
+from NPCSynthLib.resources import resource_path
+
+#: PyTorch that NPCSynthLib.inference runs on.
+TORCH_REQUIREMENT = ">=2.6"
+#: What pip must never replace inside Slicer, whatever another package asks for.
+PINNED = ("numpy", "SimpleITK", "pydicom", "highdicom", "vtk", "scipy", "torch", "torchvision")
+
+
+def ensureDependencies():
+    """Install what is missing after asking; main thread only, and only when a run is about to begin.
+
+    :raises NPCSynthError: the user declined, or something could not be installed.
+    """
+    if importlib.util.find_spec("torch") is None:
+        _installTorch()
+    _checkTorch()
+    ensurePackages()
+
+
+def ensurePackages():
+    """The part of ``ensureDependencies`` that is not PyTorch."""
+    requirements = resource_path("Resources", "requirements.txt")
+    constraints = _writeConstraints()
+    try:
+        if importlib.util.find_spec("slicer.packaging") is not None:
+            import slicer.packaging
+
+            slicer.packaging.pip_ensure(
+                slicer.packaging.load_requirements(requirements), constraints=constraints, requester="NPCSynth"
+            )
+        else:
+            _pipInstall(requirements, constraints)
+    except RuntimeError as error:
+        raise NPCSynthError(
+            _("NPCSynth needs Python packages that are not installed, so it cannot run. Start again and accept.")
+        ) from error
+    except subprocess.CalledProcessError as error:
+        raise NPCSynthError(_(
+            "Python packages that NPCSynth needs could not be installed. Check the internet connection and the "
+            "free disk space, then run again; the application log says more."
+        )) from error
+    finally:
+        constraints.unlink()
+
+
+def _installTorch():
+    try:
+        import PyTorchUtils
+    except ModuleNotFoundError as error:
+        raise NPCSynthError(_(
+            "NPCSynth needs PyTorch. Install the extension “PyTorch” in the Extensions Manager, restart "
+            "Slicer and run again."
+        )) from error
+    try:
+        torch = PyTorchUtils.PyTorchUtilsLogic().installTorch(
+            askConfirmation=True, torchVersionRequirement=TORCH_REQUIREMENT
+        )
+    except subprocess.CalledProcessError as error:
+        raise NPCSynthError(_(
+            "PyTorch could not be installed. Check the internet connection and the free disk space, then run "
+            "again; the application log says more."
+        )) from error
+    if torch is None:
+        raise NPCSynthError(_("NPCSynth needs PyTorch, and it was not installed. Start again and accept."))
+    importlib.invalidate_caches()
+
+
+def _checkTorch():
+    """Another extension may have installed a PyTorch that is too old."""
+    from packaging.specifiers import SpecifierSet
+
+    try:
+        version = importlib.metadata.version("torch")
+    except importlib.metadata.PackageNotFoundError:
+        return
+    if not SpecifierSet(TORCH_REQUIREMENT).contains(version, prereleases=True):
+        raise NPCSynthError(
+            _(
+                "NPCSynth needs PyTorch {requirement}, and version {version} is installed. Uninstall it in the "
+                "module “PyTorch Utils”, restart Slicer and run again."
+            ).format(requirement=TORCH_REQUIREMENT, version=version)
+        )
+
+
+def _writeConstraints():
+    """A pip constraints file that holds Slicer's own packages at the versions it has."""
+    lines = []
+    for name in PINNED:
+        try:
+            lines.append(f"{name}=={importlib.metadata.version(name)}\n")
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    handle, path = tempfile.mkstemp(prefix="npcsynth-", suffix=".txt")
+    with os.fdopen(handle, "w", encoding="utf-8") as file:
+        file.writelines(lines)
+    return Path(path)
+
+
+def _pipInstall(requirements, constraints):
+    """For Slicer before 5.12, which has no slicer.packaging."""
+    from packaging.requirements import Requirement
+
+    missing = []
+    for line in requirements.read_text(encoding="utf-8").splitlines():
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        requirement = Requirement(line)
+        try:
+            present = importlib.metadata.version(requirement.name) in requirement.specifier
+        except importlib.metadata.PackageNotFoundError:
+            present = False
+        if not present:
+            missing.append(str(requirement))
+    if not missing:
+        return
+    question = _("NPCSynth needs to install: {packages}. Continue?").format(packages=", ".join(missing))
+    if not slicer.util.confirmOkCancelDisplay(question, windowTitle="NPCSynth"):
+        raise RuntimeError("declined")
+    slicer.util.pip_install(["--constraint", str(constraints), *missing])

@@ -1,0 +1,30 @@
+"""What the panel tells the user."""
+
+import traceback
+
+import slicer
+from slicer.i18n import tr as _
+
+from NPCSynthLib.errors import NPCSynthError
+
+
+class Messages:
+    """A status text, shown wherever ``show`` says, and errors as a message box too.
+
+    :param show: called with the text.
+    """
+
+    def __init__(self, show):
+        self.show = show
+
+    def showError(self, error):
+        """In the panel and as a message, in plain words; the details only where something unforeseen happened."""
+        if isinstance(error, NPCSynthError):
+            text, details = str(error), {}
+        else:
+            text = _("Something went wrong and nothing was added to the scene: {error}").format(
+                error=str(error) or type(error).__name__
+            )
+            details = {"detailedText": "".join(traceback.format_exception(error))}
+        self.show(text)
+        slicer.util.errorDisplay(text, windowTitle="NPCSynth", **details)
