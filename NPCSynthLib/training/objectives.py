@@ -4,9 +4,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..model.network import AnyToAll
+from ..model.network import AnyToAll, ModelConfig, TextFeatures
 from ..model.text import TextTower
-from ..vocabulary import load_classes
+from ..vocabulary import canonical_prompt, load_classes, load_sequences
 from .dataset import Batch
 from .sample import IGNORE, SOFT_TISSUE, SOFT_TISSUE_CLASSES
 
@@ -21,7 +21,7 @@ _SOURCE_TEXT_DROPOUT = 0.15
 _LEVEL_SHARE = 0.4
 
 WEIGHTS = {
-    "l1": 1.0, "mse": 2.0, "ssim": 0.25, "gradient": 0.3, "scale": 0.05, "contrast": 0.02, "variance": 0.02,
+    "l1": 1.0, "mse": 2.0, "ssim": 0.4, "gradient": 0.3, "scale": 0.05, "contrast": 0.02, "variance": 0.02,
     "recognition": 0.05, "segmentation": 0.15,
 }  # fmt: skip
 
@@ -142,59 +142,117 @@ def place_contrast(a: Tensor, b: Tensor, body: Tensor, pixel_mm: Tensor, place: 
     return contrast, variance
 
 
-class TrainingModule(nn.Module):
-    """Model, text tower and the projections that only training needs; ``forward`` gives the losses of a batch."""
+def image_losses(made: Tensor, truth: Tensor, batch: Batch) -> dict[str, Tensor]:
+    """How far synthetic images are from the real ones, (M, H, W) each, for the wanted targets of a batch in order."""
+    body, known, weight = _target_weights(batch)
+    error = (made - truth).abs()
+    return {
+        "l1": weighted_mean(error, weight),
+        "mse": weighted_mean(error**2, weight),
+        "ssim": 1 - weighted_mean(ssim_map(made, truth), (body + 1e-3) * known),
+        "gradient": gradient_loss(made, truth, weight),
+    }
 
-    def __init__(self, model: AnyToAll, text: TextTower, contrast_width: int = 32):
+
+def _target_weights(batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+    """Body, where the target was acquired, and the weight of a pixel, (M, H, W) each."""
+    rows = batch.wanted.nonzero()[:, 0]
+    body, lesion = batch.body[rows].float(), batch.lesion[rows].float()
+    known = batch.known[batch.wanted].float()
+    return body, known, (0.1 + 0.9 * body + 2 * lesion) * known
+
+
+class LabelTower(nn.Module):
+    """Sequences by number instead of text: what the text tower is compared with. Knows ids and canonical prompts."""
+
+    tokens: tuple[int, ...] = ()
+
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        self.row_of = {}
+        for row, sequence in enumerate(load_sequences().values()):
+            self.row_of[sequence.id] = self.row_of[canonical_prompt(sequence)] = row
+        self.table = nn.Embedding(len(load_sequences()), config.text_width)
+
+    def encode(self, names: list[str]) -> tuple[TextFeatures, list[str]]:
+        """Features as the text tower gives them, of one token each."""
+        rows = torch.tensor([self.row_of[n] for n in names], device=self.table.weight.device)
+        pooled = self.table(rows)
+        return TextFeatures(pooled, pooled[:, None], torch.ones(len(rows), 1, dtype=torch.bool, device=rows.device)), []
+
+
+class TrainingModule(nn.Module):
+    """Model, text tower and the projections that only training needs; ``forward`` gives the losses of a batch.
+
+    Args:
+        text: a TextTower, or a LabelTower, which is given ids instead of prompts.
+        losses: weights that differ from ``WEIGHTS``.
+    """
+
+    def __init__(
+        self, model: AnyToAll, text: TextTower | LabelTower, contrast_width: int = 32, losses: dict | None = None
+    ):
         super().__init__()
         self.model, self.text = model, text
+        self.weights = WEIGHTS | (losses or {})
         self.projections = nn.ModuleList(nn.Conv2d(c, contrast_width, 1) for c in model.config.channels)
 
-    def forward(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
-        """Every loss by name, unweighted, and "total"."""
-        model = self.model
-        device = batch.sources.device
-        prompts = list(dict.fromkeys(batch.source_prompts + batch.target_prompts))
-        row_of = {p: n for n, p in enumerate(prompts)}
-        text, _ = self.text.encode(prompts)
+    def _words(self, batch: Batch) -> tuple[list[str], list[str]]:
+        """How sources and targets are named to the tower."""
+        if isinstance(self.text, LabelTower):
+            return batch.source_ids, batch.target_ids
+        return batch.source_prompts, batch.target_prompts
 
+    def _synthesize(self, batch: Batch, told: Tensor):
+        """Mean and log scale of the wanted targets, (M, H, W) each, and what they were made from.
+
+        ``told`` (B, S) says of which sources the decoder is told what they are.
+        """
+        source_words, target_words = self._words(batch)
+        words = list(dict.fromkeys(source_words + target_words))
+        row_of = {p: n for n, p in enumerate(words)}
+        text, _ = self.text.encode(words)
         images = batch.sources[batch.present].contiguous(memory_format=torch.channels_last)
-        encoding = model.encode(images)
+        encoding = self.model.encode(images)
         invariant = []
         for features in encoding.invariant:
             grouped = features.new_zeros(*batch.present.shape, *features.shape[1:])
             grouped[batch.present] = features
             invariant.append(grouped)
-
-        losses = {}
         rows = batch.wanted.nonzero()[:, 0]
-        wanted_text = text.select(torch.tensor([row_of[p] for p in batch.target_prompts], device=device))
-        told = batch.present.clone()
-        told[batch.present] = torch.rand(len(images), generator=generator, device=device) > _SOURCE_TEXT_DROPOUT
-        source_rows = torch.tensor([row_of[p] for p in batch.source_prompts], device=device)
+        wanted_text = text.select(torch.tensor([row_of[p] for p in target_words], device=images.device))
+        source_rows = torch.tensor([row_of[p] for p in source_words], device=images.device)
         source_text = text.pooled.new_zeros(*batch.present.shape, text.pooled.shape[1])
         source_text[batch.present] = text.pooled[source_rows]
         source_text = source_text * told[..., None]
-        mean, log_scale = model.decode(
+        mean, log_scale = self.model.decode(
             [x[rows] for x in invariant], batch.present[rows], wanted_text, source_text[rows]
         )
-        mean, log_scale = mean[:, 0], log_scale[:, 0]
+        return mean[:, 0], log_scale[:, 0], encoding, invariant, text, words
+
+    def preview(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Synthetic and real image of each wanted target, (M, H, W) each."""
+        return self._synthesize(batch, batch.present)[0], batch.targets[batch.wanted]
+
+    def forward(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+        """Every loss by name, unweighted, and "total"."""
+        model, device = self.model, batch.sources.device
+        told = batch.present.clone()
+        told[told.clone()] = (
+            torch.rand(int(told.sum()), generator=generator, device=device) > _SOURCE_TEXT_DROPOUT
+        )
+        mean, log_scale, encoding, invariant, text, words = self._synthesize(batch, told)
         truth = batch.targets[batch.wanted]
-        body, lesion = batch.body[rows].float(), batch.lesion[rows].float()
-        known = batch.known[batch.wanted].float()
-        weight = (0.1 + 0.9 * body + 2 * lesion) * known
-        error = (mean - truth).abs()
-        losses["l1"] = weighted_mean(error, weight)
-        losses["mse"] = weighted_mean(error**2, weight)
-        losses["ssim"] = 1 - weighted_mean(ssim_map(mean, truth), (body + 1e-3) * known)
-        losses["gradient"] = gradient_loss(mean, truth, weight)
-        losses["scale"] = weighted_mean(laplace_scale_loss(error, log_scale), (body + 0.02) * known)
+        losses = image_losses(mean, truth, batch)
+        body, known, _weight = _target_weights(batch)
+        losses["scale"] = weighted_mean(laplace_scale_loss((mean - truth).abs(), log_scale), (body + 0.02) * known)
 
         source_body = batch.body.float()[batch.present.nonzero()[:, 0], None]
         image_vectors = model.image_embedding(encoding.specific, source_body)
         text_vectors = model.text_embedding(text.pooled)
-        id_of = dict(zip(batch.source_prompts + batch.target_prompts, batch.source_ids + batch.target_ids, strict=True))
-        same = torch.tensor([[id_of[p] == i for p in prompts] for i in batch.source_ids], device=device)
+        source_words, target_words = self._words(batch)
+        id_of = dict(zip(source_words + target_words, batch.source_ids + batch.target_ids, strict=True))
+        same = torch.tensor([[id_of[w] == i for w in words] for i in batch.source_ids], device=device)
         losses["recognition"] = recognition_loss(image_vectors, text_vectors, same, model.logit_scale)
         losses["segmentation"] = segmentation_loss(model.segment(invariant, batch.present), batch.structures)
 
@@ -209,5 +267,5 @@ class TrainingModule(nn.Module):
                 share = _LEVEL_SHARE ** (len(invariant) - 1 - level)
                 contrast, variance = contrast + share * c, variance + share * v
         losses["contrast"], losses["variance"] = contrast, variance
-        losses["total"] = sum(WEIGHTS[name] * value for name, value in losses.items())
+        losses["total"] = sum(self.weights[name] * value for name, value in losses.items())
         return losses

@@ -1,61 +1,30 @@
-"""The training run: ``train("small", data, out)``. Lightning Fabric does devices, precision and checkpoints."""
+"""The training run: ``train("small", data, out)``. Lightning Fabric does devices, precision and several processes."""
 
-import csv
-import json
 import math
+import os
 import time
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import torch
 from torch.utils.data import DataLoader
 
 from .. import __version__
-from ..errors import InputError, UsageError, WeightsError
-from ..model.network import AnyToAll, ModelConfig
-from ..model.text import TextTower, tokens_of_vocabulary
+from ..errors import InputError, OutputError, WeightsError
+from ..inference.device import choose_device
+from ..model.text import tokens_of_vocabulary
 from ..model.weights import LoadedModel, load_weights
-from ..vocabulary import load_classes
-from .dataset import Batch, Mixture, TrainingBatches
+from .config import TrainingConfig, build_module
+from .dataset import Batch, TrainingBatches
 from .export import export_weights
+from .journal import Journal
 from .objectives import TrainingModule
 from .text_pretraining import pretrain_text
 
 _CHECKPOINT = "checkpoint.ckpt"
-
-
-@dataclass(frozen=True)
-class TrainingConfig:
-    """One training run; see ``small.json`` and ``base.json`` beside this file for what the values mean in practice."""
-
-    model: ModelConfig
-    steps: int
-    batch_size: int
-    size: int
-    text_steps: int
-    warmup_steps: int
-    learning_rate: float
-    weight_decay: float
-    ema: float
-    phantoms: int
-    seed: int
-
-    @classmethod
-    def load(cls, name: str) -> "TrainingConfig":
-        """Read "small", "base" or the path of a JSON file. Raises UsageError when it cannot be read."""
-        path = Path(__file__).parent / f"{name}.json"
-        if not path.exists():
-            path = Path(name)
-        try:
-            values = json.loads(path.read_text(encoding="utf-8"))
-            model = ModelConfig.from_dict({**values.pop("model"), "classes": list(load_classes())})
-            values.pop("about", None)
-            return cls(model=model, **values)
-        except (OSError, ValueError, TypeError, KeyError) as error:
-            raise UsageError(
-                f'"{name}" is not a training configuration ({error}). Use "small", "base" or the path of a JSON file '
-                "with the same fields."
-            ) from error
+_SAVE_SECONDS = 120
+#: bfloat16 only where the hardware has it: elsewhere it is emulated, ten times slower than float32.
+_PRECISIONS = {torch.float32: "32-true", torch.bfloat16: "bf16-mixed", torch.float16: "16-mixed"}
 
 
 def learning_rate(step: int, config: TrainingConfig) -> float:
@@ -79,15 +48,9 @@ class MovingAverage:
             self.values[name].lerp_(parameter.detach().float(), 1 - decay)
 
 
-def build_module(config: TrainingConfig, tokens: list[int]) -> TrainingModule:
-    """A fresh model with its text tower, seeded."""
-    torch.manual_seed(config.seed)
-    return TrainingModule(AnyToAll(config.model), TextTower(config.model, tokens))
-
-
 def _start_from(loaded: LoadedModel, config: TrainingConfig) -> TrainingModule:
     """Finished weights as the beginning of a further run."""
-    if loaded.manifest["model"] != config.model.to_dict():
+    if config.network != "any-to-all" or loaded.manifest["model"] != config.model.to_dict():
         raise WeightsError(
             f"The weights in {loaded.folder} are not of the size that the configuration describes. "
             "Use the configuration that they were trained with."
@@ -103,11 +66,64 @@ def _move(batch: Batch, device) -> Batch:
     return replace(batch, **{k: v.to(device, non_blocking=True) for k, v in tensors.items() if torch.is_tensor(v)})
 
 
+def _read_checkpoint(path: Path, config: TrainingConfig) -> dict:
+    """The state of an interrupted run. Raises InputError when it is damaged or another configuration's."""
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        same = (state["network"], state["model"]) == (config.network, config.model.to_dict())
+        state["module"], state["optimizer"], state["average"], state["step"], state["tokens"]
+    except Exception as error:  # torch raises whatever its unpickler met
+        raise InputError(
+            f'The checkpoint in "{path.parent.name}" is damaged and the run cannot go on from it. Begin again with '
+            "--fresh or in another folder; weights that are there already were not touched."
+        ) from error
+    if not same:
+        raise InputError(
+            f'The checkpoint in "{path.parent.name}" is of a run with another network. Choose another folder, or begin '
+            "again with --fresh."
+        )
+    return state
+
+
+def _save(state: dict, path: Path) -> None:
+    """Write a checkpoint; the last good one stays until the new one is whole. Raises OutputError."""
+    partial = path.with_suffix(".part")
+    try:
+        torch.save(state, partial)
+        partial.replace(path)
+    except (OSError, RuntimeError) as error:  # torch's writer tells of a full disk by a RuntimeError
+        partial.unlink(missing_ok=True)
+        kept = "The last good checkpoint was kept." if path.exists() else "There is none yet."
+        reason = getattr(error, "strerror", None) or "disk full?"
+        raise OutputError(
+            f'The checkpoint could not be written to "{path.parent.name}" ({reason}). {kept} '
+            "Make room on the disk and start the same command again."
+        ) from error
+
+
+def _launch():
+    """Fabric on one device, or on those that torchrun started this process for."""
+    from lightning_fabric import Fabric
+    from lightning_fabric.strategies import DDPStrategy
+
+    here, everywhere = int(os.environ.get("LOCAL_WORLD_SIZE", 1)), int(os.environ.get("WORLD_SIZE", 1))
+    # a batch without tumor, or with single sources alone, leaves parts of the network without a gradient
+    strategy = DDPStrategy(find_unused_parameters=True) if everywhere > 1 else "auto"
+    fabric = Fabric(
+        accelerator="auto", devices=here, num_nodes=everywhere // here, strategy=strategy,
+        precision=_PRECISIONS[choose_device()[0].dtype],
+    )  # fmt: skip
+    fabric.launch()
+    return fabric
+
+
 def train(
     config_name: str, data_dir: Path, out_dir: Path, resume: bool = True, max_minutes: float | None = None,
-    steps: int | None = None, mixture: Mixture = Mixture(), start: Path | None = None, on_step=None,
+    steps: int | None = None, start: Path | None = None, on_step=None,
 ) -> Path:  # fmt: skip
-    """Train and leave ``weights/``, ``checkpoint.ckpt`` and ``log.csv`` in ``out_dir``.
+    """Train and leave ``weights/``, ``checkpoint.ckpt`` and what ``Journal`` writes in ``out_dir``.
+
+    Started by torchrun, the processes share every batch; the first one writes.
 
     Args:
         data_dir: the folder with cohorts/, heads/, labelmaps/ and npc_t2/; any of them may be missing.
@@ -122,79 +138,79 @@ def train(
         The weights folder, ready for ``Synthesizer(weights=...)``.
 
     Raises:
-        UsageError: unknown configuration. InputError: ``data_dir`` holds nothing to train on. WeightsError: the
-        weights to start from cannot be used.
+        UsageError: unknown configuration. InputError: ``data_dir`` holds nothing to train on, or the checkpoint is
+        damaged. WeightsError: the weights to start from cannot be used. OutputError: a checkpoint could not be written.
     """
-    from lightning_fabric import Fabric
-
     config = TrainingConfig.load(config_name)
     if steps is not None:
         config = replace(config, steps=steps)
     out_dir = Path(out_dir)
     out_dir.mkdir(parents=True, exist_ok=True)
-    fabric = Fabric(accelerator="auto", devices=1, precision="bf16-mixed")
-    fabric.launch()
+    fabric = _launch()
     checkpoint = out_dir / _CHECKPOINT
-    state = torch.load(checkpoint, map_location="cpu", weights_only=True) if resume and checkpoint.exists() else None
+    state = _read_checkpoint(checkpoint, config) if resume and checkpoint.exists() else None
     base = None if start is None else load_weights(start)
     if base is not None:
         config = replace(config, warmup_steps=0)
+    tokens = state["tokens"] if state else tokens_of_vocabulary() if config.network == "any-to-all" else []
     if state is None and base is not None:
         module = _start_from(base, config)
     else:
-        module = build_module(config, state["tokens"] if state else tokens_of_vocabulary())
-    if state is None and base is None:
+        module = build_module(config, tokens)
+    if state is None and base is None and config.network == "any-to-all":
         pretrain_text(module.text.to(fabric.device), config.text_steps, config.seed)
     module = module.to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(
         module.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, betas=(0.9, 0.98)
     )
     average = MovingAverage(module, config.ema)
+    plain = module
     module, optimizer = fabric.setup(module, optimizer)
     step = 0
     if state is not None:
-        module.load_state_dict(state["module"])
+        plain.load_state_dict(state["module"])
         optimizer.load_state_dict(state["optimizer"])
         average.values = state["average"]
         step = state["step"]
     average.values = {n: v.to(fabric.device) for n, v in average.values.items()}
 
     def save() -> None:
-        state = {"module": module.state_dict(), "optimizer": optimizer.state_dict(), "average": average.values,
-                 "step": step, "model": config.model.to_dict(), "tokens": module.text.tokens}  # fmt: skip
-        partial = checkpoint.with_suffix(".part")
-        torch.save(state, partial)
-        partial.replace(checkpoint)
+        if fabric.is_global_zero:
+            _save({"module": plain.state_dict(), "optimizer": optimizer.state_dict(), "average": average.values,
+                   "step": step, "model": config.model.to_dict(), "network": config.network,
+                   "tokens": getattr(getattr(plain, "text", None), "tokens", [])}, checkpoint)  # fmt: skip
 
     batches = TrainingBatches(
-        data_dir, config.steps, config.batch_size, config.size, config.warmup_steps, config.phantoms, mixture,
-        config.seed,
-    )
+        data_dir, config.steps, config.batch_size, config.size, config.warmup_steps, config.phantoms,
+        config.mixture, config.seed, part=(fabric.global_rank, fabric.world_size),
+    )  # fmt: skip
     if not (batches.patients or batches.labelmaps or batches.phantoms):
         raise InputError(f"{data_dir} holds nothing to train on. It should contain cohorts/ or labelmaps/.")
-    loader = DataLoader(batches, batch_size=None, sampler=range(step, config.steps), num_workers=1, prefetch_factor=3)
+    # on a computer with a GPU the processor's cores are all there is to feed it
+    workers = max(1, min(14, (os.cpu_count() or 2) // fabric.world_size - 1))
+    loader = DataLoader(
+        batches, batch_size=None, sampler=range(step, config.steps), num_workers=workers, prefetch_factor=3
+    )
     started = saved = time.monotonic()
-    log_path = out_dir / "log.csv"
-    with log_path.open("a", newline="", encoding="utf-8") as log_file:
-        log = csv.writer(log_file)
+    with Journal(out_dir if fabric.is_global_zero else None) as journal:
         try:
             for batch in loader:
                 for group in optimizer.param_groups:
                     group["lr"] = learning_rate(step, config)
-                generator = torch.Generator(fabric.device).manual_seed(config.seed * 1_000_003 + step)
-                losses = module(_move(batch, fabric.device), generator)
+                seed = (config.seed * 1_000_003 + step) * fabric.world_size + fabric.global_rank
+                batch = _move(batch, fabric.device)
+                losses = module(batch, torch.Generator(fabric.device).manual_seed(seed))
                 fabric.backward(losses["total"])
                 fabric.clip_gradients(module, optimizer, max_norm=1.0, error_if_nonfinite=False)
                 optimizer.step()
                 optimizer.zero_grad(set_to_none=True)
-                average.update(module.module, step)
+                average.update(plain, step)
                 step += 1
                 values = {name: float(value.detach()) for name, value in losses.items()}
-                log.writerow([step, round(time.monotonic() - started, 2), *(round(v, 5) for v in values.values())])
-                log_file.flush()
+                journal.write(step, values, lambda: plain.preview(batch))
                 if on_step is not None:
                     on_step(step, config.steps, values)
-                if time.monotonic() - saved > 120:
+                if time.monotonic() - saved > _SAVE_SECONDS:
                     save()
                     saved = time.monotonic()
                 if max_minutes is not None and time.monotonic() - started > 60 * max_minutes:
@@ -202,6 +218,8 @@ def train(
         finally:  # an interrupted run goes on from its last step, not from its last checkpoint
             save()
     weights = out_dir / "weights"
-    name = f"NPCSynth any-to-all ({Path(config_name).stem})"
-    export_weights(checkpoint, weights, name, __version__, batches.describe(), base)
+    if fabric.is_global_zero:
+        name = f"NPCSynth {config.network} ({Path(config_name).stem})"
+        export_weights(checkpoint, weights, name, __version__, config, batches.describe(), base)
+    fabric.barrier()
     return weights

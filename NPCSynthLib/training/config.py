@@ -1,0 +1,83 @@
+"""What a training run is made of, read from a file."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from ..errors import UsageError
+from ..model.network import AnyToAll, ModelConfig
+from ..model.text import TextTower
+from ..vocabulary import load_classes
+from .baseline_networks import NETWORKS
+from .dataset import Mixture
+from .objectives import LabelTower, TrainingModule
+
+#: Ours, ours told of sequences by number instead of text, and the baselines.
+_OURS = ("any-to-all", "any-to-all-labels")
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """One training run; see ``small.json`` and ``base.json`` beside this file for what the values mean in practice.
+
+    Attributes:
+        network: "any-to-all", "any-to-all-labels" or one of ``baseline_networks.NETWORKS``.
+        losses: weights of losses that differ from ``objectives.WEIGHTS``.
+    """
+
+    model: ModelConfig
+    steps: int
+    batch_size: int
+    size: int
+    text_steps: int
+    warmup_steps: int
+    learning_rate: float
+    weight_decay: float
+    ema: float
+    phantoms: int
+    seed: int
+    network: str = "any-to-all"
+    mixture: Mixture = Mixture()
+    losses: dict = field(default_factory=dict)
+
+    @classmethod
+    def load(cls, name: str) -> "TrainingConfig":
+        """Read a configuration that ships ("small", "base", …) or the path of a JSON file.
+
+        A file may name another one as "like" and give only what differs. Raises UsageError when it cannot be read.
+        """
+        try:
+            values = _read_values(name)
+            model = ModelConfig.from_dict({**values.pop("model"), "classes": list(load_classes())})
+            mixture = Mixture(**values.pop("mixture", {}))
+            config = cls(model=model, mixture=mixture, **values)
+            if config.network not in (*_OURS, *NETWORKS):
+                raise ValueError(f"network {config.network} is unknown")
+            return config
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise UsageError(
+                f'"{name}" is not a training configuration ({error}). Use "small", "base" or the path of a JSON file '
+                "with the same fields."
+            ) from error
+
+
+def _read_values(name: str) -> dict:
+    path = Path(__file__).parent / f"{name}.json"
+    if not path.exists():
+        path = Path(name)
+    values = json.loads(path.read_text(encoding="utf-8"))
+    values.pop("about", None)
+    like = values.pop("like", None)
+    return values if like is None else {**_read_values(like), **values}
+
+
+def build_module(config: TrainingConfig, tokens: list[int]) -> torch.nn.Module:
+    """A fresh network with what its training needs, seeded."""
+    torch.manual_seed(config.seed)
+    if config.network in NETWORKS:
+        return NETWORKS[config.network](config.losses)
+    model = AnyToAll(config.model)
+    text = LabelTower(config.model) if config.network == "any-to-all-labels" else TextTower(config.model, tokens)
+    return TrainingModule(model, text, losses=config.losses)
