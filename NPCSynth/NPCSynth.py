@@ -121,7 +121,7 @@ class NPCSynthWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.run = RunSection(self.logic, self.runner, self.messages)
         self.sections = [
             self.study,
-            SettingsSection(self.logic),
+            SettingsSection(),
             self.run,
             ExportSection(self.logic, self.runner, self.messages),
         ]
@@ -191,7 +191,7 @@ class NPCSynthWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         """Make sure that the parameter node exists, and propose volumes when none is chosen."""
         if self._parameterNode is None:
             self.setParameterNode(self.logic.getParameterNode())
-        if not self.logic.sourceNodes(self._parameterNode):
+        if not self._parameterNode.assigned():
             self.study.detect()
 
     def setParameterNode(self, inputParameterNode):

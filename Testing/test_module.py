@@ -151,11 +151,30 @@ def wait_until(condition, seconds=20):
 
 
 def sources(panel):
-    return panel.logic.sourceNodes(panel._parameterNode)
+    return panel._parameterNode.sources()
 
 
 def targets(panel):
-    return panel.logic.targets(panel._parameterNode)
+    return panel._parameterNode.targets()
+
+
+def actions(row):
+    return [row.action.itemText(number) for number in range(row.action.count)]
+
+
+def act(panel, sequence, text):
+    """Do what a user does: choose what to do with a sequence."""
+    row = panel.study.rows[sequence]
+    row.action.currentIndex = actions(row).index(text)
+
+
+def want(panel, *targets):
+    """Synthesize these and no other sequence."""
+    for sequence in panel._parameterNode.targets():
+        if sequence not in targets:
+            act(panel, sequence, "leave")
+    for sequence in targets:
+        act(panel, sequence, "synthesize")
 
 
 def synthetic_names():
@@ -202,8 +221,9 @@ def test_volumes_are_assigned_and_all_missing_sequences_are_targets(nodes, make_
     assert {s: n.GetID() for s, n in sources(panel).items()} == {s: n.GetID() for s, n in nodes.items()}
     for sequence, row in panel.study.rows.items():
         assert row.selector.currentNode() is nodes.get(sequence)
-        assert row.target.checked == (sequence not in nodes)
-        assert row.target.enabled == (sequence not in nodes)
+        assert row.action.currentText == ("use" if sequence in nodes else "synthesize")
+        assert ("use" in actions(row)) == (sequence in nodes)
+        assert row.confidence.text.endswith("%") == (sequence in nodes)
     assert targets(panel) == [s for s in load_sequences() if s not in nodes]
     assert panel.run.runButton.enabled and not panel.run.cancelButton.enabled
     assert "T1" in panel.study.rows["T1"].selector.toolTip and "%" in panel.study.rows["T1"].selector.toolTip
@@ -257,7 +277,7 @@ def test_a_scene_that_is_loaded_brings_its_choice(scene, make_panel):
     scene.Import()
     assert sources(panel)["T2"].GetName() == "T2 tra"
     assert panel.study.rows["T2"].selector.currentNode() is sources(panel)["T2"]
-    assert not panel.study.rows["T2"].target.checked
+    assert panel.study.rows["T2"].action.currentText == "use"
 
 
 def test_closing_the_panel_ends_its_run(nodes, make_panel):
@@ -288,20 +308,86 @@ def test_changing_the_assignment_changes_the_targets(nodes, make_panel):
     assert sources(panel)["T2FS"] is nodes["T2"]
     assert "T2" not in sources(panel), "one volume is one sequence"
     assert "T2" in targets(panel) and "T2FS" not in targets(panel)
-    assert panel.study.rows["T2"].target.checked and not panel.study.rows["T2FS"].target.enabled
+    assert panel.study.rows["T2"].action.currentText == "synthesize"
+    assert panel.study.rows["T2FS"].action.currentText == "use"
+    assert panel.study.rows["T2FS"].confidence.text == "by you"
+    assert "looks like T2:" in panel.study.rows["T2FS"].confidence.toolTip
 
 
-def test_unchecked_targets_stay_unchecked_and_are_saved_with_the_scene(nodes, make_panel):
+def test_targets_left_out_stay_so_and_are_saved_with_the_scene(nodes, make_panel):
     panel = make_panel()
-    panel.study.rows["PD"].target.checked = False
+    act(panel, "PD", "leave")
     assert "PD" not in targets(panel)
     assert "PD" not in targets(make_panel())
 
 
+def test_an_acquired_sequence_can_be_synthesized_for_comparison_or_left_out(nodes, make_panel):
+    panel = make_panel()
+    act(panel, "T2", "synthesize")
+    assert sources(panel) == {"T1": nodes["T1"]} and "T2" in targets(panel)
+    assert panel._parameterNode.assigned() == nodes, "it stays known, to be compared with"
+    act(panel, "T2", "leave")
+    assert sources(panel) == {"T1": nodes["T1"]} and "T2" not in targets(panel)
+    act(panel, "T2", "use")
+    assert sources(panel) == nodes
+
+
+@pytest.fixture
+def two_studies(nodes):
+    """T1 and T2 of one patient, T2 and FLAIR of another, as the DICOM module files them. The second has more."""
+    tree = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
+    others = {s: add_volume(slicer.mrmlScene, head(9), f"{s} other") for s in ("T2", "FLAIR", "T1C")}
+    for number, volumes in enumerate((nodes, others)):
+        patient = tree.CreateSubjectItem(tree.GetSceneItemID(), f"Patient {number}")
+        study = tree.CreateStudyItem(patient, "Head and neck")
+        tree.SetItemUID(study, "DICOM", f"1.2.{number}")
+        for node in volumes.values():
+            tree.CreateItem(study, node)
+    return nodes, others
+
+
+def choose_study(panel, index):
+    """Do what a user does: open the list and click."""
+    panel.study.studyComboBox.currentIndex = index
+    panel.study.studyComboBox.activated.emit(index)
+
+
+def test_without_studies_there_is_nothing_to_choose(nodes, make_panel):
+    assert make_panel().study.studyRow.isHidden()
+
+
+def test_choosing_a_study_fills_the_table_from_it_alone(two_studies, make_panel):
+    first, second = two_studies
+    panel = make_panel()
+    assert sources(panel) == second, "two patients are never mixed by themselves"
+    assert "2 studies are loaded" in panel.study.notesLabel.text
+    choose_study(panel, 1)
+    assert sources(panel) == first and "FLAIR" in targets(panel)
+    assert panel.study.studyComboBox.currentText == "Patient 0 / Head and neck"
+    choose_study(panel, 0)
+    assert {"T1", "T2", "FLAIR", "T1C"} == set(sources(panel)), "all of the scene, when the user wants that"
+
+
+def test_the_study_is_saved_with_the_scene(two_studies, make_panel):
+    choose_study(make_panel(), 1)
+    again = make_panel()
+    assert again.study.studyComboBox.currentText == "Patient 0 / Head and neck"
+    assert sources(again) == two_studies[0]
+
+
+def test_another_patient_that_is_loaded_later_does_not_mix_in(two_studies, make_panel):
+    first, second = two_studies
+    panel = make_panel()
+    choose_study(panel, 1)
+    panel._parameterNode.study = ""
+    panel.study.onVolumeAdded(second["FLAIR"])
+    panel.study._onDetectTimer()
+    assert sources(panel) == first and panel._parameterNode.study == "1.2.0"
+
+
 def test_no_target_means_no_run(nodes, make_panel):
     panel = make_panel()
-    for row in panel.study.rows.values():
-        row.target.checked = False
+    want(panel)
     assert not panel.run.runButton.enabled
     assert "at least one" in panel.run.runButton.toolTip
 
@@ -309,8 +395,7 @@ def test_no_target_means_no_run(nodes, make_panel):
 def test_a_run_adds_the_results_and_says_so(nodes, make_panel):
     synthesizer = MeanOfSources()
     panel = make_panel(synthesizer)
-    for sequence in load_sequences():
-        panel.study.rows[sequence].target.checked = sequence in ("T1C", "FLAIR")
+    want(panel, "T1C", "FLAIR")
     panel.section(SettingsSection).deviceComboBox.currentIndex = list(module.DEVICES).index("CPU")
     panel.section(SettingsSection).referenceComboBox.currentIndex = 2
     panel.run.runButton.click()
@@ -329,8 +414,7 @@ def test_a_run_adds_the_results_and_says_so(nodes, make_panel):
 
 def test_a_run_in_the_worker_with_a_real_network(nodes, make_panel, real_worker):
     panel = make_panel(real_worker)
-    for sequence in load_sequences():
-        panel.study.rows[sequence].target.checked = sequence == "T1C"
+    want(panel, "T1C")
     panel.run.runButton.click()
     wait_until(lambda: panel.runner.current is None, seconds=120)
     assert "Done" in panel.run.statusLabel.text, panel.run.statusLabel.text
@@ -370,8 +454,7 @@ def test_segmentation_can_be_left_out(nodes, make_panel):
 
 def test_progress_shows_stage_and_time_left(nodes, make_panel):
     panel = make_panel(MeanOfSources(pause=0.02))
-    for sequence in load_sequences():
-        panel.study.rows[sequence].target.checked = sequence == "T1C"
+    want(panel, "T1C")
     panel.run.runButton.click()
     panel.runner.current._began -= 60
     values, texts = [], set()
@@ -478,7 +561,7 @@ def test_deleting_a_source_makes_it_a_target(nodes, make_panel):
     assert sources(panel) == {"T1": nodes["T1"]}, "its neighbor in the list must not take its place"
     assert panel.study.rows["T2"].selector.currentNode() is None
     assert panel.study.rows["T1"].selector.currentNode() is nodes["T1"]
-    assert panel.study.rows["T2"].target.checked
+    assert panel.study.rows["T2"].action.currentText == "synthesize"
 
 
 # ---- the logic, without a panel --------------------------------------------------------------------------------
@@ -554,8 +637,7 @@ def answers(monkeypatch, tmp_path):
 
 
 def run(panel, *targets):
-    for sequence in load_sequences():
-        panel.study.rows[sequence].target.checked = sequence in targets
+    want(panel, *targets)
     panel.run.runButton.click()
     wait_until(lambda: panel.runner.current is None, seconds=60)
     assert "Done" in panel.run.statusLabel.text, panel.run.statusLabel.text

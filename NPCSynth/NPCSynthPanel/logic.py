@@ -44,29 +44,28 @@ class NPCSynthLogic(ScriptedLoadableModuleLogic):
         """The choices saved in the scene."""
         return NPCSynthParameterNode(super().getParameterNode())
 
-    @staticmethod
-    def sourceNodes(parameterNode):
-        """Sequence id -> volume node, as chosen; empty without a parameter node."""
-        if parameterNode is None:
-            return {}
-        node = parameterNode.parameterNode
-        found = {sequence: node.GetNodeReference(f"Source.{sequence}") for sequence in load_sequences()}
-        return {sequence: volume for sequence, volume in found.items() if volume is not None}
-
-    def targets(self, parameterNode):
-        """Sequence ids to synthesize: the missing ones that the user has not unchecked."""
-        if parameterNode is None:
-            return []
-        sources = self.sourceNodes(parameterNode)
-        return [s for s in load_sequences() if s not in sources and s not in parameterNode.skipped]
-
     # Which volume is which sequence
 
-    def candidateNodes(self):
-        """Volumes in the scene that may be sources: scalar, with an image, not made by NPCSynth, not hidden."""
+    def studies(self):
+        """The subject hierarchy's studies that hold volumes which may be sources."""
+        from NPCSynthLib.scene import studies
+
+        candidates = {node.GetID() for node in self.candidateNodes()}
+        return [study for study in studies(slicer.mrmlScene) if any(v.GetID() in candidates for v in study.volumes)]
+
+    def candidateNodes(self, study=""):
+        """Volumes in the scene that may be sources: scalar, with an image, not made by NPCSynth, not hidden.
+
+        :param study: key of a study: its volumes only. All when it is empty or no longer there.
+        """
+        nodes = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
+        if study:
+            from NPCSynthLib.scene import studies
+
+            nodes = next((list(one.volumes) for one in studies(slicer.mrmlScene) if one.key == study), nodes)
         return [
             node
-            for node in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
+            for node in nodes
             if node.GetClassName() == "vtkMRMLScalarVolumeNode" and node.GetImageData() is not None
             and not node.GetHideFromEditors() and not self._isSynthetic(node)
         ]
@@ -113,16 +112,21 @@ class NPCSynthLogic(ScriptedLoadableModuleLogic):
         }
         return proposals, notes
 
-    def reasonFor(self, sequence, node):
-        """A sentence about how well a chosen volume fits its sequence."""
+    def confidence(self, sequence, node):
+        """How well a chosen volume fits its sequence.
+
+        :return: 0..1, or None when it was not recognized as this sequence; and a sentence that says why.
+        """
         identification = self.identify(node)
         if identification.sequence == sequence:
-            return _("Looks like {sequence}, {percent:.0f} % sure: {reason}").format(
+            return identification.confidence, _("Looks like {sequence}, {percent:.0f} % sure: {reason}").format(
                 sequence=sequence, percent=100 * identification.confidence, reason=identification.reason
             )
         if identification.sequence is None:
-            return _("Chosen by you. By itself it was not recognized: {reason}").format(reason=identification.reason)
-        return _("Chosen by you. By itself it looks like {sequence}: {reason}").format(
+            return None, _("Chosen by you. By itself it was not recognized: {reason}").format(
+                reason=identification.reason
+            )
+        return None, _("Chosen by you. By itself it looks like {sequence}: {reason}").format(
             sequence=identification.sequence, reason=identification.reason
         )
 

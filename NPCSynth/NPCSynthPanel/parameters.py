@@ -2,10 +2,15 @@
 
 from typing import Annotated
 
+import slicer
 from slicer.parameterNodeWrapper import Choice, parameterNodeWrapper
+
+from NPCSynthLib.vocabulary import load_sequences
 
 #: What the user can choose -> NPCSynthLib.inference.device.choose_device's name for it.
 DEVICES = {"Automatic": None, "GPU": "gpu", "CPU": "cpu"}
+#: What can be done with a sequence: its volume is a source; it is made; neither.
+USE, SYNTHESIZE, LEAVE = "use", "synthesize", "leave"
 
 
 @parameterNodeWrapper
@@ -15,10 +20,61 @@ class NPCSynthParameterNode:
     segment - Whether to segment tumor and organs at risk too.
     device - Where to compute.
     reference - Sequence whose grid the results get; empty for automatic.
-    skipped - Missing sequences that are not wanted.
+    actions - Sequence id -> USE, SYNTHESIZE or LEAVE where that is not what goes without saying: use a volume that is
+      there, synthesize a sequence that is missing.
+    study - Key of the subject hierarchy's study whose volumes are offered (``NPCSynthLib.scene.studies``); empty for
+      all volumes of the scene.
     """
 
     segment: bool = True
     device: Annotated[str, Choice(list(DEVICES))] = "Automatic"
     reference: str = ""
-    skipped: list[str] = []
+    actions: dict[str, str] = {}
+    study: str = ""
+
+    def assigned(self):
+        """Sequence id -> the volume node that was chosen for it, whatever is to be done with it."""
+        found = {s: self.parameterNode.GetNodeReference(f"Source.{s}") for s in load_sequences()}
+        return {sequence: node for sequence, node in found.items() if node is not None}
+
+    def sources(self):
+        """Sequence id -> volume node that goes into a run."""
+        return {sequence: node for sequence, node in self.assigned().items() if self.action(sequence) == USE}
+
+    def targets(self):
+        """Sequence ids that a run makes. One whose volume is there can be among them, to compare the two."""
+        return [sequence for sequence in load_sequences() if self.action(sequence) == SYNTHESIZE]
+
+    def possibleActions(self, sequence):
+        """What can be done with a sequence; the first goes without saying."""
+        there = self.parameterNode.GetNodeReference(f"Source.{sequence}") is not None
+        return (USE, SYNTHESIZE, LEAVE) if there else (SYNTHESIZE, LEAVE)
+
+    def action(self, sequence):
+        """What is to be done with a sequence."""
+        possible = self.possibleActions(sequence)
+        chosen = self.actions.get(sequence)
+        return chosen if chosen in possible else possible[0]
+
+    def setAction(self, sequence, action):
+        """Choose what is to be done with a sequence: USE (only with a volume), SYNTHESIZE or LEAVE."""
+        others = {s: a for s, a in self.actions.items() if s != sequence}
+        goesWithoutSaying = action == self.possibleActions(sequence)[0]
+        self.actions = others if goesWithoutSaying else {**others, sequence: action}
+
+    def assign(self, volumes):
+        """Choose volumes; what was to be done with these sequences is forgotten.
+
+        :param volumes: sequence id -> volume node, or None where there is none. A volume is one sequence: it is taken
+          away from any other that it was chosen for.
+        """
+        with slicer.util.NodeModify(self.parameterNode):
+            changed = {s: n for s, n in volumes.items() if self.assigned().get(s) is not n}
+            taken = [node for node in changed.values() if node is not None]
+            for other, node in self.assigned().items():
+                if other not in volumes and any(node is one for one in taken):
+                    changed[other] = None
+            for sequence, node in changed.items():
+                self.parameterNode.SetNodeReferenceID(f"Source.{sequence}", node.GetID() if node is not None else None)
+            if any(sequence in changed for sequence in self.actions):
+                self.actions = {s: a for s, a in self.actions.items() if s not in changed}

@@ -59,14 +59,14 @@ class RunSection:
         """Run is possible with a source and a target, Cancel while running."""
         if self.runner.running:
             reason = _("Running.")
-        elif not self.logic.sourceNodes(self._parameterNode):
+        elif self._parameterNode is None or not self._parameterNode.sources():
             reason = _("Load an MR volume and choose it above.")
-        elif not self.logic.targets(self._parameterNode):
-            reason = _("Check at least one missing sequence.")
+        elif not self._parameterNode.targets():
+            reason = _("Choose “synthesize” for at least one sequence.")
         else:
             reason = ""
         self.runButton.enabled = not reason
-        self.runButton.toolTip = reason or _("Synthesize the checked sequences.")
+        self.runButton.toolTip = reason or _("Make the sequences that are to be synthesized.")
         self.cancelButton.enabled = self.runner.running
 
     def cleanup(self):
@@ -84,8 +84,7 @@ class RunSection:
     def run(self):
         """Check, then compute in the background."""
         try:
-            sources = self.logic.sourceNodes(self._parameterNode)
-            targets = self.logic.targets(self._parameterNode)
+            sources, targets = self._parameterNode.sources(), self._parameterNode.targets()
             settings = {
                 "reference": self._parameterNode.reference if self._parameterNode.reference in sources else None,
                 "segment": self._parameterNode.segment,

@@ -8,8 +8,7 @@ from slicer.i18n import tr as _
 class SettingsSection:
     """Segmentation, the grid of the results, the device."""
 
-    def __init__(self, logic):
-        self.logic = logic
+    def __init__(self):
         self._parameterNode = None
         self._guiTag = None
         self._updating = False
@@ -51,8 +50,9 @@ class SettingsSection:
 
     def refresh(self):
         """Offer the grids of the chosen volumes."""
-        sources = list(self.logic.sourceNodes(self._parameterNode))
-        chosen = self._parameterNode.reference if self._parameterNode is not None else ""
+        sources, chosen = [], ""
+        if self._parameterNode is not None:
+            sources, chosen = list(self._parameterNode.sources()), self._parameterNode.reference
         self._updating = True
         try:
             self.referenceComboBox.clear()
@@ -78,5 +78,5 @@ class SettingsSection:
     def _onReferenceChanged(self, index):
         if self._updating or self._parameterNode is None:
             return
-        sources = list(self.logic.sourceNodes(self._parameterNode))
+        sources = list(self._parameterNode.sources())
         self._parameterNode.reference = sources[index - 1] if 0 < index <= len(sources) else ""

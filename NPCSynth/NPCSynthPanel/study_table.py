@@ -1,4 +1,4 @@
-"""Section: which volume is which sequence, and what to synthesize."""
+"""Section: which volume is which sequence, and what to do with each sequence."""
 
 from typing import NamedTuple
 
@@ -7,7 +7,10 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
+from NPCSynthLib.study.build import DOUBTFUL
 from NPCSynthLib.vocabulary import load_sequences
+
+from .parameters import LEAVE, SYNTHESIZE, USE
 
 
 class SequenceRow(NamedTuple):
@@ -15,11 +18,12 @@ class SequenceRow(NamedTuple):
 
     label: object
     selector: object
-    target: object
+    confidence: object
+    action: object
 
 
 class StudySection:
-    """One row for each sequence of the vocabulary: the volume, and whether to synthesize it."""
+    """One row for each sequence of the vocabulary: its volume, how sure that is, and what to do."""
 
     def __init__(self, logic):
         self.logic = logic
@@ -27,22 +31,38 @@ class StudySection:
         self._running = False
         self._updating = False
         self._added = []
+        self._studies = []
         self.rows = {}
         self.widget = ctk.ctkCollapsibleButton()
-        self.widget.text = _("Sequences")
+        self.widget.text = _("Study")
         layout = qt.QVBoxLayout(self.widget)
+
+        self.studyRow = qt.QWidget()
+        studyLayout = qt.QHBoxLayout(self.studyRow)
+        studyLayout.setContentsMargins(0, 0, 0, 0)
+        studyLabel = qt.QLabel(_("Pa&tient and study:"))
+        self.studyComboBox = qt.QComboBox()
+        self.studyComboBox.toolTip = _("Fill the table below from the images of this study only.")
+        self.studyComboBox.setSizePolicy(qt.QSizePolicy.Ignored, qt.QSizePolicy.Fixed)
+        self.studyComboBox.connect("activated(int)", self._onStudyChosen)
+        studyLabel.setBuddy(self.studyComboBox)
+        studyLayout.addWidget(studyLabel)
+        studyLayout.addWidget(self.studyComboBox, 1)
+        layout.addWidget(self.studyRow)
+
         grid = qt.QGridLayout()
         grid.setColumnStretch(1, 1)
         layout.addLayout(grid)
-        for column, title in enumerate((_("Sequence"), _("Acquired volume"), _("Synthesize"))):
-            grid.addWidget(qt.QLabel(title), 0, column)
+        for column, title in enumerate((_("Sequence"), _("Acquired volume"), _("Sure"), _("What to do"))):
+            grid.addWidget(qt.QLabel("<b>" + title + "</b>"), 0, column)
         for number, sequence in enumerate(load_sequences().values(), start=1):
             self.rows[sequence.id] = self._makeRow(sequence, grid, number)
+
         self.notesLabel = qt.QLabel()
         self.notesLabel.wordWrap = True
         self.notesLabel.visible = False
         layout.addWidget(self.notesLabel)
-        self.detectButton = qt.QPushButton(_("Detect again"))
+        self.detectButton = qt.QPushButton(_("&Detect again"))
         self.detectButton.toolTip = _(
             "Tell the sequences of the loaded volumes from their DICOM headers or names. Replaces the choice above."
         )
@@ -66,14 +86,17 @@ class StudySection:
         selector.removeEnabled = False
         selector.renameEnabled = False
         selector.setMRMLScene(slicer.mrmlScene)
-        target = qt.QCheckBox()
-        grid.addWidget(label, number, 0)
-        grid.addWidget(selector, number, 1)
-        grid.addWidget(target, number, 2, qt.Qt.AlignHCenter)
+        # Names of series can be long: they must not make the whole panel as wide.
+        selector.setSizePolicy(qt.QSizePolicy.Ignored, qt.QSizePolicy.Fixed)
+        label.setBuddy(selector)
+        confidence = qt.QLabel()
+        action = qt.QComboBox()
+        for column, widget in enumerate((label, selector, confidence, action)):
+            grid.addWidget(widget, number, column)
         # Not currentNodeChanged: that is also sent when the node was deleted and Qt moved on to its neighbor.
-        selector.connect("nodeActivated(vtkMRMLNode*)", lambda node, s=sequence.id: self._onSourceChanged(s, node))
-        target.connect("toggled(bool)", lambda checked, s=sequence.id: self._onTargetToggled(s, checked))
-        return SequenceRow(label, selector, target)
+        selector.connect("nodeActivated(vtkMRMLNode*)", lambda node, s=sequence.id: self._onVolumeChosen(s, node))
+        action.connect("currentIndexChanged(int)", lambda index, s=sequence.id: self._onActionChosen(s, index))
+        return SequenceRow(label, selector, confidence, action)
 
     def setParameterNode(self, node):
         """Show this node's choices."""
@@ -95,43 +118,78 @@ class StudySection:
             return
         self._updating = True
         try:
-            sources = self.logic.sourceNodes(self._parameterNode)
-            targets = self.logic.targets(self._parameterNode)
+            self._refreshStudies()
+            assigned = self._parameterNode.assigned() if self._parameterNode is not None else {}
             for sequence, row in self.rows.items():
-                name, node = load_sequences()[sequence].name, sources.get(sequence)
-                if row.selector.currentNode() is not node:
-                    row.selector.setCurrentNode(node)
-                row.target.checked = sequence in targets
-                row.target.enabled = node is None and not self._running
-                row.selector.enabled = not self._running
-                if node is None:
-                    row.selector.toolTip = _("Choose the {name} volume, if there is one.").format(name=name)
-                    row.target.toolTip = _("Synthesize {name}.").format(name=name)
-                else:
-                    row.selector.toolTip = self.logic.reasonFor(sequence, node)
-                    row.target.toolTip = _(
-                        'There is a volume for {name}. To synthesize it all the same, set its volume to "missing".'
-                    ).format(name=name)
+                self._refreshRow(sequence, row, assigned.get(sequence))
             self.detectButton.enabled = not self._running
+            self.studyComboBox.enabled = not self._running
         finally:
             self._updating = False
 
-    def _onSourceChanged(self, sequence, node):
-        if self._updating or self._parameterNode is None:
-            return
-        parameters = self._parameterNode.parameterNode
-        with slicer.util.NodeModify(parameters):
-            for other, volume in self.logic.sourceNodes(self._parameterNode).items():
-                # A volume is one sequence: choosing it here takes it from there.
-                if other != sequence and node is not None and volume is node:
-                    parameters.SetNodeReferenceID(f"Source.{other}", None)
-            parameters.SetNodeReferenceID(f"Source.{sequence}", node.GetID() if node is not None else None)
+    def _refreshStudies(self):
+        self._studies = self.logic.studies()
+        self.studyRow.visible = bool(self._studies)  # plain files are filed nowhere: nothing to choose
+        self.studyComboBox.clear()
+        for text in (_("all loaded volumes"), *(study.name for study in self._studies)):
+            self.studyComboBox.addItem(text)
+        keys = ["", *(study.key for study in self._studies)]
+        chosen = self._parameterNode.study if self._parameterNode is not None else ""
+        self.studyComboBox.currentIndex = keys.index(chosen) if chosen in keys else 0
 
-    def _onTargetToggled(self, sequence, checked):
-        if self._updating or self._parameterNode is None:
+    def _refreshRow(self, sequence, row, node):
+        name = load_sequences()[sequence].name
+        if row.selector.currentNode() is not node:
+            row.selector.setCurrentNode(node)
+        row.selector.enabled = not self._running
+        row.action.enabled = not self._running and self._parameterNode is not None
+        row.action.clear()
+        if self._parameterNode is None:
             return
-        skipped = [s for s in self._parameterNode.skipped if s != sequence]
-        self._parameterNode.skipped = skipped if checked else [*skipped, sequence]
+        if node is None:
+            row.confidence.text = ""
+            row.selector.toolTip = _("Choose the {name} volume, if there is one.").format(name=name)
+        else:
+            confidence, reason = self.logic.confidence(sequence, node)
+            row.selector.toolTip = reason
+            row.confidence.text = (
+                _("by you") if confidence is None else _("{percent:.0f} %").format(percent=100 * confidence)
+            )
+            doubtful = confidence is not None and confidence < DOUBTFUL
+            row.confidence.styleSheet = "color: #b35900; font-weight: bold;" if doubtful else ""
+        row.confidence.toolTip = row.selector.toolTip
+        texts = {USE: _("use"), SYNTHESIZE: _("synthesize"), LEAVE: _("leave")}
+        possible, action = self._parameterNode.possibleActions(sequence), self._parameterNode.action(sequence)
+        for one in possible:
+            row.action.addItem(texts[one])
+        row.action.currentIndex = possible.index(action)
+        if action == USE:
+            text = _("The synthetic images are made from this {name} volume, among others.")
+        elif action == LEAVE and node is not None:
+            text = _("This {name} volume is left out.")
+        elif action == LEAVE:
+            text = _("No {name} image is made.")
+        elif node is not None:
+            text = _(
+                "{name} is made from the other volumes although it was acquired, so that you can compare the two. The "
+                "acquired volume is not used."
+            )
+        else:
+            text = _("A synthetic {name} image is made.")
+        row.action.toolTip = text.format(name=name)
+
+    def _onVolumeChosen(self, sequence, node):
+        if not self._updating and self._parameterNode is not None:
+            self._parameterNode.assign({sequence: node})
+
+    def _onActionChosen(self, sequence, index):
+        if not self._updating and self._parameterNode is not None:
+            self._parameterNode.setAction(sequence, self._parameterNode.possibleActions(sequence)[index])
+
+    def _onStudyChosen(self, index):
+        if not self._updating and self._parameterNode is not None:
+            self._parameterNode.study = self._studies[index - 1].key if index else ""
+            self.detect()
 
     # Detection
 
@@ -145,40 +203,68 @@ class StudySection:
             self._detectTimer.start()
             return
         added, self._added = self._added, []
-        sources = self.logic.sourceNodes(self._parameterNode)
-        if not sources:
+        if self._parameterNode is None:
+            return
+        assigned = self._parameterNode.assigned()
+        if not assigned:
             self.detect()
             return
-        taken = list(sources.values())
-        nodes = [node for node in self.logic.candidateNodes() if node.GetID() in added and node not in taken]
+        self._keepToStudyOf(assigned)
+        taken = list(assigned.values())
+        candidates = self.logic.candidateNodes(self._parameterNode.study)
+        nodes = [node for node in candidates if node.GetID() in added and node not in taken]
         if nodes:
             self.detect(nodes)
+        else:
+            self.refresh()
 
     def detect(self, nodes=None):
         """Propose a sequence for each volume and say what needs a look.
 
-        :param nodes: only these, and only where nothing is chosen yet; by default all in the scene, over what was
+        :param nodes: only these, and only where nothing is chosen yet; by default all of the study, over what was
           chosen.
         """
         if self._parameterNode is None:
             return
-        proposals, notes = self.logic.proposeAssignment(nodes)
-        if nodes is not None:
-            sources = self.logic.sourceNodes(self._parameterNode)
-            notes += [
-                _("“{name}” looks like {sequence} too; the volume chosen before was kept.").format(
-                    name=proposals[sequence].GetName(), sequence=sequence
-                )
-                for sequence in proposals if sequence in sources
-            ]
-            proposals = {**proposals, **sources}
-        parameters = self._parameterNode.parameterNode
-        with slicer.util.NodeModify(parameters):
-            for sequence in load_sequences():
-                node = proposals.get(sequence)
-                parameters.SetNodeReferenceID(f"Source.{sequence}", node.GetID() if node is not None else None)
+        notes = []
+        assigned = self._parameterNode.assigned()
+        if nodes is None:
+            if not assigned and not self._parameterNode.study:
+                notes += self._chooseStudy()
+            nodes, assigned = self.logic.candidateNodes(self._parameterNode.study), {}
+        proposals, remarks = self.logic.proposeAssignment(nodes)
+        notes += remarks
+        notes += [
+            _("“{name}” looks like {sequence} too; the volume chosen before was kept.").format(
+                name=proposals[sequence].GetName(), sequence=sequence
+            )
+            for sequence in proposals if sequence in assigned
+        ]
+        proposals = {**proposals, **assigned}
+        self._parameterNode.assign({sequence: proposals.get(sequence) for sequence in load_sequences()})
         if not proposals and not notes:
             notes = [_("No MR volume is loaded yet.")]
         self.notesLabel.text = "\n".join(notes)
         self.notesLabel.visible = bool(notes)
         self.refresh()
+
+    def _keepToStudyOf(self, assigned):
+        """Another patient was loaded: the table stays with the one that it shows."""
+        found = self.logic.studies()
+        if self._parameterNode.study or len(found) < 2:
+            return
+        for study in found:
+            if all(any(node is volume for volume in study.volumes) for node in assigned.values()):
+                self._parameterNode.study = study.key
+
+    def _chooseStudy(self):
+        """Images of two patients, or of two dates, are not mixed unless the user wants it."""
+        found = self.logic.studies()
+        if len(found) < 2:
+            return []
+        self._parameterNode.study = max(found, key=lambda study: len(study.volumes)).key
+        return [
+            _("{count} studies are loaded; the table shows one of them. Choose another one above.").format(
+                count=len(found)
+            )
+        ]
