@@ -124,8 +124,11 @@ class PairUNets(Baseline):
         self.nets = nn.ModuleDict({f"{a}-{b}": BasicUNet(2, IN_SLICES, 1, _FEATURES) for a, b in pairs})
 
     def synthesize(self, images, present, sources, target):
-        total = images.new_zeros(len(images), *images.shape[3:])
-        count = images.new_zeros(len(images), 1, 1)
+        # mixed precision hands over bfloat16 images; the zero that hangs on a parameter lets a batch of which no pair
+        # fits (a sequence that the validation patients lack) teach nothing instead of breaking the run
+        total = images.new_zeros(len(images), *images.shape[3:], dtype=torch.float32)
+        total = total + 0 * next(self.parameters()).sum()
+        count = images.new_zeros(len(images), 1, 1, dtype=torch.float32)
         for s in range(images.shape[1]):
             for name, net in self.nets.items():
                 a, b = map(int, name.split("-"))
@@ -133,7 +136,6 @@ class PairUNets(Baseline):
                 if len(rows):
                     total = total.index_add(0, rows, net(images[rows, s])[:, 0].float())
                     count = count.index_add(0, rows, count.new_ones(len(rows), 1, 1))
-        # where no pair fits (a sequence that the validation patients lack) the answer is 0 and teaches nothing
         return total / count.clamp_min(1)
 
 
@@ -157,7 +159,7 @@ class LabelSwinUNETR(Baseline):
         rows, which = present.nonzero(as_tuple=True)
         self._scale_and_shift = self.label(target[rows])[:, :, None, None]
         made = self.net(images[rows, which])[:, 0].float()
-        total = images.new_zeros(len(images), *made.shape[1:]).index_add(0, rows, made)
+        total = made.new_zeros(len(images), *made.shape[1:]).index_add(0, rows, made)
         return total / present.sum(dim=1).clamp_min(1)[:, None, None]
 
 
