@@ -173,13 +173,17 @@ class TumorSlice:
 
 
 def load_tumor_slices(folder: Path, held_out: int = 4) -> list[TumorSlice]:
-    """The slices of ``npc_t2`` but the last ``held_out``, at half their resolution."""
+    """The slices of ``npc_t2`` but the last ``held_out``, at half their resolution.
+
+    The masks of that set lie upside down on their images (rows reversed): as they come, tumors lie in brainstem and
+    cerebellum; reversed, they fill the nasopharynx and end at its walls. They are turned here.
+    """
     slices = []
     for file in sorted((folder / "images").glob("*.jpg"))[: -held_out or None]:
         image = np.asarray(Image.open(file).convert("L").resize((256, 256), Image.Resampling.BOX), np.float32)
         mask = Image.open(folder / "masks" / file.name).convert("L").resize((256, 256), Image.Resampling.BOX)
         low, high = percentiles(image, body_mask(image[None], (0.9, 0.9, 5.0))[0])
-        slices.append(TumorSlice(np.clip(normalize(image, low, high), 0, 2), np.asarray(mask) >= 128))
+        slices.append(TumorSlice(np.clip(normalize(image, low, high), 0, 2), np.asarray(mask)[::-1] >= 128))
     return slices
 
 
