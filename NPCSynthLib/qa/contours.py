@@ -10,16 +10,18 @@ of one grid only.
 import csv
 import math
 import warnings
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+from scipy import ndimage
 
-from ..errors import InputError, OutputError
-from ..study.contours_structures import ReferenceContours
-from ..study.volume import Grid
+from ..errors import Cancelled, InputError, OutputError
+from ..study.contours_structures import ReferenceContours, ReferenceStructure
+from ..study.volume import Grid, Volume
 from ..vocabulary import tg263_name
+from .edges import body_range, edges_in
 
 #: mm; contouring atlases and interobserver studies of the head and neck lie between these.
 TOLERANCES_MM = (1.0, 2.0, 3.0)
@@ -39,6 +41,10 @@ class StructureAgreement:
         worst_slice: index k of the slice where most voxels differ; None when none do, or one side did not draw it.
         remark: sentences on what stands behind missing numbers, else "".
         reference_name, predicted_name: as each side calls it; "" where it is not drawn.
+        place: (x, y, z) in LPS mm where to look: in the worst slice the middle of what differs most; where nothing can
+            differ, of what is drawn. None when nothing is.
+        edges: name of an image -> ``edges.edge_contrast`` of the reference's contour in it, or of the prediction's
+            where the reference has none. Empty when no images were given.
     """
 
     name: str
@@ -52,6 +58,8 @@ class StructureAgreement:
     remark: str = ""
     reference_name: str = ""
     predicted_name: str = ""
+    place: tuple[float, float, float] | None = None
+    edges: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def difference_ml(self) -> float:
@@ -59,25 +67,81 @@ class StructureAgreement:
         return self.predicted_ml - self.reference_ml
 
 
-def compare_contours(reference: ReferenceContours, predicted: ReferenceContours) -> tuple[StructureAgreement, ...]:
-    """Compare what was read from two files for the same image, as ``compare_structures`` does.
+def compare_contours(
+    reference: ReferenceContours,
+    predicted: ReferenceContours,
+    images: Mapping[str, Volume] | None = None,
+    pairs: Mapping[str, str] | None = None,
+    on_progress: Callable[[float, str], None] | None = None,
+    cancel: Callable[[], bool] | None = None,
+) -> tuple[StructureAgreement, ...]:
+    """Compare two readings of contours on the grid of one image, structure by structure.
 
-    Structures that were left out on reading are in the table, too: their remark says why.
+    Structures that mean the same by TG-263 belong together. Structures that were left out on reading are in the table,
+    too: their remark says why.
+
+    Args:
+        images: name -> image in which the contours' edges are looked up, on any grid in the same space.
+        pairs: name in the reference -> name in the prediction (``ReferenceStructure.name``) of structures that belong
+            together whatever they are called; names that are not there are ignored.
+        on_progress: called with a fraction 0..1 and a stage in words.
+        cancel: asked before each structure.
+
+    Returns structures of the reference in its order, then those of the prediction alone.
+
+    Raises:
+        Cancelled: ``cancel`` was true.
+        InputError: an image is constant.
+        ValueError: the two lie on different grids.
     """
-    sides = (reference, predicted)
-    agreements = compare_structures(*({s.name: s.mask for s in side.structures} for side in sides), reference.grid)
-    table = {one.name: one for one in agreements}
-    names = [{s.name: s.original_name for s in side.structures} for side in sides]
-    for name, one in table.items():
-        table[name] = replace(one, reference_name=names[0].get(one.reference_name, ""),
-                              predicted_name=names[1].get(one.predicted_name, ""))
-    for side, where in zip(sides, ("reference", "prediction")):
+    if not reference.grid.matches(predicted.grid, 1e-2):
+        raise ValueError("the contours were read onto different grids")
+    matched = _matched(reference, predicted, pairs or {})
+    steps = len(images or {}) + len(matched)
+
+    def proceed(done: int, stage: str) -> None:
+        if cancel is not None and cancel():
+            raise Cancelled()
+        if on_progress is not None:
+            on_progress(done / max(steps, 1), stage)
+
+    looked_up = {}
+    for name, image in (images or {}).items():
+        proceed(len(looked_up), f"Looking at {name}")
+        looked_up[name] = image, body_range(image)
+    table = []
+    for name, *sides in matched:
+        proceed(len(looked_up) + len(table), f"Comparing {name}")
+        # One structure at a time: dozens of whole masks would fill the memory.
+        masks = [None if side is None else side.mask for side in sides]
+        names = ["" if side is None else side.original_name for side in sides]
+        one = _agreement(name, *masks, reference.grid, looked_up)
+        if sides[0] is None and name in (structure.name for structure in reference.structures):
+            one = replace(one, remark=f"Not compared: {name} of the reference was paired with another one by hand.")
+        table.append(replace(one, reference_name=names[0], predicted_name=names[1]))
+    for side, where in ((reference, "reference"), (predicted, "prediction")):
         for original, why in side.left_out:
             name = tg263_name(original)
-            one = table.get(name) or _not_drawn(name, grid=reference.grid)
+            number = next((n for n, one in enumerate(table) if one.name == name), len(table))
+            one = table[number] if number < len(table) else \
+                _agreement(name, None, None, reference.grid, looked_up)
             told = one.remark.replace(_lacking(where), "").strip()
-            table[name] = replace(one, remark=f"{told} Of the {where}, {why}".strip())
-    return tuple(table.values())
+            table[number:number + 1] = [replace(one, remark=f"{told} Of the {where}, {why}".strip())]
+    return tuple(table)
+
+
+def _matched(
+    reference: ReferenceContours, predicted: ReferenceContours, pairs: Mapping[str, str]
+) -> list[tuple[str, ReferenceStructure | None, ReferenceStructure | None]]:
+    """(name, structure of the reference, structure of the prediction) of each row of the table."""
+    left = {structure.name: structure for structure in predicted.structures}
+    names = {structure.name for structure in reference.structures}
+    by_hand = {first: left.pop(second) for first, second in pairs.items() if first in names and second in left}
+    rows = []
+    for structure in reference.structures:
+        partner = by_hand[structure.name] if structure.name in by_hand else left.pop(structure.name, None)
+        rows.append((structure.name, structure, partner))
+    return rows + [(name, None, structure) for name, structure in left.items()]
 
 
 def compare_structures(
@@ -99,23 +163,41 @@ def compare_structures(
     found = []
     for name in dict.fromkeys([*sides[0], *sides[1]]):
         (first_name, first), (second_name, second) = (side.get(name, ("", None)) for side in sides)
-        if first is None or second is None:
-            one = _not_drawn(name, first, second, grid=grid)
-        else:
-            one = compare_masks(name, first, second, grid)
-        found.append(replace(one, reference_name=first_name, predicted_name=second_name))
+        found.append(replace(
+            _agreement(name, first, second, grid), reference_name=first_name, predicted_name=second_name))
     return tuple(found)
 
 
-def _not_drawn(
-    name: str, reference: np.ndarray | None = None, predicted: np.ndarray | None = None, *, grid: Grid
+def _agreement(
+    name: str, reference: np.ndarray | None, predicted: np.ndarray | None, grid: Grid, images: Mapping | None = None
 ) -> StructureAgreement:
-    """A structure that one side or both lack (None): nothing to compare, and no volume of what is not drawn."""
-    masks = {"reference": reference, "prediction": predicted}
-    volumes = (math.nan if mask is None else np.count_nonzero(mask) * _voxel_ml(grid) for mask in masks.values())
-    remark = " ".join(_lacking(where) for where, mask in masks.items() if mask is None)
-    return StructureAgreement(
-        name, math.nan, (math.nan,) * len(TOLERANCES_MM), math.nan, math.nan, *volumes, None, remark)
+    """Two masks, or what can be said of one where the other side did not draw the structure (None)."""
+    drawn = reference if reference is not None else predicted
+    if reference is not None and predicted is not None:
+        one = compare_masks(name, reference, predicted, grid)
+    else:
+        masks = {"reference": reference, "prediction": predicted}
+        volumes = (math.nan if m is None else np.count_nonzero(m) * _voxel_ml(grid) for m in masks.values())
+        one = StructureAgreement(
+            name, math.nan, (math.nan,) * len(TOLERANCES_MM), math.nan, math.nan, *volumes, None,
+            " ".join(_lacking(where) for where, mask in masks.items() if mask is None),
+            place=None if drawn is None else _middle(drawn, grid)[1],
+        )
+    if images and drawn is not None and not drawn.any() and predicted is not None:
+        drawn = predicted
+    edges = {name: math.nan for name in images or {}} if drawn is None else edges_in(drawn, grid, images or {})
+    return replace(one, edges=edges)
+
+
+def _middle(mask: np.ndarray, grid: Grid) -> tuple[int | None, tuple[float, float, float] | None]:
+    """The slice k that holds most of a mask, and the LPS mm of its thickest place there; (None, None) when empty."""
+    counts = np.count_nonzero(mask, axis=(1, 2))
+    if not counts.any():
+        return None, None
+    k = int(counts.argmax())
+    deep = ndimage.distance_transform_edt(np.pad(mask[k], 1), sampling=grid.spacing[1::-1])[1:-1, 1:-1]
+    j, i = np.unravel_index(int(deep.argmax()), deep.shape)
+    return k, tuple(float(mm) for mm in (grid.ijk_to_lps @ (i, j, k, 1))[:3])
 
 
 def _lacking(where: str) -> str:
@@ -133,7 +215,7 @@ def compare_masks(name: str, reference: np.ndarray, predicted: np.ndarray, grid:
             raise ValueError(f"{name}: a mask of shape {mask.shape} does not lie on a grid of shape {grid.shape}")
     remark, voxel_ml = "", _voxel_ml(grid)
     counts = [int(np.count_nonzero(mask)) for mask in (reference, predicted)]
-    differing = np.count_nonzero(reference ^ predicted, axis=(1, 2))
+    worst_slice, place = _middle(reference ^ predicted, grid)
     if all(counts):
         surface_dice, hd95, mean = _surfaces(reference, predicted, grid.spacing[::-1])
     else:
@@ -142,7 +224,7 @@ def compare_masks(name: str, reference: np.ndarray, predicted: np.ndarray, grid:
         remark = f"Empty in {' and '.join(empty)}."
     return StructureAgreement(
         name, dice(reference, predicted), surface_dice, hd95, mean, counts[0] * voxel_ml, counts[1] * voxel_ml,
-        int(differing.argmax()) if differing.any() else None, remark,
+        worst_slice, remark, place=place or _middle(reference, grid)[1],
     )
 
 
@@ -164,7 +246,7 @@ def dice(first: np.ndarray, second: np.ndarray) -> float:
     return 2 * int(np.count_nonzero(first & second)) / total if total else float("nan")
 
 
-def write_csv(agreements: tuple[StructureAgreement, ...], path: str | Path, notes: tuple[str, ...] = ()) -> None:
+def write_csv(agreements: Sequence[StructureAgreement], path: str | Path, notes: tuple[str, ...] = ()) -> None:
     """Write the table, one structure a row; what could not be computed is an empty cell.
 
     The notes on reading stand in the last cell of every row, so that they stay with the figures wherever these go.
@@ -207,6 +289,7 @@ def table_row(agreement: StructureAgreement) -> dict:
         "reference_ml": rounded(agreement.reference_ml, 3),
         "predicted_ml": rounded(agreement.predicted_ml, 3),
         "difference_ml": rounded(agreement.difference_ml, 3),
+        **{f"edges_{image}": rounded(value, 4) for image, value in agreement.edges.items()},
         "worst_slice": agreement.worst_slice,
         "remark": agreement.remark,
     }
