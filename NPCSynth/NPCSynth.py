@@ -26,6 +26,7 @@ import NPCSynthPanel  # noqa: E402, F401 - finds NPCSynthLib
 from NPCSynthLib.errors import Cancelled, UsageError, WorkerError  # noqa: E402
 from NPCSynthPanel.export import ExportSection  # noqa: E402
 from NPCSynthPanel.logic import NPCSynthLogic  # noqa: E402
+from NPCSynthPanel.marking import startMarking, stopMarking  # noqa: E402
 from NPCSynthPanel.messages import Messages  # noqa: E402
 from NPCSynthPanel.parameters import DEVICES, NPCSynthParameterNode  # noqa: E402, F401
 from NPCSynthPanel.run_controls import RunSection  # noqa: E402
@@ -64,6 +65,8 @@ The method follows "Any-to-All MRI Synthesis: A Unified Foundation Model for Nas
 Downstream Applications" (arXiv:2602.08822). The training data and their licenses are listed in the model card.
 """)
         slicer.app.connect("startupCompleted()", registerSampleData)
+        slicer.app.connect("startupCompleted()", startMarking)
+        slicer.app.connect("aboutToQuit()", stopMarking)
 
 
 def registerSampleData():
@@ -113,6 +116,7 @@ class NPCSynthWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.layout.addWidget(uiWidget)
         self.ui = slicer.util.childWidgetVariables(uiWidget)
 
+        startMarking()
         self.logic = NPCSynthLogic()
         self.messages = Messages(lambda text: self.run.showStatus(text))
         self.runner = Runner(self.onRunChanged, lambda run: self.run.showProgress(run), self.onRunError)

@@ -84,7 +84,7 @@ def volume_from_node(node, node_to_study: np.ndarray | None = None, copy: bool =
 
 def is_synthetic(node) -> bool:
     """Whether a volume node was made by a program, not acquired: by its attribute, name, DICOM header or file."""
-    if node.GetAttribute("NPCSynth.Synthetic") == "YES" or "(synthetic)" in node.GetName():
+    if node.GetAttribute("NPCSynth.Synthetic") == "YES" or "(synthetic)" in (node.GetName() or ""):
         return True
     if header_from_node(node).get("SyntheticData") == "YES":
         return True

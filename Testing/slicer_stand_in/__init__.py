@@ -8,8 +8,10 @@ qMRMLNodeComboBox, the base classes of scripted modules, the parameter node wrap
 ``slicer.i18n`` (English), ``slicer.packaging.pip_ensure`` (records what it was asked for), the base class of DICOM
 plugins, and an application in testing mode, so that message boxes are logged instead of shown.
 
+Slice views are drawn off screen, by Slicer's own classes, where a test asks for them (``slice_views``).
+
 Not imitated: PythonQt's memory management and its grip on Python's global lock, the subject hierarchy's plugins,
-layouts and slice views, the DICOM database, the Extensions Manager, translations. What depends on these is to be tried
+layouts' widgets, the DICOM database, the Extensions Manager, translations. What depends on these is to be tried
 in Slicer.
 """
 
@@ -57,11 +59,17 @@ def install():
 
 
 def new_scene():
-    """An empty scene with the application's color tables, in the place of ``slicer.mrmlScene``."""
+    """An empty scene with the application's color tables and logic, in the place of ``slicer.mrmlScene``."""
     import slicer
+    import vtk
 
     scene = slicer.vtkMRMLScene()
     slicer.mrmlScene = scene
+    scene.stand_in_application_logic = slicer.vtkSlicerApplicationLogic()
+    scene.stand_in_application_logic.SetMRMLScene(scene)
+    # qSlicerAppMainWindow gives it those of its layout manager
+    scene.stand_in_application_logic.SetSliceLogics(vtk.vtkCollection())
+    scene.stand_in_application_logic.SetViewLogics(vtk.vtkCollection())
     scene.stand_in_logics = [slicer.vtkMRMLColorLogic(), slicer.vtkSlicerSegmentationsModuleLogic()]
     for logic in scene.stand_in_logics:
         logic.SetMRMLScene(scene)

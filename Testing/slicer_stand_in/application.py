@@ -1,5 +1,6 @@
 """slicer.app, in testing mode."""
 
+import slicer
 from PySide6 import QtCore, QtWidgets
 
 
@@ -8,12 +9,25 @@ class Application:
 
     applicationName = "Slicer stand-in"
 
+    def __init__(self):
+        self._slots = {}
+
     def testingEnabled(self):
         """Message boxes are logged, not shown."""
         return True
 
     def connect(self, signature, slot):
-        """startupCompleted() never comes: there is no startup."""
+        """Nothing comes by itself: a test that plays Slicer's start or end calls ``standInEmit``."""
+        self._slots.setdefault(signature, []).append(slot)
+
+    def standInEmit(self, signature):
+        """Send startupCompleted() or aboutToQuit()."""
+        for slot in self._slots.get(signature, ()):
+            slot()
+
+    def applicationLogic(self):
+        """The real one, of the present scene."""
+        return slicer.mrmlScene.stand_in_application_logic
 
     def processEvents(self):
         """Let Qt work."""

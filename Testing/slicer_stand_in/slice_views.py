@@ -1,0 +1,144 @@
+"""Slice views without a window: Slicer's own slice logic and displayable managers, drawn off screen.
+
+Put together as Slicer's qMRMLLayoutSliceViewFactory, qMRMLSliceWidget and qMRMLSliceView do it, and as trame-slicer's
+SliceView does it in Python: one vtkMRMLSliceLogic a view, the managers of vtkMRMLSliceViewDisplayableManagerFactory on
+its renderer, and its image through a vtkImageMapper whose window is 0 to 255 (CTK's vtkLightBoxRendererManager).
+trame-slicer itself cannot be asked for beside this slicer-core: it needs slicer-layer-dm, which is pinned to 5.11.0.
+
+Not imitated: controllers, mouse and keyboard, DataProbe's corner annotations, more than one image in a view.
+"""
+
+import numpy as np
+import slicer
+import vtk
+from vtk.util.numpy_support import vtk_to_numpy
+
+#: qMRMLSliceView::initDisplayableManagers, and those that the Segmentations and Colors modules add.
+_MANAGERS = (
+    "vtkMRMLVolumeGlyphSliceDisplayableManager", "vtkMRMLModelSliceDisplayableManager",
+    "vtkMRMLCrosshairDisplayableManager", "vtkMRMLOrientationMarkerDisplayableManager",
+    "vtkMRMLRulerDisplayableManager", "vtkMRMLScalarBarDisplayableManager",
+    "vtkMRMLSegmentationsDisplayableManager2D", "vtkMRMLColorLegendDisplayableManager",
+)  # fmt: skip
+
+
+def can_render() -> bool:
+    """Whether this machine can draw without a display (EGL or OSMesa)."""
+    window = vtk.vtkRenderWindow()
+    window.SetOffScreenRendering(1)
+    return bool(window.SupportsOpenGL())
+
+
+class SliceView:
+    """One slice view.
+
+    Attributes:
+        node, composite: its vtkMRMLSliceNode and vtkMRMLSliceCompositeNode.
+        logic, window, renderer: its vtkMRMLSliceLogic, vtkRenderWindow and vtkRenderer.
+    """
+
+    def __init__(self, application_logic, scene, name, size):
+        self.renderer = vtk.vtkRenderer()
+        self.renderer.GetActiveCamera().ParallelProjectionOn()
+        self.window = vtk.vtkRenderWindow()
+        self.window.SetOffScreenRendering(1)
+        self.window.SetMultiSamples(0)  # ctkVTKSliceView: no smoothing, pixels are what the logic made
+        self.window.SetSize(*size)
+        self.window.AddRenderer(self.renderer)
+        self._interactor = vtk.vtkGenericRenderWindowInteractor()
+        self._interactor.SetInteractorStyle(vtk.vtkInteractorStyleUser())
+        self._interactor.SetRenderWindow(self.window)
+
+        self.logic = slicer.vtkMRMLSliceLogic()
+        self.logic.SetMRMLApplicationLogic(application_logic)
+        application_logic.GetSliceLogics().AddItem(self.logic)
+        self.logic.SetMRMLScene(scene)
+        node = scene.GetSingletonNode(name, "vtkMRMLSliceNode")
+        if node is None:
+            node = self.logic.AddSliceNode(name)
+        else:
+            self.logic.SetSliceNode(node)
+        self.node = node
+        if node.GetInteractionNode() is None:
+            node.SetInteractionNode(application_logic.GetInteractionNode())
+        self.composite = self.logic.GetSliceCompositeNode()
+        self.logic.ResizeSliceNode(*size)
+
+        factory = slicer.vtkMRMLSliceViewDisplayableManagerFactory.GetInstance()
+        factory.SetMRMLApplicationLogic(application_logic)
+        for manager in _MANAGERS:
+            if not factory.IsDisplayableManagerRegistered(manager):
+                factory.RegisterDisplayableManager(manager)
+        self._group = slicer.vtkMRMLDisplayableManagerGroup()
+        self._group.Initialize(factory, self.renderer)
+        self._group.SetMRMLDisplayableNode(self.node)
+        self.logic.SetDisplayableManagerGroup(self._group)  # qMRMLLayoutSliceViewFactory does this last
+
+        self._image = vtk.vtkActor2D()
+        mapper = vtk.vtkImageMapper()
+        mapper.SetColorWindow(255)
+        mapper.SetColorLevel(127.5)
+        self._image.SetMapper(mapper)
+        self._image.GetProperty().SetDisplayLocationToBackground()
+        self.renderer.AddViewProp(self._image)
+
+    def render(self) -> np.ndarray:
+        """What is seen: (row, column, 3) uint8, the first row on top."""
+        connection = self.logic.GetImageDataConnection()
+        self._image.GetMapper().SetInputConnection(connection)
+        self._image.SetVisibility(connection is not None)
+        self.window.Render()
+        grab = vtk.vtkWindowToImageFilter()
+        grab.SetInput(self.window)
+        grab.ReadFrontBufferOff()
+        grab.ShouldRerenderOff()
+        grab.Update()
+        image = grab.GetOutput()
+        columns, rows, _one = image.GetDimensions()
+        return vtk_to_numpy(image.GetPointData().GetScalars()).reshape(rows, columns, 3)[::-1].copy()
+
+    def pixel(self, ras) -> tuple[int, int]:
+        """(row, column) in ``render()`` of a point in the scene (RAS mm); it must lie in the slice."""
+        to_xy = vtk.vtkMatrix4x4()
+        vtk.vtkMatrix4x4.Invert(self.node.GetXYToRAS(), to_xy)
+        x, y, z, _one = to_xy.MultiplyPoint([*ras, 1.0])
+        assert abs(z) < 1, f"{z} slices away"
+        return self.window.GetSize()[1] - 1 - round(y), round(x)
+
+
+class SliceViews:
+    """The slice views of a scene: Red, Yellow and Green, and those that a layout asks for."""
+
+    def __init__(self, scene, application_logic, size=(320, 300)):
+        self._scene, self._logic, self._size = scene, application_logic, size
+        self._views = {}
+        slicer.vtkMRMLSliceNode.AddDefaultSliceOrientationPresets(scene, True)
+        self.layout = slicer.vtkMRMLLayoutLogic()  # adds the layout node, and the slice nodes of a layout when chosen
+        self.layout.SetMRMLScene(scene)
+        for name, orientation in {"Red": "Axial", "Yellow": "Sagittal", "Green": "Coronal"}.items():
+            self[name].node.SetOrientation(orientation)
+        scene.AddObserver(scene.NodeAddedEvent, self._on_node_added)
+        self.layout.GetLayoutNode().AddObserver(vtk.vtkCommand.ModifiedEvent, self._on_layout_modified)
+        self.layout.GetLayoutNode().SetViewArrangement(slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpView)
+
+    def __getitem__(self, name) -> SliceView:
+        """The view of this name, made when there is none."""
+        if name not in self._views:
+            self._views[name] = SliceView(self._logic, self._scene, name, self._size)
+        return self._views[name]
+
+    def __iter__(self):
+        return iter(self._views.values())
+
+    @vtk.calldata_type(vtk.VTK_OBJECT)
+    def _on_node_added(self, caller, event, node):
+        # qMRMLLayoutViewFactory::onNodeAdded
+        if node is not None and node.IsA("vtkMRMLSliceNode"):
+            self[node.GetLayoutName()]
+
+    def _on_layout_modified(self, caller, event):
+        # ctkLayoutViewFactory shows the views of the layout, and qMRMLLayoutViewFactory notes it in their nodes
+        shown = self.layout.GetViewNodes()
+        shown = [shown.GetItemAsObject(number) for number in range(shown.GetNumberOfItems())]
+        for view in self:
+            view.node.SetMappedInLayout(any(view.node is node for node in shown))

@@ -1,0 +1,308 @@
+"""Slice views drawn off screen by Slicer's own classes: images lie where they belong, and synthetic ones say so."""
+
+import sys
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+import pytest
+
+pytest.importorskip(
+    "slicer", reason="slicer-core or a system library that it needs is missing", exc_type=ImportError
+)
+pytest.importorskip(
+    "PySide6.QtUiTools", reason="PySide6 or a system library that it needs is missing", exc_type=ImportError
+)
+
+from slicer_stand_in import install, load_module, new_scene
+from slicer_stand_in.slice_views import SliceViews, can_render
+
+from NPCSynthLib.study.volume import Grid, Volume
+
+slicer = install()
+if not can_render():
+    pytest.skip("this machine cannot draw without a display (EGL and OSMesa are missing)", allow_module_level=True)
+module = load_module(Path(__file__).resolve().parents[1] / "NPCSynth" / "NPCSynth.py")
+
+import vtk  # noqa: E402
+
+from NPCSynthLib.scene import add_result, add_volume, save_mrb  # noqa: E402
+from NPCSynthLib.scene.marks import SyntheticMarks  # noqa: E402
+
+OTHER_GRID = Grid.from_parts(
+    (30, 44, 52), (2.0, 2.5, 3.0), (-60.0, -40.0, 150.0), np.array([[0, 1, 0], [0, 0, -1], [-1, 0, 0]])
+)
+
+
+@pytest.fixture
+def scene():
+    return new_scene()
+
+
+@pytest.fixture
+def views(scene):
+    return SliceViews(scene, slicer.app.applicationLogic())
+
+
+@pytest.fixture
+def marks(views):
+    marks = SyntheticMarks(slicer.app.applicationLogic())
+    yield marks
+    marks.stop()
+
+
+def ras_of(grid, ijk):
+    return (np.diag([-1, -1, 1, 1]) @ grid.ijk_to_lps @ [*ijk, 1])[:3]
+
+
+def volume_with(scene, grid, points, name="T1", value=1000, radius=3.0):
+    """Volume node with balls of ``radius`` mm around points (RAS mm)."""
+    indices = np.indices(grid.shape)[::-1].reshape(3, -1)
+    places = (np.diag([-1, -1, 1, 1]) @ grid.ijk_to_lps @ np.vstack([indices, np.ones(indices.shape[1])]))[:3]
+    array = np.zeros(indices.shape[1], np.int16)
+    for point in points:
+        array[np.linalg.norm(places - np.reshape(point, (3, 1)), axis=0) <= radius] = value
+    node = add_volume(scene, Volume(array.reshape(grid.shape), grid), name)
+    node.GetDisplayNode().SetAutoWindowLevel(False)
+    node.GetDisplayNode().SetWindowLevel(value, value / 2)
+    return node
+
+
+def show(view, background=None, foreground=None, opacity=0.0):
+    view.composite.SetBackgroundVolumeID(background.GetID() if background is not None else None)
+    view.composite.SetForegroundVolumeID(foreground.GetID() if foreground is not None else None)
+    view.composite.SetForegroundOpacity(opacity)
+
+
+def look_at(view, point, millimeters=120.0):
+    """Center the view on a point (RAS mm); its shorter side covers this much."""
+    columns, rows = view.window.GetSize()
+    view.node.SetFieldOfView(millimeters * columns / rows, millimeters, 1.0)
+    view.node.JumpSliceByCentering(*point)
+
+
+def center_of(bright):
+    rows, columns = np.nonzero(bright)
+    return np.array([rows.mean(), columns.mean()])
+
+
+def marked(view):
+    """Whether the mark's yellow is to be seen; all else in these views is gray."""
+    red, green, blue = (view.render()[..., channel].astype(int) for channel in range(3))
+    return bool(((red > 150) & (green > 120) & (blue < red - 80)).any())
+
+
+# ---- geometry --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name, right, down", [
+    # Radiological convention: the patient's left, or back, on the screen's right; anterior or superior on top.
+    ("Red", (-1, 0, 0), (0, -1, 0)), ("Yellow", (0, -1, 0), (0, 0, -1)), ("Green", (-1, 0, 0), (0, 0, -1)),
+])  # fmt: skip
+@pytest.mark.parametrize("which", ["tilted, slices flipped", "axes swapped"])
+def test_a_marker_appears_at_its_place_in_the_patient(scene, views, oblique_grid, name, right, down, which):
+    grid = oblique_grid if which.startswith("tilted") else OTHER_GRID
+    point = ras_of(grid, [n // 2 for n in reversed(grid.shape)])
+    away = point + 9 * np.array(right) + 4 * np.array(down)
+    node = volume_with(scene, grid, [away], radius=4.0)
+    view = views[name]
+    show(view, node)
+    look_at(view, point)
+    picture = view.render()[..., 0]
+    per_mm = picture.shape[0] / 120
+    middle = np.array(picture.shape) / 2
+    # half a voxel of the coarsest spacing: the marker itself is made of voxels
+    assert np.abs((center_of(picture > 100) - middle) / per_mm - [4, 9]).max() < 2.5
+
+
+def test_images_on_different_grids_lie_on_each_other(scene, views, oblique_grid):
+    point = ras_of(oblique_grid, (15, 21, 6))
+    first = volume_with(scene, oblique_grid, [point], radius=6)
+    second = volume_with(scene, OTHER_GRID, [point], radius=6)
+    view = views["Red"]
+    centers = []
+    for background, foreground, opacity in ((first, second, 0.0), (first, second, 1.0)):
+        show(view, background, foreground, opacity)
+        look_at(view, point)
+        centers.append(center_of(view.render()[..., 0] > 100))
+    assert np.abs(centers[0] - centers[1]).max() / 2.5 < 2.5  # pixels of 0.4 mm
+
+
+def test_a_result_and_its_contours_cover_the_image_that_they_were_made_from(scene, views, study, result):
+    source = add_volume(scene, study.source("T1").original, "T1")
+    nodes = add_result(result, study, {"T1": source})
+    box = ras_of(study.grid, (14, 7, 5))  # middle of the first structure's block, slices 3 to 7
+    view = views["Red"]
+    look_at(view, box)
+    show(view, source)
+    nodes.segmentation.GetDisplayNode().SetOpacity2DFill(1.0)
+    nodes.segmentation.GetDisplayNode().SetVisibility2DFill(True)
+    first = next(s for s in result.segmentation.segments if s.label == 1)
+    picture = view.render()
+    seen = picture[view.pixel(box)].astype(float) / 255
+    assert np.abs(seen - first.color).max() < 0.1
+
+
+# ---- the mark --------------------------------------------------------------------------------------------------
+
+
+def test_an_acquired_image_has_no_mark(scene, views, marks, oblique_grid):
+    point = ras_of(oblique_grid, (15, 21, 6))
+    for view in views:
+        show(view, volume_with(scene, oblique_grid, [point]))
+        look_at(view, point)
+        assert not marked(view)
+
+
+@pytest.mark.parametrize("name", ["Red", "Yellow", "Green"])
+def test_a_synthetic_image_is_marked_in_the_views_that_show_it(scene, views, marks, oblique_grid, name):
+    node = volume_with(scene, oblique_grid, [])
+    node.SetAttribute("NPCSynth.Synthetic", "YES")
+    show(views[name], node)
+    assert [marked(view) for view in views] == [view is views[name] for view in views]
+
+
+def test_results_are_marked_and_the_reference_below_them_is_not(scene, views, marks, study, result):
+    source = add_volume(scene, study.source("T1").original, "T1")
+    nodes = add_result(result, study, {"T1": source})
+    view = views["Red"]
+    for node in (*nodes.volumes.values(), *nodes.uncertainties.values()):
+        show(view, source, node, 0.5)
+        assert marked(view)
+        show(view, source, node, 0.0)  # as after a run: the acquired image stays in view
+        assert not marked(view)
+
+
+def test_foreground_and_label_layers_count_when_they_show(scene, views, marks, oblique_grid):
+    acquired, synthetic = (volume_with(scene, oblique_grid, []) for _ in range(2))
+    synthetic.SetAttribute("NPCSynth.Synthetic", "YES")
+    labels = scene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode", "labels")
+    slicer.util.updateVolumeFromArray(labels, np.ones(oblique_grid.shape, np.uint8))
+    labels.CreateDefaultDisplayNodes()
+    labels.SetAttribute("NPCSynth.Synthetic", "YES")
+    view = views["Red"]
+    show(view, acquired, synthetic, 0.0)
+    view.composite.SetCompositing(slicer.vtkMRMLSliceCompositeNode.Add)
+    assert marked(view)
+    show(view, acquired)
+    view.composite.SetCompositing(slicer.vtkMRMLSliceCompositeNode.Alpha)
+    assert not marked(view)
+    view.composite.SetLabelVolumeID(labels.GetID())
+    view.composite.SetLabelOpacity(0.5)
+    assert marked(view)
+    view.composite.SetLabelOpacity(0.0)
+    assert not marked(view)
+
+
+def test_the_mark_goes_with_the_image(scene, views, marks, oblique_grid):
+    node = volume_with(scene, oblique_grid, [])
+    node.SetAttribute("NPCSynth.Synthetic", "YES")
+    view = views["Red"]
+    show(view, node)
+    assert marked(view)
+    scene.RemoveNode(node)
+    assert not marked(view)
+
+
+def test_marking_later_or_by_name_is_enough(scene, views, marks, oblique_grid):
+    node = volume_with(scene, oblique_grid, [])
+    view = views["Red"]
+    show(view, node)
+    assert not marked(view)
+    node.SetName("T1C (synthetic)")
+    assert marked(view)
+    node.SetName("T1C")
+    assert not marked(view)
+    node.SetAttribute("NPCSynth.Synthetic", "YES")
+    assert marked(view)
+
+
+def test_a_loaded_scene_is_marked(scene, views, marks, study, result, tmp_path):
+    source = add_volume(scene, study.source("T1").original, "T1")
+    nodes = add_result(result, study, {"T1": source})
+    show(views["Red"], source)
+    show(views["Green"], nodes.volumes["T2FS"])
+    path = save_mrb(scene, tmp_path / "scene.mrb")
+    scene.Clear(False)
+    cache, manager = slicer.vtkCacheManager(), slicer.vtkDataIOManager()  # the application gives the scene these
+    cache.SetRemoteCacheDirectory(str(tmp_path))
+    manager.SetCacheManager(cache)
+    scene.SetCacheManager(cache)
+    scene.SetDataIOManager(manager)
+    assert not any(marked(view) for view in views)
+    assert scene.ReadFromMRB(str(path))
+    assert {view.node.GetName(): marked(view) for view in views} == {"Red": False, "Yellow": False, "Green": True}
+
+
+def test_views_that_come_later_are_marked(scene, views, marks, oblique_grid):
+    node = volume_with(scene, oblique_grid, [])
+    node.SetAttribute("NPCSynth.Synthetic", "YES")
+    layout = views.layout.GetLayoutNode()
+    layout.AddLayoutDescription(777, (
+        '<layout type="horizontal"><item><view class="vtkMRMLSliceNode" singletontag="Other">'
+        '<property name="orientation" action="default">Coronal</property></view></item></layout>'
+    ))  # fmt: skip
+    layout.SetViewArrangement(777)
+    show(views["Other"], node)
+    assert marked(views["Other"])
+
+
+def test_the_mark_stays_when_the_renderers_are_made_anew(scene, views, marks, oblique_grid):
+    node = volume_with(scene, oblique_grid, [])
+    node.SetAttribute("NPCSynth.Synthetic", "YES")
+    view = views["Red"]
+    show(view, node)
+    assert marked(view)
+    overlay, fresh = vtk.vtkRenderer(), vtk.vtkRenderer()
+    overlay.SetLayer(1)
+    view.window.SetNumberOfLayers(2)
+    view.window.AddRenderer(overlay)
+    view.window.RemoveRenderer(view.renderer)
+    view.window.AddRenderer(fresh)  # the overlay's comes first now
+    assert marked(view)
+    assert fresh.GetViewProps().GetNumberOfItems() == 1 and overlay.GetViewProps().GetNumberOfItems() == 0
+
+
+def test_other_corner_annotations_are_left_alone_and_leave_the_mark_alone(scene, views, marks, oblique_grid):
+    """DataProbe clears and writes the view's vtkCornerAnnotation."""
+    node = volume_with(scene, oblique_grid, [])
+    node.SetAttribute("NPCSynth.Synthetic", "YES")
+    view = views["Red"]
+    annotation = vtk.vtkCornerAnnotation()
+    view.renderer.AddViewProp(annotation)
+    show(view, node)
+    annotation.SetText(vtk.vtkCornerAnnotation.UpperRight, "Hospital")
+    assert marked(view) and annotation.GetText(vtk.vtkCornerAnnotation.UpperRight) == "Hospital"
+    annotation.ClearAllTexts()
+    assert marked(view)
+
+
+def test_the_mark_fits_into_small_views(scene, views, marks, oblique_grid):
+    node = volume_with(scene, oblique_grid, [])
+    node.SetAttribute("NPCSynth.Synthetic", "YES")
+    view = views["Red"]
+    show(view, node)
+    for size in ((150, 120), (700, 500)):
+        view.window.SetSize(*size)
+        view.logic.ResizeSliceNode(*size)
+        yellow = np.nonzero(view.render()[..., 0] > 150)[1]
+        assert 1 < yellow.min() < yellow.max() < size[0] - 1
+
+
+def test_slicer_marks_from_its_start_without_the_panel(scene, views, oblique_grid, monkeypatch):
+    monkeypatch.setitem(sys.modules, "SampleData", mock.MagicMock())  # another module of Slicer, told at the start too
+    class Parent:
+        pass
+
+    module.NPCSynth(Parent())
+    slicer.app.standInEmit("startupCompleted()")
+    node = volume_with(scene, oblique_grid, [])
+    node.SetAttribute("NPCSynth.Synthetic", "YES")
+    show(views["Red"], node)
+    assert marked(views["Red"])
+    module.startMarking()  # the panel is opened, or the module is loaded anew: still one mark
+    assert marked(views["Red"])
+    texts = [prop for prop in views["Red"].renderer.GetViewProps() if prop.IsA("vtkTextActor")]
+    assert len(texts) == 1
+    slicer.app.standInEmit("aboutToQuit()")
+    assert not marked(views["Red"])
