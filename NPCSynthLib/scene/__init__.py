@@ -3,11 +3,12 @@
 from .collect import SceneResult, changed_nodes, latest_nodes, latest_result, result_nodes
 from .results import SceneNodes, add_result
 from .save import save_mrb, write_scene
+from .segmentations import CopiedSegmentation, copy_segmentation, drawn_on, node_to_node
 from .studies import SceneStudy, studies
 from .volumes import add_volume, header_from_node, is_synthetic, study_volumes, volume_from_node
 
 __all__ = [
-    "SceneNodes", "SceneResult", "SceneStudy", "add_result", "add_volume", "changed_nodes", "header_from_node",
-    "is_synthetic", "latest_nodes", "latest_result", "result_nodes", "save_mrb", "studies", "study_volumes",
-    "volume_from_node", "write_scene",
+    "CopiedSegmentation", "SceneNodes", "SceneResult", "SceneStudy", "add_result", "add_volume", "changed_nodes",
+    "copy_segmentation", "drawn_on", "header_from_node", "is_synthetic", "latest_nodes", "latest_result",
+    "node_to_node", "result_nodes", "save_mrb", "studies", "study_volumes", "volume_from_node", "write_scene",
 ]

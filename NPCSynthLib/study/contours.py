@@ -1,12 +1,11 @@
 """Reference contours in: RTSTRUCT, DICOM SEG, ``.seg.nrrd`` and label files become masks on the image's grid."""
 
-from dataclasses import replace
 from pathlib import Path
 
 from ..errors import InputError
 from .contours_dicom import read_rtstruct, read_seg
 from .contours_files import read_label_image, read_segmentation_file
-from .contours_structures import ReferenceContours, ReferenceStructure, made_by_program
+from .contours_structures import ReferenceContours, ReferenceStructure, made_by_program, named_apart
 from .headers import looks_like_dicom, read_header
 from .read import IMAGE_SUFFIXES
 from .volume import Volume
@@ -58,19 +57,6 @@ def _finished(path: Path, image: Volume, structures, frame, series_uids, notes, 
     if not structures:
         reasons = " " + " ".join(notes) if notes else ""
         raise InputError(f"{path.name} holds no contours that can be used.{reasons} Export it again.")
-    named = {}
-    # Who bears a name itself keeps it; aliases come second.
-    for structure in sorted(structures, key=lambda one: one.name != one.original_name):
-        name, number = structure.name, 2
-        if name in named:
-            name = structure.original_name
-            while name in named:
-                name = f"{structure.original_name} ({number})"
-                number += 1
-            notes.append(f'"{structure.original_name}" means the same as another structure of {path.name}; it is '
-                         f'listed as "{name}".')
-        named[name] = structure
-    in_order = sorted(named.items(), key=lambda item: structures.index(item[1]))
-    unique = tuple(replace(structure, name=name) for name, structure in in_order)
+    unique, told = named_apart(structures, path.name)
     return ReferenceContours(
-        unique, image.grid, frame, tuple(series_uids), tuple(dict.fromkeys(notes)), tuple(left_out))
+        unique, image.grid, frame, tuple(series_uids), tuple(dict.fromkeys([*notes, *told])), tuple(left_out))

@@ -210,16 +210,21 @@ def _grid_of_planes(contours: list[np.ndarray], grid: Grid) -> Grid | None:
     return Grid.from_parts(count[::-1], spacing, axes @ start, axes)
 
 
-def resample_mask(mask: np.ndarray, grid: Grid, target: Grid) -> np.ndarray:
+def resample_mask(mask: np.ndarray, grid: Grid, target: Grid, to_mask: np.ndarray | None = None) -> np.ndarray:
     """A (k, j, i) bool mask on ``grid`` at the voxel centers of ``target``, by the nearest voxel; False outside.
 
-    ``align.resample`` does the same for images, in four times the memory.
+    ``to_mask`` is a (4, 4) affine matrix from points of ``target`` to those of ``grid``, both LPS mm, where they are
+    not the same. ``align.resample`` does the same for images, in four times the memory.
     """
     import SimpleITK as sitk
 
+    transform = sitk.AffineTransform(3)
+    if to_mask is not None:
+        transform.SetMatrix(to_mask[:3, :3].ravel().tolist())
+        transform.SetTranslation(to_mask[:3, 3].tolist())
     image = sitk.Resample(
         to_sitk(mask.astype(np.uint8), grid), [int(n) for n in reversed(target.shape)],
-        sitk.Transform(3, sitk.sitkIdentity), sitk.sitkNearestNeighbor, target.origin.tolist(),
+        transform, sitk.sitkNearestNeighbor, target.origin.tolist(),
         target.spacing.tolist(), target.direction.ravel().tolist(), 0,
     )
     return sitk.GetArrayFromImage(image).astype(bool)

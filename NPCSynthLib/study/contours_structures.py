@@ -1,6 +1,7 @@
 """What reference contours are once they are read, and the check that they belong on an image."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -70,6 +71,29 @@ class ReferenceContours:
             if structure.name == name:
                 return structure
         raise KeyError(name)
+
+
+def named_apart(
+    structures: Sequence[ReferenceStructure], whose: str
+) -> tuple[tuple[ReferenceStructure, ...], list[str]]:
+    """The structures, in order, none called as another one, and notes on those that had to be called otherwise.
+
+    Who bears a name itself keeps it; of others that mean the same each is called as it was. ``whose`` they are is for
+    the notes.
+    """
+    named, notes = {}, []
+    for structure in sorted(structures, key=lambda one: one.name != one.original_name):
+        name, number = structure.name, 2
+        if name in named:
+            name = structure.original_name
+            while name in named:
+                name = f"{structure.original_name} ({number})"
+                number += 1
+            notes.append(f'"{structure.original_name}" means the same as another structure of {whose}; it is '
+                         f'listed as "{name}".')
+        named[name] = structure
+    in_order = sorted(named.items(), key=lambda item: structures.index(item[1]))
+    return tuple(replace(structure, name=name) for name, structure in in_order), notes
 
 
 def check_frame(path: Path, frames: set[str], series_uids, image: Volume) -> list[str]:
