@@ -53,6 +53,18 @@ QComboBox = with_manners(QtWidgets.QComboBox)
 QProgressBar = with_manners(QtWidgets.QProgressBar)
 QWidget = with_manners(QtWidgets.QWidget)
 QTimer = with_manners(QtCore.QTimer)
+QHeaderView = with_manners(QtWidgets.QHeaderView)
+
+
+class QTableWidget(Manners, QtWidgets.QTableWidget):
+    """Its horizontal header has the manners too. PythonQt wraps whatever object a method returns."""
+
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        header = QHeaderView(QtCore.Qt.Horizontal, self)
+        header.setSectionsClickable(True)  # as in Qt's own table (QTableViewPrivate::init)
+        header.setHighlightSections(True)
+        self.setHorizontalHeader(header)
 
 
 class UiLoader(QtUiTools.QUiLoader):
@@ -84,7 +96,7 @@ def make_qt_module():
         for name in dir(namespace):
             if name.startswith("Q"):
                 setattr(qt, name, getattr(namespace, name))
-    for own in (QLabel, QCheckBox, QPushButton, QComboBox, QProgressBar, QWidget, QTimer):
+    for own in (QLabel, QCheckBox, QPushButton, QComboBox, QProgressBar, QWidget, QTimer, QHeaderView, QTableWidget):
         setattr(qt, own.__name__, own)
     qt.QUiLoader = UiLoader
     return qt
