@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from ..errors import Cancelled, UsageError
+from ..model.network import TextFeatures
 from ..model.weights import LoadedModel, load_weights
 from ..study.build import build_study
 from ..study.study import Study
@@ -17,6 +18,7 @@ from .labels import to_segments, with_margin
 from .recognition import Recognition, recognize
 from .result import ENHANCEMENT_GUESSED, INTENSITY_HIGH, SynthesisResult, SynthesizedSequence
 from .slicing import Slicing
+from .wording import check_wording
 
 #: Farther than this outside the body there is air, and air is 0: nothing is synthesized there.
 _MARGIN_MM = 5.0
@@ -81,10 +83,9 @@ class Synthesizer:
         texts, wordings = {}, {}
         for target in targets:
             wordings[target] = prompts.get(target) or canonical_prompt(get_sequence(target))
-            features, unknown = self.loaded.text_features(wordings[target])
-            texts[target] = features
-            if target in prompts:
-                warnings.append(f"{target} was made from your own words; check that they describe {target}.")
+            if prompts.get(target):
+                warnings += check_wording(self.loaded, target, prompts[target])
+            texts[target], unknown = self.loaded.text_features(wordings[target])
             if unknown:
                 words = ", ".join(unknown)
                 warnings.append(f"The model does not know these words of the prompt for {target}: {words}.")
@@ -165,6 +166,13 @@ class Synthesizer:
     def predict(self, study: Study, target: str) -> np.ndarray:
         """One target alone, (k, j, i) float32 with 0 and 1 the 0.5 and 99.5 percentiles of the body: for evaluation."""
         return self.run(study, [target], segment=False).sequences[0].array.astype(np.float32) / INTENSITY_HIGH
+
+    def decode(self, study: Study, texts: Sequence[TextFeatures]) -> list[np.ndarray]:
+        """What the decoder makes of each text, as ``predict`` gives it, whatever sequence it may be: for evaluation."""
+        named = {str(number): text for number, text in enumerate(texts)}
+        means, _, _ = self._slices(self.device, study, list(named), named, False, None, None)
+        air = ~with_margin(study.body, study.grid, _MARGIN_MM)
+        return [np.where(air, 0, mean).astype(np.float32) / INTENSITY_HIGH for mean in means]
 
     @staticmethod
     def _check_targets(study: Study, targets: Sequence[str]) -> list[str]:
