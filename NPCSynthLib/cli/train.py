@@ -46,22 +46,23 @@ def run(
     [cyan]npcsynth train small --data our_patients --out runs/ours --from weights[/]
     """
     try:
-        from ..evaluation.calibration import calibrate
-        from ..evaluation.protocol import validation_folders
+        from ..evaluation.calibration import finish
         from ..training.config import TrainingConfig
         from ..training.trainer import train
     except ModuleNotFoundError as error:
         raise UsageError(f'Training needs {error.name}. Install NPCSynth with its "train" extra.') from error
     config = TrainingConfig.load(config_name)
+    done = []
     try:
         with progress_bar() as on_progress:
             weights = train(config_name, data, out, resume=resume, max_minutes=max_minutes, start=start,
                   on_step=lambda step, steps, losses: on_progress(step / steps, _stage(step, steps, losses)))
-            if config.network == "any-to-all" and validation_folders(data / "cohorts"):
-                on_progress(1.0, "Calibrating the uncertainty")
-                calibrate(weights, data / "cohorts")
+            if config.network == "any-to-all":
+                done = finish(weights, data, on_progress)
     except KeyboardInterrupt:
         raise Cancelled("Training stopped. The same command goes on from the last checkpoint.") from None
+    for sentence in done:
+        say(sentence)
     say(f"Training ended. The weights are in {weights}; use them with --weights.")
 
 

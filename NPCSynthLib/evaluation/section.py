@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from ..inference.synthesizer import Synthesizer
 
 #: Name on the command line and of the files -> module of this room, in the order of the report.
-SECTIONS: dict[str, str] = {}
+SECTIONS: dict[str, str] = {
+    "out-of-distribution": "out_of_distribution",
+}
 
 
 @dataclass(frozen=True)

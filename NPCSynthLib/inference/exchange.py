@@ -57,7 +57,7 @@ def write_outcome(folder: Path, study: Study, result: SynthesisResult) -> None:
         "result": {
             "sequences": [_without_arrays(made) for made in result.sequences], "segments": segments,
             "sources": result.sources, "model": result.model, "device": result.device, "seconds": result.seconds,
-            "warnings": result.warnings,
+            "warnings": result.warnings, "unusual": result.unusual,
         },
     }  # fmt: skip
     _write(folder, "outcome", document)
@@ -87,7 +87,7 @@ def read_outcome(folder: Path, volumes: Mapping[str, Volume]) -> tuple[Study, Sy
     )
     result = SynthesisResult(
         grid, sequences, segmentation, tuple(made["sources"]), made["model"], made["device"], made["seconds"],
-        tuple(made["warnings"]),
+        tuple(made["warnings"]), tuple(made["unusual"]),
     )  # fmt: skip
     return study, result
 

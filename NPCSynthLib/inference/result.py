@@ -83,6 +83,8 @@ class SynthesisResult:
         device: where it ran, in words ("CPU, 2 threads, bfloat16").
         seconds: stage -> wall seconds.
         warnings: sentences for the user.
+        unusual: those of them that say why an input is unlike what the weights learned from, so that nothing made from
+            it can be relied on; empty when nothing was noticed, or when the weights cannot tell (a warning says so).
     """
 
     grid: Grid
@@ -93,3 +95,4 @@ class SynthesisResult:
     device: str
     seconds: dict = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    unusual: tuple[str, ...] = ()

@@ -18,6 +18,7 @@ from .labels import to_segments, with_margin
 from .recognition import Recognition, recognize
 from .result import ENHANCEMENT_GUESSED, INTENSITY_HIGH, SynthesisResult, SynthesizedSequence
 from .slicing import Slicing
+from .unusual import NOT_CHECKED, find_unusual
 from .wording import check_wording
 
 #: Farther than this outside the body there is air, and air is 0: nothing is synthesized there.
@@ -102,6 +103,8 @@ class Synthesizer:
             doubt = recognize(self.loaded, self.device, study, source).contradiction(source.sequence)
             if doubt:
                 warnings.append(doubt)
+        unusual = find_unusual(self.loaded, self.device, study, cancel)
+        warnings = [*(unusual or ()), *warnings, *([NOT_CHECKED] if unusual is None else ())]
         seconds["recognition"] = time.perf_counter() - started
 
         started = time.perf_counter()
@@ -125,18 +128,15 @@ class Synthesizer:
         started = time.perf_counter()
         sequences = []
         calibration = self.loaded.manifest.get("calibration", {})
-        usual = float(np.mean(list(calibration.values()))) if calibration else 1.0
         unchecked = [t for t in targets if t not in calibration]
         if unchecked:
             warnings.append(
                 f"The uncertainty of {', '.join(unchecked)} was never checked on acquired images; the true error may "
                 "be much larger."
             )
-        air = ~with_margin(study.body, study.grid, _MARGIN_MM)
+        self._clear_air(study, means)
         for n, target in enumerate(targets):
-            means[n][air] = 0
-            uncertainty = scales[n].astype(np.float32) * calibration.get(target, usual)
-            uncertainty = uncertainty.clip(0, 32767).round().astype(np.int16)
+            uncertainty = self._calibrated(scales[n], target)
             inside = float(uncertainty[study.body].mean()) if study.body.any() else 0.0
             sequences.append(
                 SynthesizedSequence(target, means[n], uncertainty, wordings[target], inside, target in calibration)
@@ -154,7 +154,7 @@ class Synthesizer:
             on_progress(1.0, "Done")
         return SynthesisResult(
             study.grid, tuple(sequences), segmentation, tuple(s.sequence for s in study.sources),
-            self.loaded.identity, device.label, seconds, tuple(dict.fromkeys(warnings)),
+            self.loaded.identity, device.label, seconds, tuple(dict.fromkeys(warnings)), tuple(unusual or ()),
         )  # fmt: skip
 
     def recognize(self, volume: Volume) -> Recognition:
@@ -163,16 +163,39 @@ class Synthesizer:
         study = build_study({self.sequences[0]: volume})
         return recognize(self.loaded, self.device, study, study.sources[0])
 
+    def estimate(self, study: Study, target: str) -> tuple[np.ndarray, np.ndarray]:
+        """One target and its uncertainty and nothing else, for evaluation: no segmentation, no look at the sources.
+
+        Both are (k, j, i) int16 and the same as :meth:`run` gives.
+        """
+        target, = self._check_targets(study, [target])
+        features, _ = self.loaded.text_features(canonical_prompt(get_sequence(target)))
+        means, scales, _ = self._slices(self.device, study, [target], {target: features}, False, None, None)
+        self._clear_air(study, means)
+        return means[0], self._calibrated(scales[0], target)
+
     def predict(self, study: Study, target: str) -> np.ndarray:
-        """One target alone, (k, j, i) float32 with 0 and 1 the 0.5 and 99.5 percentiles of the body: for evaluation."""
-        return self.run(study, [target], segment=False).sequences[0].array.astype(np.float32) / INTENSITY_HIGH
+        """The target of :meth:`estimate` as float32; 0 and 1 are the 0.5 and 99.5 percentiles of the body."""
+        return self.estimate(study, target)[0].astype(np.float32) / INTENSITY_HIGH
+
+    @staticmethod
+    def _clear_air(study: Study, means: list[np.ndarray]) -> None:
+        air = ~with_margin(study.body, study.grid, _MARGIN_MM)
+        for mean in means:
+            mean[air] = 0
+
+    def _calibrated(self, scale: np.ndarray, target: str) -> np.ndarray:
+        """Predicted mean absolute error; a target that was never checked gets the others' mean factor."""
+        factors = self.loaded.manifest.get("calibration", {})
+        usual = float(np.mean(list(factors.values()))) if factors else 1.0
+        return (scale.astype(np.float32) * factors.get(target, usual)).clip(0, 32767).round().astype(np.int16)
 
     def decode(self, study: Study, texts: Sequence[TextFeatures]) -> list[np.ndarray]:
         """What the decoder makes of each text, as ``predict`` gives it, whatever sequence it may be: for evaluation."""
         named = {str(number): text for number, text in enumerate(texts)}
         means, _, _ = self._slices(self.device, study, list(named), named, False, None, None)
-        air = ~with_margin(study.body, study.grid, _MARGIN_MM)
-        return [np.where(air, 0, mean).astype(np.float32) / INTENSITY_HIGH for mean in means]
+        self._clear_air(study, means)
+        return [mean.astype(np.float32) / INTENSITY_HIGH for mean in means]
 
     @staticmethod
     def _check_targets(study: Study, targets: Sequence[str]) -> list[str]:

@@ -82,6 +82,10 @@ class LoadedModel:
             self._tower.eval().requires_grad_(False)
         return self._tower
 
+    def further(self, name: str) -> dict | None:
+        """Tensors of a further file of the weights, verified; None when the manifest names no such file."""
+        return _read(self.folder, name, self.manifest) if name in self.manifest["files"] else None
+
 
 def _fill(module: torch.nn.Module, tensors: dict, name: str) -> None:
     try:
@@ -149,3 +153,15 @@ def save_weights(folder: Path, model: AnyToAll, tower: TextTower, about: dict) -
     manifest = {**about, "files": files, "model": model.config.to_dict(), "tokens": tower.tokens}
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
     return manifest
+
+
+def add_file(folder: Path, name: str, arrays: dict) -> None:
+    """Write NumPy arrays as a further file of weights that lie in ``folder``, and its hash into their manifest."""
+    from safetensors.numpy import save_file as save_arrays
+
+    save_arrays(arrays, folder / name)
+    (folder / name).chmod(0o644)
+    path = folder / MANIFEST
+    manifest = json.loads(path.read_text(encoding="utf-8"))
+    manifest["files"][name] = {"sha256": file_sha256(folder / name)}
+    path.write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")

@@ -28,7 +28,8 @@ def provenance(result: SynthesisResult, study: Study) -> dict:
     """Facts about ``result`` as plain JSON types.
 
     Keys: software, synthetic, intended_use, limits, created, weights, device, seconds, units, reference_grid
-    (shape as (k, j, i), matrix from (i, j, k) to LPS mm), sources, outputs, segments, refused, warnings.
+    (shape as (k, j, i), matrix from (i, j, k) to LPS mm), sources, outputs, segments, refused, warnings, unusual (those
+    of the warnings that say why an input is unlike what the weights learned from).
     """
     document = {
         "software": {"name": "NPCSynth", "version": __version__},
@@ -59,6 +60,7 @@ def provenance(result: SynthesisResult, study: Study) -> dict:
         "segments": _segments(result),
         "refused": [{"series": name, "reason": reason} for name, reason in study.refused],
         "warnings": list(dict.fromkeys((*study.warnings, *result.warnings))),
+        "unusual": list(result.unusual),
     }
     return plain(document)
 

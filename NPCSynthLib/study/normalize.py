@@ -44,7 +44,7 @@ def body_mask(array: np.ndarray, spacing) -> np.ndarray:
         signal = np.abs(array - np.float32(empty))
     else:
         signal = array
-    coarse = _block_mean(signal, factors)
+    coarse = block_mean(signal, factors)
     low, high = np.percentile(coarse, (1, 99))
     if not high > low:
         low, high = float(coarse.min()), float(coarse.max())
@@ -152,7 +152,7 @@ def _constant_background(array: np.ndarray) -> float | None:
     return value if counts.max() > 0.5 * faces.size and value <= np.median(array) else None
 
 
-def _block_mean(array: np.ndarray, factors) -> np.ndarray:
+def block_mean(array: np.ndarray, factors) -> np.ndarray:
     """Mean over blocks of ``factors`` voxels; the last block of an axis may be smaller."""
     for axis, factor in enumerate(factors):
         if factor > 1:
@@ -164,7 +164,7 @@ def _block_mean(array: np.ndarray, factors) -> np.ndarray:
 
 
 def _enlarge(mask: np.ndarray, factors, shape) -> np.ndarray:
-    """The coarse mask on the fine grid, blocks as in :func:`_block_mean`."""
+    """The coarse mask on the fine grid, blocks as in :func:`block_mean`."""
     for axis, factor in enumerate(factors):
         mask = np.repeat(mask, factor, axis=axis) if factor > 1 else mask
     return mask[tuple(slice(n) for n in shape)]
