@@ -24,6 +24,7 @@ for _name in [name for name in sys.modules if name.split(".")[0] == "NPCSynthPan
 
 import NPCSynthPanel  # noqa: E402, F401 - finds NPCSynthLib
 from NPCSynthLib.errors import Cancelled, UsageError, WorkerError  # noqa: E402
+from NPCSynthPanel.contour_qa import ContourSection  # noqa: E402
 from NPCSynthPanel.export import ExportSection  # noqa: E402
 from NPCSynthPanel.logic import NPCSynthLogic  # noqa: E402
 from NPCSynthPanel.marking import startMarking, stopMarking  # noqa: E402
@@ -128,6 +129,7 @@ class NPCSynthWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             SettingsSection(),
             self.run,
             ExportSection(self.logic, self.runner, self.messages),
+            ContourSection(self.logic, self.runner, self.messages),
         ]
         for section in self.sections:
             self.ui.sections.layout().addWidget(section.widget)
@@ -160,8 +162,9 @@ class NPCSynthWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._parameterNode = None
 
     def enter(self):
-        """Called each time the user opens this module."""
+        """Called each time the user opens this module: in another one, contours may have been edited meanwhile."""
         self.initializeParameterNode()
+        self.refresh()
 
     def onSceneStartClose(self, caller, event):
         """Called just before the scene is closed: what is running has no place to go to any more."""

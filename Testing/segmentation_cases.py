@@ -33,7 +33,7 @@ def ball(grid: Grid, radius: float = 12.0, center=CENTER) -> np.ndarray:
 def add_image(scene, grid: Grid, name: str = "T1", array: np.ndarray | None = None):
     """Scalar volume node."""
     node = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name)
-    array = (1000 * ball(grid, 20) + 50).astype(np.int16) if array is None else array
+    array = (1000 * ball(grid) + 50).astype(np.int16) if array is None else array
     slicer.util.updateVolumeFromArray(node, array)
     node.SetIJKToRASMatrix(to_vtk(swap_ras_lps(grid.ijk_to_lps)))
     return node

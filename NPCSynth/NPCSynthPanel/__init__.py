@@ -6,7 +6,8 @@
 ``marking``         keeps the slice views marked while they show a synthetic image
 ``runner``          one computation at a time in the background, followed from the main thread
 ``messages``        what the panel tells: a status line, and errors in plain words
-``study_table``, ``settings``, ``run_controls``, ``export`` ...   one section of the panel each
+``contour_comparison``   compares two segmentations of the scene, and keeps the table for panel and report
+``study_table``, ``settings``, ``run_controls``, ``export``, ``contour_qa`` ...   one section of the panel each
 
 A section is a plain class. It gets the logic and whatever else it works with (``runner``, ``messages``) in its
 constructor, builds its own Qt widgets there, and has

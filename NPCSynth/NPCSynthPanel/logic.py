@@ -13,6 +13,7 @@ from NPCSynthLib.errors import InputError, UsageError
 from NPCSynthLib.inference.process import WorkerProcess
 from NPCSynthLib.vocabulary import get_sequence, load_sequences
 
+from .contour_comparison import ContourComparison
 from .dependencies import ensureDependencies, ensurePackages
 from .parameters import DEVICES, NPCSynthParameterNode
 
@@ -39,6 +40,7 @@ class NPCSynthLogic(ScriptedLoadableModuleLogic):
         self.computer = WorkerProcess(python=pythonExecutable()) if computer is None else computer
         self._identified = {}
         self._synthetic = {}
+        self.contours = ContourComparison()
 
     def getParameterNode(self):
         """The choices saved in the scene."""

@@ -11,17 +11,21 @@ from NPCSynthLib.vocabulary import load_sequences
 DEVICES = {"Automatic": None, "GPU": "gpu", "CPU": "cpu"}
 #: What can be done with a sequence: its volume is a source; it is made; neither.
 USE, SYNTHESIZE, LEAVE = "use", "synthesize", "leave"
+#: In a comparison of contours: the segmentation that counts as right, the one that is judged, the image of both.
+REFERENCE, COMPARED, IMAGE = CONTOUR_ROLES = ("Reference", "Compared", "Image")
 
 
 @parameterNodeWrapper
 class NPCSynthParameterNode:
-    """What the user chose, saved with the scene. The volumes are node references "Source.<sequence>" beside these.
+    """What the user chose, saved with the scene. Nodes are node references beside these: volumes "Source.<sequence>",
+    and what is compared "Contours.<role>" (``CONTOUR_ROLES``).
 
     segment - Whether to segment tumor and organs at risk too.
     device - Where to compute.
     reference - Sequence whose grid the results get; empty for automatic.
     actions - Sequence id -> USE, SYNTHESIZE or LEAVE where that is not what goes without saying: use a volume that is
       there, synthesize a sequence that is missing.
+    pairs - Structures of the reference contours -> of the compared ones that belong together whatever they are called.
     study - Key of the subject hierarchy's study whose volumes are offered (``NPCSynthLib.scene.studies``); empty for
       all volumes of the scene.
     """
@@ -31,6 +35,7 @@ class NPCSynthParameterNode:
     reference: str = ""
     actions: dict[str, str] = {}
     study: str = ""
+    pairs: dict[str, str] = {}
 
     def assigned(self):
         """Sequence id -> the volume node that was chosen for it, whatever is to be done with it."""
@@ -78,3 +83,11 @@ class NPCSynthParameterNode:
                 self.parameterNode.SetNodeReferenceID(f"Source.{sequence}", node.GetID() if node is not None else None)
             if any(sequence in changed for sequence in self.actions):
                 self.actions = {s: a for s, a in self.actions.items() if s not in changed}
+
+    def contourNode(self, role):
+        """The node that was chosen for one of CONTOUR_ROLES, or None."""
+        return self.parameterNode.GetNodeReference(f"Contours.{role}")
+
+    def setContourNode(self, role, node):
+        """Choose a node for one of CONTOUR_ROLES, or None."""
+        self.parameterNode.SetNodeReferenceID(f"Contours.{role}", node.GetID() if node is not None else None)

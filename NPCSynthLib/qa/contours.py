@@ -246,25 +246,36 @@ def dice(first: np.ndarray, second: np.ndarray) -> float:
     return 2 * int(np.count_nonzero(first & second)) / total if total else float("nan")
 
 
-def write_csv(agreements: Sequence[StructureAgreement], path: str | Path, notes: tuple[str, ...] = ()) -> None:
+def write_csv(
+    agreements: Sequence[StructureAgreement], path: str | Path, notes: tuple[str, ...] = (), replace_it: bool = False
+) -> None:
     """Write the table, one structure a row; what could not be computed is an empty cell.
 
     The notes on reading stand in the last cell of every row, so that they stay with the figures wherever these go.
 
+    Args:
+        replace_it: whether a file of that name may be replaced; it stays as it was when writing fails.
+
     Raises OutputError when the file exists already or cannot be written; nothing is left behind then.
     """
     path = Path(path)
+    rows = [{**table_row(agreement), "notes": " ".join(notes)} for agreement in agreements]
+    beside = path.with_name(f".{path.name}.part") if replace_it else path
+    made = False
     try:
-        # Mode x: a table that somebody keeps is never overwritten.
-        with open(path, "x", newline="", encoding="utf-8") as file:
-            rows = [{**table_row(agreement), "notes": " ".join(notes)} for agreement in agreements]
+        # Mode x: a table that somebody keeps is never overwritten unasked.
+        with open(beside, "x", newline="", encoding="utf-8") as file:
+            made = True
             writer = csv.DictWriter(file, list(rows[0]) if rows else ["structure"])
             writer.writeheader()
             writer.writerows(rows)
+        if replace_it:
+            beside.replace(path)
     except FileExistsError as error:
-        raise OutputError(f"{path.name} exists already and was not changed. Give another name.") from error
+        raise OutputError(f"{beside.name} exists already and was not changed. Give another name.") from error
     except OSError as error:
-        path.unlink(missing_ok=True)
+        if made:
+            beside.unlink(missing_ok=True)
         raise OutputError(f"{path.name} could not be written: {error.strerror or error}. Choose a folder that you may "
                           "write to, on a disk with free space.") from error
 

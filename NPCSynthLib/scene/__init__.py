@@ -3,12 +3,21 @@
 from .collect import SceneResult, changed_nodes, latest_nodes, latest_result, result_nodes
 from .results import SceneNodes, add_result
 from .save import save_mrb, write_scene
-from .segmentations import CopiedSegmentation, copy_segmentation, drawn_on, node_to_node
+from .segmentations import (
+    CopiedSegmentation,
+    content_of,
+    copy_segmentation,
+    drawn_on,
+    is_predicted,
+    node_to_node,
+    show_place,
+)
 from .studies import SceneStudy, studies
 from .volumes import add_volume, header_from_node, is_synthetic, study_volumes, volume_from_node
 
 __all__ = [
     "CopiedSegmentation", "SceneNodes", "SceneResult", "SceneStudy", "add_result", "add_volume", "changed_nodes",
-    "copy_segmentation", "drawn_on", "header_from_node", "is_synthetic", "latest_nodes", "latest_result",
-    "node_to_node", "result_nodes", "save_mrb", "studies", "study_volumes", "volume_from_node", "write_scene",
+    "content_of", "copy_segmentation", "drawn_on", "header_from_node", "is_predicted", "is_synthetic", "latest_nodes",
+    "latest_result", "node_to_node", "result_nodes", "save_mrb", "show_place", "studies", "study_volumes",
+    "volume_from_node", "write_scene",
 ]

@@ -26,6 +26,8 @@ UNITS = f"{INTENSITY_LOW} and {INTENSITY_HIGH} are the 0.5 and 99.5 percentiles 
 UNCERTAINTY_DISPLAY_MAX = 300
 _UNCERTAINTY_COLORS = "vtkMRMLColorTableNodeIron"
 _SOURCE_ROLE = "NPCSynth.Source"
+#: Tag of segments that a program made.
+SYNTHETIC_TAG = "NPCSynth.Synthetic"
 
 
 class SceneNodes(NamedTuple):
@@ -179,7 +181,7 @@ def add_segmentation(scene, segmentation: SegmentationResult, ijk_to_node: np.nd
         item.SetColor(*segment.color)
         item.SetLabelValue(1 if own_layer else segment.label)
         item.SetTag(slicer.vtkSegment.GetTerminologyEntryTagName(), terminology_entry(segment.code))
-        item.SetTag("NPCSynth.Synthetic", "predicted, research use")
+        item.SetTag(SYNTHETIC_TAG, "predicted, research use")
         item.AddRepresentation(
             slicer.vtkSegmentationConverter.GetSegmentationBinaryLabelmapRepresentationName(), image
         )

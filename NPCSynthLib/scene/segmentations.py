@@ -18,8 +18,9 @@ from ..study.contours_raster import rasterize, resample_mask
 from ..study.contours_structures import ReferenceContours, ReferenceStructure, named_apart
 from ..study.headers import read_header
 from ..study.volume import Grid
-from .matrices import swap_ras_lps, to_numpy, to_vtk
-from .volumes import check_node, header_from_node, volume_from_node
+from .matrices import ijk_to_ras, swap_ras_lps, to_numpy, to_vtk
+from .results import SYNTHETIC_TAG
+from .volumes import check_node, header_from_node, is_synthetic, volume_from_node
 
 LABELS = slicer.vtkSegmentationConverter.GetSegmentationBinaryLabelmapRepresentationName()
 SURFACE = slicer.vtkSegmentationConverter.GetSegmentationClosedSurfaceRepresentationName()
@@ -184,6 +185,46 @@ def copy_segmentation(node, image_node) -> CopiedSegmentation:
 def drawn_on(node):
     """The volume node that a segmentation says it was drawn on (its reference geometry), or None."""
     return node.GetNodeReference(slicer.vtkMRMLSegmentationNode.GetReferenceImageGeometryReferenceRole())
+
+
+def is_predicted(node) -> bool:
+    """Whether a program made a segmentation or some of its segments: by its attributes, name, tags, header or file."""
+    segmentation = node.GetSegmentation()
+    tagged = any(
+        segmentation.GetNthSegment(n).HasTag(SYNTHETIC_TAG) for n in range(segmentation.GetNumberOfSegments()))
+    if tagged or is_synthetic(node):
+        return True
+    header = _header(node)
+    return header is not None and header.get("SyntheticData") == "YES"
+
+
+def content_of(node) -> tuple:
+    """What changes when a segmentation's or a volume's content or place does; for comparing with a later look."""
+    parent = node.GetParentTransformNode()
+    place = vtk.vtkMatrix4x4()
+    if parent is not None and parent.IsTransformToWorldLinear():
+        parent.GetMatrixTransformToWorld(place)
+    found = [node.GetID(), parent is None or parent.IsTransformToWorldLinear(), tuple(to_numpy(place).ravel())]
+    if not node.IsA("vtkMRMLSegmentationNode"):
+        image = node.GetImageData()
+        return (*found, tuple(ijk_to_ras(node).ravel()), image.GetMTime() if image is not None else 0)
+    segmentation = node.GetSegmentation()
+    source = segmentation.GetSourceRepresentationName()
+    for n in range(segmentation.GetNumberOfSegments()):
+        segment = segmentation.GetNthSegment(n)
+        data = segment.GetRepresentation(source)
+        found.append((segment.GetName(), data.GetMTime() if data is not None else 0))
+    return tuple(found)
+
+
+def show_place(place, image_node) -> None:
+    """Center every slice view of the scene on a place, (x, y, z) LPS mm in an image's own frame."""
+    matrix = vtk.vtkMatrix4x4()
+    if image_node.GetParentTransformNode() is not None:
+        image_node.GetParentTransformNode().GetMatrixTransformToWorld(matrix)
+    world = to_numpy(matrix) @ _LPS @ (*place, 1)
+    slicer.vtkMRMLSliceNode.JumpAllSlices(
+        image_node.GetScene(), *world[:3], slicer.vtkMRMLSliceNode.CenteredJumpSlice)
 
 
 def node_to_node(node, other) -> np.ndarray:

@@ -1,0 +1,54 @@
+"""Agreement of contours in three words, to find in a long table what needs a look.
+
+The limits are this program's, for orientation: near what experts reach among themselves in the head and neck, and no
+criterion by which contours are accepted. Dice falls with the size of a structure at the same distance in mm: of small
+ones (chiasm, lenses) trust the distances.
+"""
+
+import math
+
+from .contours import TOLERANCES_MM, StructureAgreement
+
+GOOD, FAIR, POOR = "good", "fair", "poor"
+#: Measure -> (good from here, fair from here). Where the first is the smaller one, less is better.
+LIMITS = {
+    "dice": (0.8, 0.6),
+    "surface_dice_1mm": (0.8, 0.6),
+    "surface_dice_2mm": (0.9, 0.7),
+    "surface_dice_3mm": (0.95, 0.8),
+    "hd95_mm": (3.0, 6.0),
+    "mean_distance_mm": (1.0, 2.0),
+    "volume_difference": (0.1, 0.25),
+    "edges": (0.8, 0.5),
+}
+
+
+def rate(measure: str, value: float) -> str | None:
+    """GOOD, FAIR or POOR by ``LIMITS``; None for NaN. Raises KeyError for an unknown measure."""
+    good, fair = LIMITS[measure]
+    if math.isnan(value):
+        return None
+    if good > fair:
+        return GOOD if value >= good else FAIR if value >= fair else POOR
+    return GOOD if value <= good else FAIR if value <= fair else POOR
+
+
+def ratings(one: StructureAgreement) -> dict[str, str | None]:
+    """Measure -> rating of one structure, all but "edges"; the volume's difference as a part of the reference's."""
+    values = {"dice": one.dice, "hd95_mm": one.hd95_mm, "mean_distance_mm": one.mean_distance_mm}
+    values |= {f"surface_dice_{mm:g}mm": value for mm, value in zip(TOLERANCES_MM, one.surface_dice)}
+    values["volume_difference"] = abs(one.difference_ml) / one.reference_ml if one.reference_ml > 0 else math.nan
+    return {measure: rate(measure, value) for measure, value in values.items()}
+
+
+def overall(one: StructureAgreement) -> str | None:
+    """The worst of the ratings of Dice, surface Dice at 2 mm and HD95; None where one side did not draw it."""
+    each = ratings(one)
+    found = [each[measure] for measure in ("dice", "surface_dice_2mm", "hd95_mm") if each[measure] is not None]
+    return max(found, key=(GOOD, FAIR, POOR).index) if found else None
+
+
+def rate_edges(one: StructureAgreement, synthetic: str, acquired: str) -> str | None:
+    """How much of the acquired image's ``edges`` along the contour the synthetic image shows, rated."""
+    there, here = one.edges.get(acquired, math.nan), one.edges.get(synthetic, math.nan)
+    return rate("edges", here / there) if there > 0 else None
