@@ -17,7 +17,6 @@ from NPCSynthLib.errors import Cancelled, OutputError, UsageError, WorkerError
 from NPCSynthLib.inference.exchange import read_job, read_outcome, write_job, write_outcome
 from NPCSynthLib.inference.job import InProcess
 from NPCSynthLib.inference.process import WorkerProcess
-from NPCSynthLib.inference.synthesizer import Synthesizer
 from NPCSynthLib.study.volume import Grid, Volume
 
 HOME = Path(__file__).resolve().parents[1]
@@ -74,7 +73,7 @@ def wait_for_end(pid: int, seconds: float) -> None:
 def test_answer_is_that_of_the_same_call_in_this_process(warm, weights):
     volumes = {"T1": head(), "T2": head(sequence="T2")}
     study, result = warm.compute(volumes, ["FLAIR", "T1C"], reference="T2", device="cpu")
-    own_study, own = InProcess(lambda device: Synthesizer(weights, device)).compute(
+    own_study, own = InProcess(weights=weights).compute(
         volumes, ["FLAIR", "T1C"], reference="T2", device="cpu"
     )
     for there, here in zip(result.sequences, own.sequences, strict=True):

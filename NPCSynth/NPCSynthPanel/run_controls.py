@@ -6,9 +6,11 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from NPCSynthLib.errors import Cancelled
+from NPCSynthLib.errors import Cancelled, UsageError
+from NPCSynthLib.inference.preflight import AMBER, GREEN, RED, worst
 
 from .parameters import DEVICES
+from .preflight import PreflightList, sentencesOf
 
 
 class RunSection:
@@ -20,6 +22,8 @@ class RunSection:
     def __init__(self, logic, runner, messages):
         self.logic, self.runner, self.messages = logic, runner, messages
         self._parameterNode = None
+        self._job = None
+        self._shown = ()
         self.widget = qt.QWidget()
         layout = qt.QVBoxLayout(self.widget)
         layout.setContentsMargins(0, 0, 0, 0)
@@ -27,10 +31,12 @@ class RunSection:
         layout.addLayout(buttons)
         self.runButton = qt.QPushButton(_("Run"))
         self.runButton.connect("clicked(bool)", lambda *_checked: self.run())
+        self.checkButton = qt.QPushButton(_("Check"))
+        self.checkButton.connect("clicked(bool)", lambda *_checked: self.check())
         self.cancelButton = qt.QPushButton(_("Cancel"))
         self.cancelButton.toolTip = _("Stop. Nothing is added to the scene.")
         self.cancelButton.connect("clicked(bool)", lambda *_checked: self.cancel(str(Cancelled())))
-        for button in (self.runButton, self.cancelButton):
+        for button in (self.runButton, self.checkButton, self.cancelButton):
             button.setMinimumHeight(32)
             button.enabled = False
             buttons.addWidget(button)
@@ -41,10 +47,13 @@ class RunSection:
         self.statusLabel.wordWrap = True
         self.statusLabel.setTextInteractionFlags(qt.Qt.TextSelectableByMouse)
         layout.addWidget(self.statusLabel)
+        self.preflight = PreflightList()
+        layout.addWidget(self.preflight.widget)
 
     def setParameterNode(self, node):
         """Run this node's choices."""
         self._parameterNode = node
+        self._forgetFound()
         self.refresh()
 
     def setRunning(self, running):
@@ -67,7 +76,13 @@ class RunSection:
             reason = ""
         self.runButton.enabled = not reason
         self.runButton.toolTip = reason or _("Make the sequences that are to be synthesized.")
+        self.checkButton.enabled = not reason
+        self.checkButton.toolTip = reason or _(
+            "Look whether the run would work and whether the images fit together, without running. Run does so too."
+        )
         self.cancelButton.enabled = self.runner.running
+        if self._shown and not self.runner.running and self._choice() != self._job.choice:
+            self._forgetFound()
 
     def cleanup(self):
         """Nothing of its own goes on."""
@@ -78,11 +93,33 @@ class RunSection:
 
     def showProgress(self, run):
         """How far a BackgroundRun is."""
-        self.progressBar.value = round(100 * run.fraction)
-        self.showStatus(" · ".join(part for part in (run.stage, run.timeLeft()) if part))
+        if self._job is not None and self._shown is not self._job.found:
+            self._showFound(self._job.found)
+        percent = round(100 * run.fraction)
+        self.progressBar.value = percent
+        parts = (run.stage, _("{percent} %").format(percent=percent), run.timeLeft())
+        self.showStatus(" · ".join(part for part in parts if part))
+
+    def check(self):
+        """Look in the background whether a run would work, and say so."""
+        job = self._prepare()
+        if job is not None:
+            self.runner.start(job.check, lambda checks, seconds: self._showChecked(checks))
 
     def run(self):
-        """Check, then compute in the background."""
+        """Check; where there is nothing to note, compute in the background, else ask."""
+        job = self._prepare()
+        if job is None:
+            return
+
+        def work(onProgress, cancel):
+            return job.compute(onProgress, cancel) if worst(job.check(onProgress, cancel)) == GREEN else None
+
+        self.runner.start(work, lambda outcome, seconds: self._finish(job, outcome, seconds))
+
+    def _prepare(self):
+        """What is to be run, copied out of the scene; None when it cannot be, which the user has been told."""
+        self._forgetFound()
         try:
             sources, targets = self._parameterNode.sources(), self._parameterNode.targets()
             settings = {
@@ -95,13 +132,48 @@ class RunSection:
             self.logic.ensureDependencies()
         except Exception as error:
             self.messages.showError(error)
-            return
-        self.runner.start(
-            lambda onProgress, cancel: self.logic.computer.compute(
-                volumes, targets, on_progress=onProgress, cancel=cancel, **settings
-            ),
-            lambda outcome, seconds: self._addResult(*outcome, sources, seconds),
-        )
+            return None
+        self._job = _Job(self.logic.computer, self._choice(), sources, volumes, targets, settings)
+        return self._job
+
+    def _choice(self):
+        """What a run would work on now, to be compared with what was checked."""
+        node = self._parameterNode
+        sources = {sequence: volume.GetID() for sequence, volume in node.sources().items()}
+        return sources, node.targets(), node.reference, node.segment, node.device
+
+    def _finish(self, job, outcome, seconds):
+        """The run is done, or it waits for the user's word."""
+        self._showFound(job.found)
+        if outcome is not None:
+            self._addResult(*outcome, job.sources, seconds)
+        elif worst(job.found) == RED:
+            self.messages.showError(UsageError("\n".join(sentencesOf(job.found, RED))))
+        elif self._agreed(sentencesOf(job.found, AMBER)):
+            self.runner.start(job.compute, lambda result, took: self._addResult(*result, job.sources, took))
+        else:
+            self.showStatus(_("Not run. Nothing was changed."))
+
+    def _agreed(self, doubts):
+        question = _("{doubts}\n\nRun all the same?").format(doubts="\n\n".join(doubts))
+        return slicer.util.confirmYesNoDisplay(question, windowTitle="NPCSynth")
+
+    def _showChecked(self, checks):
+        self._showFound(checks)
+        answers = {
+            GREEN: _("Checked: nothing to note. Press Run."),
+            AMBER: _("Checked: it can run. Please look at what was found below first."),
+            RED: _("Checked: it cannot run like this, for the reasons below."),
+        }
+        self.showStatus(answers[worst(checks)])
+
+    def _forgetFound(self):
+        self._job = None
+        self._showFound(())
+
+    def _showFound(self, checks):
+        self._shown = checks
+        self.preflight.show(checks)
 
     def cancel(self, reason):
         """Stop what runs, if anything does, and say why."""
@@ -136,3 +208,25 @@ class RunSection:
                 background=sourceNodes[study.reference], foreground=next(iter(nodes.volumes.values())),
                 foregroundOpacity=0.0,
             )
+
+
+class _Job:
+    """What one run works on, away from the scene. ``found`` holds what the check found; methods are for any thread."""
+
+    def __init__(self, computer, choice, sources, volumes, targets, settings):
+        self.choice, self.sources = choice, sources
+        self.found = ()
+        self._computer, self._volumes, self._targets, self._settings = computer, volumes, targets, settings
+
+    def check(self, onProgress, cancel):
+        """Findings before the run."""
+        self.found = self._computer.preflight(
+            self._volumes, self._targets, on_progress=onProgress, cancel=cancel, **self._settings
+        )
+        return self.found
+
+    def compute(self, onProgress, cancel):
+        """Study and result."""
+        return self._computer.compute(
+            self._volumes, self._targets, on_progress=onProgress, cancel=cancel, **self._settings
+        )

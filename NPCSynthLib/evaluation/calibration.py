@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from ..inference.synthesizer import Synthesizer
-from ..model.weights import MANIFEST
+from ..model.manifest import MANIFEST
 from .protocol import cases, validation_folders
 from .usual import LEAST_PATIENTS, learn_usual
 

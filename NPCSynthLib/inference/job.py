@@ -1,28 +1,79 @@
-"""One job from volumes to result: the same call in this process and in the worker."""
+"""One job from volumes to result: the same calls in this process and in the worker."""
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
-from ..errors import Cancelled
+import numpy as np
+
+from ..errors import Cancelled, InputError, UsageError, WeightsError
 from ..study.build import build_study
 from ..study.study import Study
 from ..study.volume import Volume
+from .preflight import RED, Check, check_disk, worst
 from .result import SynthesisResult
 
 #: Share of the progress that registering and normalizing take.
-_STUDY_SHARE = 0.2
+STUDY_SHARE = 0.2
 
 
 class InProcess:
     """Runs jobs in this process, for scripts and tests; ``process.WorkerProcess`` does the same in another one.
 
     Args:
-        make_synthesizer: device -> object with the ``run`` of ``Synthesizer``; by default that class with the
-            weights that ship. Called once for a device, when its first study is ready.
+        make_synthesizer: device -> object with the ``run`` and, where anything is to be checked, the ``check`` of
+            ``Synthesizer``; by default that class. Called once for a device, when its first study is ready.
+        weights: a weights folder for the default, or None for the shipped ones; may be set anew between jobs.
+        handover: the folder that results will be written to, when they are to cross to another process.
     """
 
-    def __init__(self, make_synthesizer: Callable[[str | None], object] | None = None):
-        self._make = make_synthesizer or _shipped
+    def __init__(
+        self,
+        make_synthesizer: Callable[[str | None], object] | None = None,
+        weights: Path | None = None,
+        handover: Path | None = None,
+    ):
+        self.weights = weights
+        self._make = make_synthesizer or self._default
+        self._handover = handover
         self._made: dict = {}
+        self._study: tuple[str | None, Study] | None = None
+
+    def preflight(
+        self,
+        volumes: Mapping[str, Volume],
+        targets: Sequence[str],
+        reference: str | None = None,
+        segment: bool = True,
+        device: str | None = None,
+        prompts: Mapping[str, str] | None = None,
+        on_progress: Callable[[float, str], None] | None = None,
+        cancel: Callable[[], bool] | None = None,
+    ) -> tuple[Check, ...]:
+        """What can be told before ``compute`` is called with the same arguments; see ``preflight``.
+
+        It registers and normalizes as ``compute`` does. The study is kept for the next job, so that a run that follows
+        does not do it again; ``on_progress`` gets the fractions of such a run.
+
+        Raises Cancelled; whatever else is wrong with the request, the images or the weights is a finding.
+        """
+        try:
+            study = self._build(volumes, reference, on_progress, cancel)
+        except (InputError, UsageError) as error:
+            return (Check("Images", RED, str(error)),)
+        if cancel is not None and cancel():
+            raise Cancelled()
+        if on_progress is not None:
+            on_progress(STUDY_SHARE, "Checking device, weights and images")
+        try:
+            synthesizer = self.synthesizer(device)
+        except (WeightsError, UsageError) as error:
+            return (Check("Weights", RED, str(error)),)
+        checks = list(synthesizer.check(study, targets, segment, prompts)) if hasattr(synthesizer, "check") else []
+        if self._handover is not None:
+            checks.append(check_disk(study, len(targets), segment, self._handover))
+        if worst(checks) == RED:
+            self._made = {}  # weights that were exchanged are to be read anew
+        return tuple(checks)
 
     def compute(
         self,
@@ -31,6 +82,7 @@ class InProcess:
         reference: str | None = None,
         segment: bool = True,
         device: str | None = None,
+        prompts: Mapping[str, str] | None = None,
         on_progress: Callable[[float, str], None] | None = None,
         cancel: Callable[[], bool] | None = None,
     ) -> tuple[Study, SynthesisResult]:
@@ -39,35 +91,71 @@ class InProcess:
         Args:
             volumes: sequence id -> image as it was acquired.
             device: as for ``Synthesizer``.
+            prompts: target id -> free text instead of its canonical prompt.
 
         Raises what ``build_study`` and ``Synthesizer.run`` raise.
         """
-
-        def part(low: float, high: float):
-            if on_progress is None:
-                return None
-            return lambda fraction, stage: on_progress(low + (high - low) * fraction, stage)
-
-        study = build_study(volumes, reference=reference, on_progress=part(0, _STUDY_SHARE), cancel=cancel)
+        study = self._build(volumes, reference, on_progress, cancel)
+        self._study = None
         if cancel is not None and cancel():
             raise Cancelled()
         result = self.synthesizer(device).run(
-            study, tuple(targets), segment=segment, on_progress=part(_STUDY_SHARE, 1), cancel=cancel
+            study, tuple(targets), segment=segment, prompts=prompts, on_progress=_part(on_progress, STUDY_SHARE, 1),
+            cancel=cancel,
         )
         return study, result
 
+    @property
+    def device(self) -> str:
+        """The device in words, once it is known."""
+        return next((made.device.label for made in self._made.values()), "")
+
     def synthesizer(self, device: str | None):
-        """The one that serves this device; the others are dropped, one model in memory is enough."""
-        if device not in self._made:
-            self._made = {device: self._make(device)}
-        return self._made[device]
+        """The one that serves this device and these weights; others are dropped, one model in memory is enough."""
+        key = device, self.weights
+        if key not in self._made:
+            self._made = {}
+            self._made = {key: self._make(device)}
+        return self._made[key]
 
     def close(self) -> None:
-        """Give back the memory of the model."""
-        self._made = {}
+        """Give back the memory of the model and of what was checked last."""
+        self._made, self._study = {}, None
+
+    def _build(self, volumes, reference, on_progress, cancel) -> Study:
+        """The study of the volumes; the one that was checked last when they are the same."""
+        if self._study is None or not _is_of(*self._study, volumes, reference):
+            self._study = None
+            study = build_study(volumes, reference, on_progress=_part(on_progress, 0, STUDY_SHARE), cancel=cancel)
+            self._study = reference, study
+        return self._study[1]
+
+    def _default(self, device: str | None):
+        from .synthesizer import Synthesizer
+
+        return Synthesizer(self.weights, device)
 
 
-def _shipped(device: str | None):
-    from .synthesizer import Synthesizer
+def _part(on_progress, low: float, high: float):
+    if on_progress is None:
+        return None
+    return lambda fraction, stage: on_progress(low + (high - low) * fraction, stage)
 
-    return Synthesizer(device=device)
+
+def _is_of(wanted: str | None, study: Study, volumes: Mapping[str, Volume], reference: str | None) -> bool:
+    """Whether ``study``, for which the reference ``wanted`` was asked, was built from just these volumes."""
+    known = {source.sequence: source.original for source in study.sources}
+    return wanted == reference and list(known) == list(volumes) and all(
+        known[sequence] is volume or _equal(known[sequence], volume) for sequence, volume in volumes.items()
+    )
+
+
+def _equal(one: Volume, other: Volume) -> bool:
+    return (
+        one.name == other.name
+        and one.grid.matches(other.grid, 0)
+        and one.metadata.keys() == other.metadata.keys()
+        and all(np.array_equal(value, other.metadata[key]) for key, value in one.metadata.items())
+        and one.array.dtype == other.array.dtype
+        and np.array_equal(one.array, other.array)
+    )

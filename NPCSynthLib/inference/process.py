@@ -18,6 +18,7 @@ from ..errors import Cancelled, NPCSynthError, OutputError, WorkerError
 from ..study.study import Study
 from ..study.volume import Volume
 from .exchange import read_outcome, write_job
+from .preflight import Check
 from .result import SynthesisResult
 
 _POLL_SECONDS = 0.05
@@ -34,13 +35,13 @@ class WorkerProcess:
 
     Args:
         python: the interpreter to start; in Slicer that is PythonSlicer, since ``sys.executable`` is Slicer itself.
-        weights: a weights folder, or None for the shipped ones.
+        weights: a weights folder, or None for the shipped ones; may be set anew between jobs.
         idle_seconds: the worker ends by itself after this long without a job.
     """
 
     def __init__(self, python: str | None = None, weights: Path | None = None, idle_seconds: float = 600):
         self._python = python or sys.executable
-        self._weights = "" if weights is None else str(Path(weights).resolve())
+        self.weights = weights
         self._idle_seconds = idle_seconds
         self._process: subprocess.Popen | None = None
         self._lines: queue.Queue = queue.Queue()
@@ -53,6 +54,22 @@ class WorkerProcess:
         process = self._process
         return process.pid if process is not None and process.poll() is None else None
 
+    def preflight(
+        self,
+        volumes: Mapping[str, Volume],
+        targets: Sequence[str],
+        reference: str | None = None,
+        segment: bool = True,
+        device: str | None = None,
+        prompts: Mapping[str, str] | None = None,
+        on_progress: Callable[[float, str], None] | None = None,
+        cancel: Callable[[], bool] | None = None,
+    ) -> tuple[Check, ...]:
+        """What ``InProcess.preflight`` finds, with the disk that the images cross over; see ``compute``."""
+        options = _options(targets, reference, segment, device, prompts)
+        return self._run("preflight", volumes, options, on_progress, cancel,
+                         lambda folder, answer: tuple(Check(**check) for check in answer["checks"]))
+
     def compute(
         self,
         volumes: Mapping[str, Volume],
@@ -60,6 +77,7 @@ class WorkerProcess:
         reference: str | None = None,
         segment: bool = True,
         device: str | None = None,
+        prompts: Mapping[str, str] | None = None,
         on_progress: Callable[[float, str], None] | None = None,
         cancel: Callable[[], bool] | None = None,
     ) -> tuple[Study, SynthesisResult]:
@@ -67,30 +85,37 @@ class WorkerProcess:
 
         Args:
             device: as for ``Synthesizer``.
+            on_progress: the stage names device and memory in use too.
             cancel: asked twenty times a second; the worker and all its children are killed at once.
 
         Raises:
             Cancelled. OutputError: no room for the images on disk. WorkerError: the worker ended or could not be
             started. Otherwise what ``InProcess.compute`` raises.
         """
+        options = _options(targets, reference, segment, device, prompts)
+        return self._run("compute", volumes, options, on_progress, cancel,
+                         lambda folder, answer: read_outcome(folder, volumes))
+
+    def _run(self, call: str, volumes: Mapping[str, Volume], options: dict, on_progress, cancel, take):
+        """One job in a folder of its own, which is gone afterwards; ``take`` reads what it left there."""
         with self._lock:
-            _remove_orphans()
             folder = None
             try:
                 try:
+                    _remove_orphans()
                     folder = Path(tempfile.mkdtemp(prefix=f"{_FOLDER_PREFIX}{os.getpid()}-"))
                     _active.add(folder)
-                    options = {"targets": list(targets), "reference": reference, "segment": segment, "device": device}
                     write_job(folder, volumes, options)
                 except OSError as error:
+                    where = "the folder for temporary files" if folder is None else str(folder.parent)
                     raise OutputError(
-                        f"The images could not be handed to the computation: {tempfile.gettempdir()} cannot be "
-                        f"written ({error.strerror}). Free some disk space there and run again."
+                        f"The images could not be handed to the computation: {where} cannot be written "
+                        f"({error.strerror or error}). Free some disk space there and run again."
                     ) from error
-                answer = self._ask(folder, on_progress, cancel)
+                answer = self._ask(folder, call, on_progress, cancel)
                 if "error" in answer:
                     raise self._to_error(answer)
-                return read_outcome(folder, volumes)
+                return take(folder, answer)
             finally:
                 if folder is not None:
                     shutil.rmtree(folder, ignore_errors=True)
@@ -113,13 +138,15 @@ class WorkerProcess:
         psutil.wait_procs(family, timeout=_DYING_SECONDS)
         _hang_up(process)
 
-    def _ask(self, folder: Path, on_progress, cancel) -> dict:
+    def _ask(self, folder: Path, call: str, on_progress, cancel) -> dict:
         """Give the job and follow it to its answer."""
+        weights = None if self.weights is None else str(Path(self.weights).resolve())
+        job = {"folder": str(folder), "call": call, "weights": weights}
         try:
-            self._send(folder)
+            self._send(job)
             answer = self._follow(on_progress, cancel)
             if answer is None:  # it had just ended for want of work
-                self._send(folder)
+                self._send(job)
                 answer = self._follow(on_progress, cancel)
         except BaseException:
             self.close()  # whatever it still had to say would be taken for the next job's answer
@@ -128,12 +155,12 @@ class WorkerProcess:
             raise WorkerError("The computation ended before it had begun. Nothing was changed. Run again.")
         return answer
 
-    def _send(self, folder: Path) -> None:
+    def _send(self, job: dict) -> None:
         if self.pid is None:
             self.close()
             self._start()
         with contextlib.suppress(OSError):  # it has ended: the answer will not come, which _follow sees
-            self._process.stdin.write(json.dumps({"folder": str(folder)}) + "\n")
+            self._process.stdin.write(json.dumps(job) + "\n")
             self._process.stdin.flush()
 
     def _start(self) -> None:
@@ -142,7 +169,7 @@ class WorkerProcess:
                 f"{self._python} is not Python (in Slicer: PythonSlicer), so that nothing can be computed. Install "
                 "Slicer again."
             )
-        command = [self._python, "-m", "NPCSynthLib.inference.worker", str(self._idle_seconds), self._weights]
+        command = [self._python, "-m", "NPCSynthLib.inference.worker", str(self._idle_seconds)]
         try:
             self._process = subprocess.Popen(
                 command, cwd=_HOME, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
@@ -194,6 +221,11 @@ class WorkerProcess:
             "The computation failed. Nothing was changed; the details are in the application's log.",
             details=message["message"], cpu_may_help=True,
         )
+
+
+def _options(targets, reference, segment, device, prompts) -> dict:
+    return {"targets": list(targets), "reference": reference, "segment": segment, "device": device,
+            "prompts": dict(prompts or {})}
 
 
 def _broken_down(code: int, last_words) -> WorkerError:

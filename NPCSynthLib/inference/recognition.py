@@ -57,6 +57,11 @@ class Recognition:
             "Check that it is assigned to the right sequence."
         )
 
+    def agrees(self, said: str) -> bool:
+        """Whether the weighting that is most probable is that of the sequence that it is ``said`` to be."""
+        weightings = self._weightings()
+        return max(weightings, key=weightings.get) == _weighting(said)
+
     def _weightings(self) -> dict[tuple[str, bool], float]:
         total: dict[tuple[str, bool], float] = {}
         for sequence, probability in self.probabilities.items():

@@ -13,8 +13,10 @@ from ..study.build import build_study
 from ..study.study import Study
 from ..study.volume import Volume
 from ..vocabulary import canonical_prompt, get_sequence
+from . import preflight
 from .device import Device, choose_device, plan_batch
 from .labels import to_segments, with_margin
+from .preflight import Check
 from .recognition import Recognition, recognize
 from .result import ENHANCEMENT_GUESSED, INTENSITY_HIGH, SynthesisResult, SynthesizedSequence
 from .slicing import Slicing
@@ -156,6 +158,20 @@ class Synthesizer:
             study.grid, tuple(sequences), segmentation, tuple(s.sequence for s in study.sources),
             self.loaded.identity, device.label, seconds, tuple(dict.fromkeys(warnings)), tuple(unusual or ()),
         )  # fmt: skip
+
+    def check(
+        self, study: Study, targets: Sequence[str], segment: bool = True, prompts: Mapping[str, str] | None = None
+    ) -> list[Check]:
+        """What ``run`` would do well or badly, in a few seconds; see ``preflight``. Nothing is made."""
+        seen = {s.sequence: recognize(self.loaded, self.device, study, s) for s in study.sources}
+        return [
+            preflight.check_device(self.device, self._notes),
+            preflight.check_weights(self.loaded),
+            *preflight.check_memory(self, study, len(targets), segment),
+            *preflight.check_images(study),
+            *preflight.check_sequences(study, seen),
+            *preflight.check_prompts(self.loaded, targets, prompts or {}),
+        ]
 
     def recognize(self, volume: Volume) -> Recognition:
         """What one image looks like, whatever its header says."""

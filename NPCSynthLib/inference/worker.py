@@ -5,6 +5,7 @@ files (``exchange``). It stays warm between jobs, and ends by itself when nobody
 its parent is gone. ``process`` is the parent's side.
 """
 
+import dataclasses
 import json
 import os
 import queue
@@ -20,7 +21,7 @@ from ..errors import NPCSynthError, OutputError
 _PROGRESS_SECONDS = 0.1
 
 
-def main(idle_seconds: float, weights: str | None) -> None:
+def main(idle_seconds: float) -> None:
     """Serve until the input ends or nothing has come for ``idle_seconds``."""
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
     os.dup2(2, 1)  # what libraries print must not get between the answers
@@ -47,21 +48,23 @@ def main(idle_seconds: float, weights: str | None) -> None:
         except queue.Empty:
             os._exit(0)  # at once: a job that came now would be lost in a slow farewell
         current[:] = [Path(job["folder"])]
-        answer = _answer(current[0], weights, computers, say)
+        answer = _answer(current[0], job["call"], job["weights"], computers, say)
         current.clear()
         say(answer)
 
 
-def _answer(folder: Path, weights: str | None, computers: list, say) -> dict:
+def _answer(folder: Path, call: str, weights: str | None, computers: list, say) -> dict:
     """Do the job in ``folder``; ``computers`` holds the one that the first job makes."""
     try:
         if not computers:
             say({"progress": 0.0, "stage": "Starting PyTorch"})
-            computers.append(_computer(weights))
+            computers.append(_computer(folder.parent))
         import psutil
 
         from .exchange import read_job, write_outcome
 
+        computer = computers[0]
+        computer.weights = weights
         own = psutil.Process()
         told = 0.0
 
@@ -70,16 +73,21 @@ def _answer(folder: Path, weights: str | None, computers: list, say) -> dict:
             now = time.monotonic()
             if now - told > _PROGRESS_SECONDS:
                 told = now
-                say({"progress": fraction, "stage": f"{stage} ({own.memory_info().rss / 1e9:.1f} GB)"})
+                where = [computer.device] if computer.device else []
+                where.append(f"{own.memory_info().rss / 1e9:.1f} GB")
+                say({"progress": fraction, "stage": f"{stage} ({'; '.join(where)})"})
 
         volumes, options = read_job(folder)
-        study, result = computers[0].compute(volumes, on_progress=on_progress, **options)
+        if call == "preflight":
+            checks = computer.preflight(volumes, on_progress=on_progress, **options)
+            return {"checks": [dataclasses.asdict(check) for check in checks]}
+        study, result = computer.compute(volumes, on_progress=on_progress, **options)
         try:
             write_outcome(folder, study, result)
         except OSError as error:
             raise OutputError(
-                f"The result could not be handed over: {folder.parent} cannot be written ({error.strerror}). Free some "
-                "disk space there and run again."
+                f"The result could not be handed over: {folder.parent} cannot be written ({error.strerror or error}). "
+                "Free some disk space there and run again."
             ) from error
         return {"done": True}
     except NPCSynthError as error:
@@ -91,12 +99,12 @@ def _answer(folder: Path, weights: str | None, computers: list, say) -> dict:
         return {"error": "MemoryError" if out_of_memory else "Exception", "message": traceback.format_exc()}
 
 
-def _computer(weights: str | None):
+def _computer(handover: Path):
+    from . import synthesizer  # noqa: F401 - the slow import, while nothing is held yet
     from .job import InProcess
-    from .synthesizer import Synthesizer
 
-    return InProcess(lambda device: Synthesizer(weights=weights, device=device))
+    return InProcess(handover=handover)
 
 
 if __name__ == "__main__":
-    main(float(sys.argv[1]), sys.argv[2] or None)
+    main(float(sys.argv[1]))

@@ -1,10 +1,5 @@
-"""Weights on disk: ``manifest.json`` beside ``*.safetensors``; verified before use, no pickle anywhere.
+"""Weights on disk: ``manifest.json`` beside ``*.safetensors``; verified before use, no pickle anywhere."""
 
-``model.safetensors`` holds the image side and the features of the canonical prompts, ``text.safetensors`` the text
-tower, which only a prompt in free text needs.
-"""
-
-import hashlib
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,26 +9,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from ..errors import WeightsError
-from ..resources import resource_path
+from .manifest import MANIFEST, MODEL, REMEDY, TEXT, file_sha256, read_manifest, verify_file
 from .network import AnyToAll, ModelConfig, TextFeatures
 from .text import TextTower
-
-MANIFEST = "manifest.json"
-_MODEL, _TEXT = "model.safetensors", "text.safetensors"
-_REMEDY = "Install NPCSynth again, or choose another weights folder."
-
-
-def file_sha256(path: Path) -> str:
-    """Hexadecimal SHA-256 of a file."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _digest(stream)
-
-
-def _digest(stream) -> str:
-    digest = hashlib.sha256()
-    while block := stream.read(1 << 20):
-        digest.update(block)
-    return digest.hexdigest()
 
 
 @dataclass
@@ -58,7 +36,7 @@ class LoadedModel:
         return {
             "name": self.manifest["name"],
             "version": self.manifest["version"],
-            "sha256": self.manifest["files"][_MODEL]["sha256"],
+            "sha256": self.manifest["files"][MODEL]["sha256"],
         }
 
     def text_features(self, prompt: str) -> tuple[TextFeatures, list[str]]:
@@ -76,9 +54,9 @@ class LoadedModel:
     def text_tower(self) -> TextTower:
         """The tower that reads any prompt, verified and read when first asked for."""
         if self._tower is None:
-            tensors = _read(self.folder, _TEXT, self.manifest)
+            tensors = _read(self.folder, TEXT, self.manifest)
             self._tower = TextTower(self.model.config, self.manifest["tokens"])
-            _fill(self._tower, tensors, _TEXT)
+            _fill(self._tower, tensors, TEXT)
             self._tower.eval().requires_grad_(False)
         return self._tower
 
@@ -91,19 +69,15 @@ def _fill(module: torch.nn.Module, tensors: dict, name: str) -> None:
     try:
         module.load_state_dict({k: v.float() for k, v in tensors.items()})
     except RuntimeError as error:
-        raise WeightsError(f"{name} does not fit the model that its manifest describes. {_REMEDY}") from error
+        raise WeightsError(f"{name} does not fit the model that its manifest describes. {REMEDY}") from error
 
 
 def _read(folder: Path, name: str, manifest: dict) -> dict:
-    path = folder / name
-    if not path.is_file():
-        raise WeightsError(f"The weights file {path} is missing. {_REMEDY}")
-    if file_sha256(path) != manifest["files"][name]["sha256"]:
-        raise WeightsError(f"The weights file {path} is damaged or not the one that its manifest describes. {_REMEDY}")
+    path = verify_file(folder, name, manifest)
     try:
         return load_file(path)
     except SafetensorError as error:
-        raise WeightsError(f"The weights file {path} cannot be read. {_REMEDY}") from error
+        raise WeightsError(f"The weights file {path} cannot be read. {REMEDY}") from error
 
 
 def load_weights(folder: Path | str | None = None) -> LoadedModel:
@@ -111,16 +85,12 @@ def load_weights(folder: Path | str | None = None) -> LoadedModel:
 
     Raises WeightsError naming the file when anything is missing, damaged or does not fit.
     """
+    folder, manifest = read_manifest(folder)
     try:
-        folder = resource_path("weights") if folder is None else Path(folder)
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         config = ModelConfig.from_dict(manifest["model"])
-        manifest["files"][_MODEL]["sha256"], manifest["files"][_TEXT]["sha256"], manifest["tokens"]
-    except FileNotFoundError as error:
-        raise WeightsError(f"There are no weights in {folder}: {MANIFEST} is missing. {_REMEDY}") from error
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise WeightsError(f"{folder / MANIFEST} cannot be read or is incomplete. {_REMEDY}") from error
-    tensors = _read(folder, _MODEL, manifest)
+    except (TypeError, AttributeError) as error:
+        raise WeightsError(f"{folder / MANIFEST} cannot be read or is incomplete. {REMEDY}") from error
+    tensors = _read(folder, MODEL, manifest)
     prompts = {}
     for name in [n for n in tensors if n.startswith("prompt.") and n.endswith(".pooled")]:
         sequence = name.split(".")[1]
@@ -128,7 +98,7 @@ def load_weights(folder: Path | str | None = None) -> LoadedModel:
         mask = torch.ones(tokens.shape[:2], dtype=torch.bool)
         prompts[manifest["prompts"][sequence]] = TextFeatures(pooled.float(), tokens.float(), mask)
     model = AnyToAll(config)
-    _fill(model, tensors, _MODEL)
+    _fill(model, tensors, MODEL)
     return LoadedModel(model.eval().requires_grad_(False), manifest, folder, prompts)
 
 
@@ -145,11 +115,11 @@ def save_weights(folder: Path, model: AnyToAll, tower: TextTower, about: dict) -
             features, _ = tower.encode([prompt])
             tensors[f"prompt.{sequence}.pooled"] = features.pooled.half().contiguous()
             tensors[f"prompt.{sequence}.tokens"] = features.tokens.half().contiguous()
-    save_file(tensors, folder / _MODEL)
-    save_file({name: value.half().contiguous() for name, value in tower.state_dict().items()}, folder / _TEXT)
-    for name in (_MODEL, _TEXT):
+    save_file(tensors, folder / MODEL)
+    save_file({name: value.half().contiguous() for name, value in tower.state_dict().items()}, folder / TEXT)
+    for name in (MODEL, TEXT):
         (folder / name).chmod(0o644)  # safetensors makes them readable by their owner alone
-    files = {name: {"sha256": file_sha256(folder / name)} for name in (_MODEL, _TEXT)}
+    files = {name: {"sha256": file_sha256(folder / name)} for name in (MODEL, TEXT)}
     manifest = {**about, "files": files, "model": model.config.to_dict(), "tokens": tower.tokens}
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
     return manifest

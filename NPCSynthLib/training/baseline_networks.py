@@ -14,8 +14,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ..errors import WeightsError
+from ..model.manifest import MANIFEST, file_sha256
 from ..model.network import IN_SLICES
-from ..model.weights import MANIFEST, file_sha256
 from ..vocabulary import load_sequences
 from .dataset import Batch
 from .objectives import WEIGHTS, image_losses

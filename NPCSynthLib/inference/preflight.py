@@ -1,0 +1,285 @@
+"""Before a run: what can be told in seconds about whether it will work, and whether to trust what it gives.
+
+Each finding has one of three levels: GREEN goes on by itself, AMBER is for a person to decide, RED cannot work. What
+needs torch is imported inside the functions: the panel knows ``Check`` too, and must stay light.
+"""
+
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import NPCSynthError
+from ..study.build import DOUBTFUL
+from ..study.check import check_usable
+from ..study.identify import identify
+from ..study.study import Source, Study
+
+GREEN, AMBER, RED = "green", "amber", "red"
+
+#: Largest voxel sides in mm that training has seen: across the slices and within them.
+THICKEST_MM, COARSEST_MM = 6.0, 2.0
+#: A field of view smaller than this in any direction shows a slab, not a head and neck, mm.
+SMALLEST_FIELD_MM = 80.0
+#: A source that shows less than this part of the body can hardly speak for the whole of it.
+LEAST_COVERAGE = 0.8
+#: A patient seldom moves farther than this between two sequences of one examination, mm and degrees.
+FAR_MM, FAR_DEG = 10.0, 10.0
+#: Share of the free memory beyond which other programs may tip the balance.
+TIGHT = 0.8
+
+
+@dataclass(frozen=True)
+class Check:
+    """One finding: what was looked at (``name``), its ``level``, and a ``sentence`` for the user."""
+
+    name: str
+    level: str
+    sentence: str
+
+
+def worst(checks: Iterable[Check]) -> str:
+    """The level of the worst finding; GREEN when there is none."""
+    return max((check.level for check in checks), key=[GREEN, AMBER, RED].index, default=GREEN)
+
+
+def check_images(study: Study) -> list[Check]:
+    """Values, dates and frames of reference, field of view, resolution, overlap and alignment of the sources."""
+    return [
+        *_values(study), *_origin(study), *_same_image_twice(study), _field_of_view(study), _resolution(study),
+        *_overlap(study), *_alignment(study),
+    ]
+
+
+def check_sequences(study: Study, recognitions: Mapping) -> list[Check]:
+    """Is each image the sequence that it is used as, by its header or name and by its looks?
+
+    Args:
+        recognitions: sequence id -> ``recognition.Recognition`` of that source.
+    """
+    return [_sequence(source, recognitions[source.sequence]) for source in study.sources]
+
+
+def check_device(device, notes: Sequence[str]) -> Check:
+    """A small network computed on the device beside the same in full precision on the CPU.
+
+    Args:
+        device: a ``device.Device``; notes: what ``choose_device`` said about it.
+    """
+    from .device import KERNEL_TOLERANCE, kernel_error
+
+    error = kernel_error(device)
+    if error > KERNEL_TOLERANCE:
+        return Check("Device", RED, f"{device.label}: a test computation gives wrong results. Choose the CPU, or "
+                     "update the graphics driver.")
+    if notes:
+        return Check("Device", AMBER, " ".join([*notes, f"Used: {device.label}."]))
+    return Check("Device", GREEN, f"{device.label}; a test computation gave the right result.")
+
+
+def check_weights(loaded) -> Check:
+    """Are the files still those that the manifest describes, and those that were loaded?
+
+    Args:
+        loaded: a ``model.weights.LoadedModel``.
+    """
+    from ..model.manifest import verify
+
+    try:
+        manifest = verify(loaded.folder)
+    except NPCSynthError as error:
+        return Check("Weights", RED, str(error))
+    name = f"{manifest['name']} {manifest['version']}"
+    if manifest != loaded.manifest:
+        return Check("Weights", RED, f"The weights in {loaded.folder} were exchanged for others ({name}) since they "
+                     "were loaded. Press Run again to use the new ones.")
+    return Check("Weights", GREEN, f"{name}: intact, every file is the one that its manifest describes.")
+
+
+def check_memory(synthesizer, study: Study, targets: int, segment: bool) -> list[Check]:
+    """What the run will take, beside what is free."""
+    import psutil
+
+    from .device import free_memory, plan_batch, slice_bytes
+    from .slicing import Slicing
+
+    device, config = synthesizer.device, synthesizer.loaded.model.config
+    slicing = Slicing.plan(study.grid, config.stride)
+    one = slice_bytes(config, len(study.sources), *slicing.padded, device.dtype)
+    need, checks = result_bytes(study, targets, segment), []
+    if device.torch.type == "cuda" and one > free_memory(device):
+        checks.append(Check("GPU memory", AMBER, f"One slice takes about {_gb(one)} and {_gb(free_memory(device))} are "
+                            "free on the GPU, so that the CPU will be used, which is slower."))
+        need += one
+    elif device.torch.type == "cuda":
+        checks.append(Check("GPU memory", GREEN, f"{_gb(free_memory(device))} are free; a slice takes {_gb(one)}."))
+    else:
+        need += one * plan_batch(device, config, len(study.sources), *slicing.padded, slicing.shape[0])
+    free = psutil.virtual_memory().available
+    said = f"The run takes about {_gb(need)}, and {_gb(free)} are free."
+    if need > free:
+        remedy = " Close other programs, or make fewer sequences in one run."
+        return [*checks, Check("Memory", RED, said + remedy)]
+    if need > TIGHT * free:
+        return [*checks, Check("Memory", AMBER, f"{said} That is tight: close other programs first.")]
+    return [*checks, Check("Memory", GREEN, said)]
+
+
+def result_bytes(study: Study, targets: int, segment: bool) -> int:
+    """Estimate of the memory that a run takes beside the network's own, in the worker and in the program that asked.
+
+    Each target is held as two int16 images while it is made, twice over while it is put into the order of the grid,
+    and again by the program that gets it; there the sources (float32 and a mask) arrive too. Two float32 images pass
+    through the last step, and the segmentation is cleaned in masks and 32-bit label images.
+    """
+    voxels = int(np.prod(study.grid.shape))
+    return voxels * (12 * targets + 5 * len(study.sources) + 8 + 14 * segment)
+
+
+def check_disk(study: Study, targets: int, segment: bool, folder: Path) -> Check:
+    """Is there room in the folder through which the images cross to the worker and back?"""
+    voxels = int(np.prod(study.grid.shape))
+    originals = sum(source.original.array.nbytes for source in study.sources)
+    need = originals + voxels * (4 * targets + 5 * len(study.sources) + 1 + 2 * segment)
+    free = shutil.disk_usage(folder).free
+    said = f"{_gb(need)} are needed for temporary files in {folder}, and {_gb(free)} are free."
+    if need > free:
+        return Check("Disk", RED, f"{said} Free some disk space there.")
+    return Check("Disk", GREEN, said)
+
+
+def check_prompts(loaded, targets: Sequence[str], prompts: Mapping[str, str]) -> list[Check]:
+    """Does the model know every target, and every word of the user's own prompts?
+
+    Args:
+        loaded: a ``model.weights.LoadedModel``.
+        prompts: target id -> the user's own words.
+    """
+    from ..vocabulary import canonical_prompt, get_sequence
+
+    checks = []
+    for target in targets:
+        own = prompts.get(target)
+        try:
+            _, unknown = loaded.text_features(own or canonical_prompt(get_sequence(target)))
+        except NPCSynthError as error:
+            checks.append(Check(f"{target}: words", RED, str(error)))
+            continue
+        if unknown:
+            said = f"The model does not know these words, and leaves them out: {', '.join(unknown)}."
+            checks.append(Check(f"{target}: words", AMBER, said))
+        elif own:
+            checks.append(Check(f"{target}: words", GREEN, "The model knows all of your words."))
+        if target not in loaded.manifest["prompts"]:
+            checks.append(Check(f"{target}: training", AMBER, f"The model was never trained on {target}: what it makes "
+                                "is a guess from its words."))
+    return checks
+
+
+def _values(study: Study) -> list[Check]:
+    said = [text for source in study.sources for text in check_usable(source.original)]
+    return [Check("Images", AMBER, text) for text in dict.fromkeys(said)]
+
+
+def _origin(study: Study) -> list[Check]:
+    """Were they acquired on one day, in one frame of reference?"""
+    data = [source.original.metadata for source in study.sources]
+    checks = []
+    if len({str(one.get("StudyDate") or "") for one in data} - {""}) > 1:
+        checks.append(Check("Dates", AMBER, "The images were acquired on different days: the anatomy may have changed "
+                            "between them (treatment, weight loss)."))
+    if len({str(one.get("FrameOfReferenceUID") or "") for one in data} - {""}) > 1:
+        checks.append(Check("Frame of reference", AMBER, "The images have different frames of reference: the "
+                            "patient may have been repositioned between them. Check the alignment in the views."))
+    return checks
+
+
+def _same_image_twice(study: Study) -> list[Check]:
+    checks = []
+    for number, source in enumerate(study.sources):
+        for other in study.sources[:number]:
+            if np.array_equal(source.original.array, other.original.array):
+                checks.append(Check("Images", RED, f"{other.sequence} and {source.sequence} are the same image, "
+                                    f'"{other.original.name}" and "{source.original.name}". Take one of them out.'))
+    return checks
+
+
+def _field_of_view(study: Study) -> Check:
+    size = study.grid.spacing * study.grid.shape[::-1]
+    said = f"{study.reference} shows {' x '.join(f'{mm:.0f}' for mm in size)} mm in {study.grid.shape[0]} slices"
+    if size.min() < SMALLEST_FIELD_MM:
+        return Check("Field of view", AMBER, f"{said}: a slab, less than {SMALLEST_FIELD_MM:.0f} mm in one direction. "
+                     "The model learned from whole heads.")
+    return Check("Field of view", GREEN, f"{said}.")
+
+
+def _resolution(study: Study) -> Check:
+    coarse, said = [], []
+    for source in study.sources:
+        fine, middle, thick = sorted(source.original.grid.spacing)
+        said.append(f"{source.sequence} {fine:.2g} x {middle:.2g} x {thick:.2g} mm")
+        if thick > THICKEST_MM or middle > COARSEST_MM:
+            coarse.append(source.sequence)
+    if coarse:
+        return Check("Resolution", AMBER, f"{', '.join(said)}. Coarser than what the model learned from "
+                     f"(pixels up to {COARSEST_MM:g} mm, slices up to {THICKEST_MM:g} mm): {', '.join(coarse)}.")
+    return Check("Resolution", GREEN, f"{', '.join(said)}.")
+
+
+def _overlap(study: Study) -> list[Check]:
+    """How much of the body each source but the reference shows."""
+    checks = []
+    for source in study.sources:
+        if source.sequence == study.reference:
+            continue
+        covered = float(source.inside[study.body].mean())
+        said = f"Shows {covered:.0%} of the body that {study.reference} shows"
+        if covered < LEAST_COVERAGE:
+            said += "; elsewhere the result rests on the other images alone"
+        checks.append(Check(f"{source.sequence}: overlap", GREEN if covered >= LEAST_COVERAGE else AMBER, f"{said}."))
+    return checks
+
+
+def _alignment(study: Study) -> list[Check]:
+    checks = []
+    for source in study.sources:
+        if source.sequence == study.reference:
+            continue
+        report, name = source.registration, f"{source.sequence}: alignment"
+        far = report["translation_mm"] > FAR_MM or report["rotation_deg"] > FAR_DEG
+        if report["warning"]:
+            checks.append(Check(name, AMBER, report["warning"]))
+        elif report["applied"] and far:
+            checks.append(Check(name, AMBER, f"{report['reason']} That is far: look whether it lies right on "
+                                f"{study.reference} afterwards, or align it before the run."))
+        else:
+            checks.append(Check(name, GREEN, report["reason"]))
+    return checks
+
+
+def _sequence(source: Source, recognition) -> Check:
+    said, name = source.sequence, f"{source.sequence}: sequence"
+    volume = source.original
+    by_header = identify(volume.metadata, volume.name)
+    doubt = recognition.contradiction(said)
+    if doubt:
+        return Check(name, AMBER, doubt)
+    if by_header.sequence is None:
+        if recognition.agrees(said):
+            return Check(name, GREEN, f'"{volume.name}" looks like {said}; its header and name do not say.')
+        return Check(name, AMBER, f'Nothing confirms that "{volume.name}" is {said}: its header and name do not say, '
+                     "and the image leaves it open. Check it.")
+    if by_header.sequence != said:
+        return Check(name, AMBER, f'"{volume.name}" is used as {said}, but by its header or name it is '
+                     f"{by_header.sequence}. {by_header.reason} Check it.")
+    if by_header.confidence < DOUBTFUL:
+        return Check(name, AMBER, f'"{volume.name}" is {said} with only {by_header.confidence:.0%} certainty: '
+                     f"{by_header.reason} Check it.")
+    looks = "and the image looks like it" if recognition.agrees(said) else "and the image does not contradict"
+    return Check(name, GREEN, f'"{volume.name}" is {said} by its header or name, {looks}.')
+
+
+def _gb(size: float) -> str:
+    return f"{size / 1e9:.1f} GB"

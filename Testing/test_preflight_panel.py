@@ -1,0 +1,129 @@
+"""The panel before a run: green goes on, amber asks, red blocks; what was found is read without color."""
+
+import pytest
+
+pytest.importorskip(
+    "slicer", reason="slicer-core or a system library that it needs is missing", exc_type=ImportError
+)
+pytest.importorskip(
+    "PySide6.QtUiTools", reason="PySide6 or a system library that it needs is missing", exc_type=ImportError
+)
+
+from test_module import MeanOfSources, act, make_panel, nodes, scene, slicer, synthetic_names, wait_until, want  # noqa: F401
+
+from NPCSynthLib.inference.job import InProcess
+from NPCSynthLib.inference.preflight import AMBER, GREEN, RED, Check
+
+FINE = Check("Memory", GREEN, "The run takes about 0.5 GB, and 15 GB are free.")
+LOOK = Check("T2: sequence", AMBER, "The image given as T2 looks like T1 & <PD>.")
+STOP = Check("Weights", RED, "The weights file is damaged.")
+
+
+class Checked(InProcess):
+    """Computes the mean of the sources after a pre-flight with these findings."""
+
+    def __init__(self, *checks):
+        super().__init__(MeanOfSources())
+        self.checks, self.checked, self.computed = checks, [], []
+
+    def preflight(self, volumes, targets, **settings):
+        """As InProcess.preflight."""
+        self.checked.append((list(targets), settings))
+        return self.checks
+
+    def compute(self, volumes, targets, **settings):
+        """As InProcess.compute."""
+        self.computed.append((list(targets), settings))
+        return super().compute(volumes, targets, **settings)
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """What the user was asked; ``answer`` is what the user says."""
+    questions = []
+
+    def confirm(text, **_keywords):
+        questions.append(text)
+        return asked.answer
+
+    def asked():
+        return questions
+
+    asked.answer = True
+    monkeypatch.setattr(slicer.util, "confirmYesNoDisplay", confirm)
+    return asked
+
+
+def press(panel, button):
+    button.click()
+    wait_until(lambda: not panel.runner.running)
+
+
+def test_green_goes_on_without_a_click(nodes, make_panel, asked):  # noqa: F811
+    computer = Checked(FINE)
+    panel = make_panel(computer)
+    want(panel, "T1C")
+    press(panel, panel.run.runButton)
+    assert "T1C (synthetic)" in synthetic_names() and not asked()
+    assert panel.run.preflight.widget.collapsed and not panel.run.preflight.widget.isHidden()
+    (checked,), (computed,) = computer.checked, computer.computed
+    for targets, settings in (checked, computed):
+        assert targets == ["T1C"] and settings["device"] is None and settings["segment"] is True
+
+
+@pytest.mark.parametrize("answer", [True, False])
+def test_amber_asks(nodes, make_panel, asked, answer):  # noqa: F811
+    asked.answer = answer
+    computer = Checked(FINE, LOOK)
+    panel = make_panel(computer)
+    want(panel, "T1C")
+    press(panel, panel.run.runButton)
+    assert len(asked()) == 1 and LOOK.sentence in asked()[0] and "Run all the same?" in asked()[0]
+    assert FINE.sentence not in asked()[0]
+    assert bool(computer.computed) == answer == ("T1C (synthetic)" in synthetic_names())
+    assert len(computer.checked) == 1
+    if not answer:
+        assert "Nothing was changed" in panel.run.statusLabel.text and panel.run.runButton.enabled
+    assert not panel.run.preflight.widget.collapsed
+
+
+def test_red_blocks(nodes, make_panel, asked):  # noqa: F811
+    computer = Checked(LOOK, STOP)
+    panel = make_panel(computer)
+    press(panel, panel.run.runButton)
+    assert not computer.computed and not asked() and not synthetic_names()
+    assert STOP.sentence in panel.run.statusLabel.text and panel.run.runButton.enabled
+
+
+def test_the_list_is_read_without_color_and_the_worst_comes_first(nodes, make_panel, asked):  # noqa: F811
+    panel = make_panel(Checked(FINE, LOOK, STOP))
+    press(panel, panel.run.checkButton)
+    text = panel.run.preflight.label.text
+    assert text.index(STOP.sentence) < text.index("looks like T1 &amp; &lt;PD&gt;.") < text.index(FINE.sentence)
+    assert [text.count(f"<b>{word}</b>") for word in ("stop", "look", "fine")] == [1, 1, 1]
+    assert "it cannot run" in panel.run.preflight.widget.text
+
+
+def test_check_alone_runs_nothing(nodes, make_panel, asked):  # noqa: F811
+    computer = Checked(FINE)
+    panel = make_panel(computer)
+    press(panel, panel.run.checkButton)
+    assert not computer.computed and not synthetic_names() and "Press Run" in panel.run.statusLabel.text
+    assert panel.run.checkButton.enabled and panel.run.runButton.enabled
+
+
+def test_what_was_found_is_gone_when_something_else_is_chosen(nodes, make_panel, asked):  # noqa: F811
+    panel = make_panel(Checked(LOOK))
+    press(panel, panel.run.checkButton)
+    panel.refresh()
+    assert not panel.run.preflight.widget.isHidden()
+    act(panel, "PD", "leave")
+    assert panel.run.preflight.widget.isHidden()
+
+
+def test_a_check_can_be_canceled(nodes, make_panel, asked):  # noqa: F811
+    panel = make_panel(Checked(FINE))
+    panel.run.checkButton.click()
+    assert panel.run.cancelButton.enabled and not panel.run.checkButton.enabled
+    panel.run.cancelButton.click()
+    assert panel.run.checkButton.enabled and panel.run.preflight.widget.isHidden()
