@@ -35,7 +35,7 @@ def run(
     --nproc-per-node 4 -m NPCSynthLib train …
 
     Configurations: small (two CPU cores), base (one GPU), and comparison/ours with what it is compared with:
-    comparison/channel-unet, channel-unet-gan, pair-unets, swin-unetr, labels, no-contrast, no-simulation.
+    comparison/channel-unet, channel-unet-gan, pair-unets, swin-unetr, labels, no-contrast, no-simulation, no-t1fs.
 
     [bold]Examples[/]
 

@@ -51,7 +51,8 @@ class TrainingConfig:
         try:
             values = _read_values(name)
             model = ModelConfig.from_dict({**values.pop("model"), "classes": list(load_classes())})
-            mixture = Mixture(**values.pop("mixture", {}))
+            mixture = values.pop("mixture", {})
+            mixture = Mixture(**{**mixture, "without": tuple(mixture.get("without", ()))})
             config = cls(model=model, mixture=mixture, **values)
             if config.network not in (*_OURS, *NETWORKS):
                 raise ValueError(f"network {config.network} is unknown")

@@ -70,11 +70,16 @@ def collate(samples: list[Sample]) -> Batch:
 
 @dataclass(frozen=True)
 class Mixture:
-    """How often each kind of sample is drawn; the rest is simulated from public label maps."""
+    """How often each kind of sample is drawn; the rest is simulated from public label maps.
+
+    Attributes:
+        without: ids of sequences that the run never meets, neither as images nor in words.
+    """
 
     real: float = 0.56
     phantom: float = 0.16
     tumor: float = 0.04
+    without: tuple[str, ...] = ()
 
 
 class TrainingBatches(Dataset):
@@ -93,7 +98,7 @@ class TrainingBatches(Dataset):
         self.part = part
         self.steps, self.batch_size, self.size, self.warmup, self.seed = steps, batch_size, size, warmup, seed
         self.mixture = mixture
-        self.patients = load_training_patients(data_dir)
+        self.patients = [p for p in load_training_patients(data_dir) if set(p.sequences) - set(mixture.without)]
         synthseg = sorted((data_dir / "labelmaps" / "synthseg").glob("*.nii.gz"))
         head_neck = sorted((data_dir / "labelmaps" / "head_neck").glob("*.nii.gz"))
         self.labelmaps = [load_labelmap(path, n) for n, path in enumerate(synthseg + head_neck)]
@@ -101,7 +106,8 @@ class TrainingBatches(Dataset):
             [0.5 if "HS" in m.name else 3.0 if ("MGH" in m.name or "Angel" in m.name) else 1.0 for m in self.labelmaps]
         )
         self.phantoms = [phantom_labelmap(1000 + n) for n in range(phantoms)]
-        self.tumors = load_tumor_slices(data_dir / "npc_t2") if (data_dir / "npc_t2").exists() else []
+        tumors = (data_dir / "npc_t2").exists() and "T2" not in mixture.without
+        self.tumors = load_tumor_slices(data_dir / "npc_t2") if tumors else []
         # one patient may come on several grids; each grid counts less then
         names = [p.name for p in self.patients]
         weights = [(0.25 if len(p.sequences) == 1 else len(p.sequences)) / names.count(p.name) for p in self.patients]
@@ -139,11 +145,11 @@ class TrainingBatches(Dataset):
     def _sample(self, step: int, rng: np.random.Generator) -> Sample:
         draw = rng.random()
         mixture = self.mixture
-        everything = list(load_sequences())
+        everything = [s for s in load_sequences() if s not in mixture.without]
         if draw < mixture.real and self.patients:
             n = int(rng.choice(len(self.patients), p=self.patient_weights / self.patient_weights.sum()))
             patient = self.patients[n]
-            sources, targets = self._choose_sequences(list(patient.sequences), step, rng)
+            sources, targets = self._choose_sequences([s for s in patient.sequences if s in everything], step, rng)
             return crop_patient(patient, sources, targets, rng, self.size, n)
         if draw < mixture.real + mixture.tumor and self.tumors:
             n = int(rng.integers(len(self.tumors)))

@@ -36,7 +36,7 @@ def export_weights(
         "created": datetime.date.today().isoformat(),
         "intended_use": "research; not a medical device",
         "steps": state["step"],
-        "prompts": {s.id: canonical_prompt(s) for s in load_sequences().values()},
+        "prompts": {s.id: canonical_prompt(s) for s in load_sequences().values() if s.id not in config.mixture.without},
         "training_data": training_data,
     }
     if base is not None:

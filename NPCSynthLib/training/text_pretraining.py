@@ -5,6 +5,8 @@ where the prompt names them. Without this the tower hears of the words only thro
 hundreds of steps all prompts look alike to the decoder.
 """
 
+from collections.abc import Collection
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -28,9 +30,11 @@ class AcquisitionHead(nn.Module):
         return self.out(pooled)
 
 
-def random_prompts(count: int, rng: np.random.Generator) -> tuple[list[str], Tensor, Tensor]:
+def random_prompts(
+    count: int, rng: np.random.Generator, without: Collection[str] = ()
+) -> tuple[list[str], Tensor, Tensor]:
     """Prompts with their truth: (count, 9) float32 targets in the order of ``AcquisitionHead``, and which are told."""
-    sequences = list(load_sequences().values())
+    sequences = [s for s in load_sequences().values() if s.id not in without]
     prompts, truth, told = [], [], []
     for _ in range(count):
         sequence = sequences[int(rng.integers(len(sequences)))]
@@ -55,8 +59,11 @@ def acquisition_loss(prediction: Tensor, truth: Tensor, told: Tensor) -> Tensor:
     return flags + times
 
 
-def pretrain_text(tower: TextTower, steps: int, seed: int, batch_size: int = 48) -> float:
-    """Train the tower on prompts alone; returns the mean loss of the last tenth of the steps."""
+def pretrain_text(
+    tower: TextTower, steps: int, seed: int, batch_size: int = 48, without: Collection[str] = ()
+) -> float:
+    """Train the tower on prompts alone, none of the sequences ``without``; returns the mean loss of the last tenth of
+    the steps."""
     rng = np.random.default_rng((seed, 77))
     device = tower.transformer.positional_embedding.device
     head = AcquisitionHead(tower.config.text_width).to(device)
@@ -66,7 +73,7 @@ def pretrain_text(tower: TextTower, steps: int, seed: int, batch_size: int = 48)
     for step in range(steps):
         for group in optimizer.param_groups:
             group["lr"] = 1e-3 * min(1.0, (step + 1) / 30) * (1 - 0.9 * step / steps)
-        prompts, truth, told = random_prompts(batch_size, rng)
+        prompts, truth, told = random_prompts(batch_size, rng, without)
         features, _ = tower.encode(prompts)
         loss = acquisition_loss(head(features.pooled), truth.to(device), told.to(device))
         loss.backward()

@@ -158,7 +158,7 @@ def train(
     else:
         module = build_module(config, tokens)
     if state is None and base is None and config.network == "any-to-all":
-        pretrain_text(module.text.to(fabric.device), config.text_steps, config.seed)
+        pretrain_text(module.text.to(fabric.device), config.text_steps, config.seed, without=config.mixture.without)
     module = module.to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(
         module.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, betas=(0.9, 0.98)
