@@ -167,4 +167,4 @@ def test_demo_shows_inputs_synthetic_true_error_and_uncertainty(tmp_path):
     sources = [entry["sequence"] for entry in document["sources"]]
     assert len(made) == 2 and not set(made) & set(sources)
     for name in made:
-        assert f"<td>{name}</td>" in page
+        assert f"<th scope='row'>{name}</th>" in page

@@ -59,14 +59,17 @@ def _write(result, study, patient, folder: Path) -> dict:
     from ..output.report import overview, report
     from ..output.truth import truth_on_grid
     from ..output.write import write_files
+    from ..qa.contours import compare_structures
     from ..study.volume import Volume
 
     document = write_files(result, study, folder)
     structures = {name: Volume(mask.astype("uint8"), patient.anatomy.grid, name)
                   for name, mask in patient.structures.items()}
     truth = truth_on_grid(study, {name: patient.volumes[name] for name in NOT_ACQUIRED}, structures)
+    predicted = {segment.name: result.segmentation.mask(segment) for segment in result.segmentation.segments}
+    agreements = compare_structures(truth.structures, predicted, result.grid)
     (folder / PICTURE).write_bytes(overview(result, study, truth))
-    (folder / PAGE).write_text(report(result, study, document, truth), encoding="utf-8")
+    (folder / PAGE).write_text(report(result, study, document, truth, agreements), encoding="utf-8")
     document["files"] = sorted([*document["files"], PICTURE, PAGE])
     (folder / "result.json").write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
     return document

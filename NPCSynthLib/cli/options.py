@@ -23,6 +23,9 @@ Enhanced = Annotated[
 Deidentify = Annotated[
     bool, typer.Option("--deidentify", help="Take identity out of the DICOM files (PS3.15 basic profile).")
 ]
+Report = Annotated[
+    bool, typer.Option("--report", help="Write report.html too: pictures, figures and a checklist; names nobody.")
+]
 
 
 class PhantomSize(str, Enum):

@@ -9,7 +9,7 @@ import typer
 
 from ..errors import UsageError
 from .console import command, print_json, progress_bar, say, warn
-from .options import AsJson, Deidentify, Device, Enhanced, OutFolder, Overwrite, Weights
+from .options import AsJson, Deidentify, Device, Enhanced, OutFolder, Overwrite, Report, Weights
 
 NAME = "synthesize"
 
@@ -44,6 +44,7 @@ def run(
     ] = False,
     enhanced: Enhanced = False,
     deidentify: Deidentify = False,
+    report: Report = False,
     device: Device = None,
     weights: Weights = None,
     overwrite: Overwrite = False,
@@ -51,8 +52,8 @@ def run(
 ) -> None:
     """Make a patient's missing sequences and a segmentation.
 
-    Writes TARGET.nii.gz, TARGET_uncertainty.nii.gz, segmentation.seg.nrrd, result.json and scene.mrb, and with --dicom
-    what [cyan]npcsynth export[/] writes.
+    Writes TARGET.nii.gz, TARGET_uncertainty.nii.gz, segmentation.seg.nrrd, result.json and scene.mrb, with --dicom what
+    [cyan]npcsynth export[/] writes, and with --report a page to look at and to print.
 
     [bold]Examples[/]
 
@@ -60,7 +61,7 @@ def run(
 
     [cyan]npcsynth synthesize patient/ --out result --targets T1C,T2FS --no-segment[/]
 
-    [cyan]npcsynth synthesize patient/ --out result --dicom[/]
+    [cyan]npcsynth synthesize patient/ --out result --dicom --report[/]
 
     [cyan]npcsynth synthesize --source T1=a.nii.gz --source T2=b.nii.gz --targets FLAIR --out result[/]
 
@@ -101,7 +102,7 @@ def run(
         result = replace(result, seconds={"reading": reading, **result.seconds})
         on_progress(0.9, "Writing")
         dicom_files = _dicom_files(folder, files) if dicom else None
-        document = write_result(result, study, out, overwrite, dicom_files, enhanced, deidentify)
+        document = write_result(result, study, out, overwrite, dicom_files, enhanced, deidentify, report)
     if deidentify:
         telling = " and ".join(name for name in (SCENE, MANIFEST) if name in document["files"])
         warn([f"Only the folder dicom is de-identified: beside it, {telling} still hold what identifies the patient "

@@ -1,7 +1,9 @@
-"""One slice of a result as a picture: inputs, synthetic and true images, error, uncertainty, segmentation."""
+"""One slice of a result as a picture: inputs, synthetic and true images, error, uncertainty, contours."""
 
 import io
 import math
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import matplotlib
 import numpy as np
@@ -9,36 +11,43 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from ..inference.result import INTENSITY_HIGH, INTENSITY_LOW, SynthesisResult
+from ..inference.result import INTENSITY_HIGH, INTENSITY_LOW, SynthesisResult, SynthesizedSequence
 from ..study.study import Study
 from .slices import SliceView
 from .truth import Truth
 
 _COLUMNS = 4
 _PANEL_INCHES = 2.7
-_BACKGROUND, _TEXT, _WARNING = "#16181c", "#e8e8e8", "#ffb000"
+_BACKGROUND, _TEXT, _WARNING, _DRAWN = "#16181c", "#e8e8e8", "#ffb000", "white"
 #: Errors and uncertainties up to this part of the intensity range keep a color of their own.
 _ERROR_TOP = 0.3 * (INTENSITY_HIGH - INTENSITY_LOW)
 
 
-def picture(result: SynthesisResult, study: Study, view: SliceView, truth: Truth | None = None) -> bytes:
+def picture(
+    result: SynthesisResult, study: Study, view: SliceView, truth: Truth | None = None,
+    sequences: Sequence[SynthesizedSequence] | None = None,
+) -> bytes:  # fmt: skip
     """PNG of one slice; every synthetic panel is marked so in the image itself.
 
-    Rows: the acquired inputs and the segmentation; then, for each synthetic sequence, the image, its true counterpart
-    and absolute error where ``truth`` has them, and the uncertainty.
+    Rows: the acquired inputs, and the contours on the reference; then, for each synthetic sequence, the image with the
+    same contours, its acquired counterpart and absolute error where ``truth`` has them, and the uncertainty.
+
+    Args:
+        sequences: those of the result that are shown; all by default.
     """
     with matplotlib.rc_context({"font.size": 9, "text.color": _TEXT}):
-        figure = _figure(result, study, view, truth)
+        figure = _figure(result, study, view, truth, result.sequences if sequences is None else sequences)
         stream = io.BytesIO()
         FigureCanvasAgg(figure)
         figure.savefig(stream, format="png", dpi=110, facecolor=_BACKGROUND, bbox_inches="tight", pad_inches=0.1)
     return stream.getvalue()
 
 
-def _figure(result, study, view, truth) -> Figure:
-    has_segments = result.segmentation is not None
-    top_rows = math.ceil((len(study.sources) + has_segments) / _COLUMNS)
-    rows = top_rows + len(result.sequences)
+def _figure(result, study, view, truth, sequences) -> Figure:
+    contours = _contours(result, view, truth)
+    has_contours = result.segmentation is not None or bool(truth and truth.structures)
+    top_rows = math.ceil((len(study.sources) + has_contours) / _COLUMNS)
+    rows = top_rows + len(sequences)
     shape = view.of(study.body).shape
     tall = shape[0] * view.aspect / shape[1]
     height = _PANEL_INCHES * tall + 0.3
@@ -52,19 +61,24 @@ def _figure(result, study, view, truth) -> Figure:
     panels = iter(axes[:top_rows].flat)
     for source in study.sources:
         _image(next(panels), view, source.array * INTENSITY_HIGH, f"{source.sequence}  (acquired, input)")
-    if has_segments:
-        _segmentation(next(panels), result, study, view, truth)
+    if has_contours:
+        axis = next(panels)
+        reference = study.source(study.reference)
+        _image(axis, view, reference.array * INTENSITY_HIGH, f"Contours on {study.reference}  (acquired)")
+        _draw(axis, contours)
+        _legend(axis, contours)
 
-    for row, synthetic in zip(axes[top_rows:], result.sequences, strict=True):
+    for row, synthetic in zip(axes[top_rows:], sequences, strict=True):
         name = synthetic.sequence
         panels = iter(row)
         axis = next(panels)
         _image(axis, view, synthetic.array, f"{name}  (synthetic)")
+        _draw(axis, contours)
         axis.text(0.02, 0.98, "SYNTHETIC", transform=axis.transAxes, ha="left", va="top", color=_WARNING,
                   fontsize=9, fontweight="bold", bbox={"facecolor": _BACKGROUND, "edgecolor": "none", "pad": 1.5})
         true = truth.images.get(name) if truth else None
         if true is not None:
-            _image(next(panels), view, true, f"{name}  (true)")
+            _image(next(panels), view, true, f"{name}  (acquired, true)")
             _map(next(panels), view, np.abs(synthetic.array - true) * study.body, f"{name}  |synthetic - true|")
         _map(next(panels), view, synthetic.uncertainty * study.body, f"{name}  predicted uncertainty")
     return figure
@@ -92,21 +106,39 @@ def _map(axis, view: SliceView, array, title: str) -> None:
     scale.ax.tick_params(labelsize=6, colors=_TEXT, length=2, pad=1)
 
 
-def _segmentation(axis, result, study, view, truth) -> None:
-    reference = study.source(study.reference)
-    drawn = truth.structures if truth else {}
-    _image(axis, view, reference.array * INTENSITY_HIGH, f"Segmentation on {study.reference}  (predicted)")
-    legend = []
-    for segment in result.segmentation.segments:
-        predicted = view.of(result.segmentation.mask(segment))
-        true = view.of(drawn[segment.name]) if segment.name in drawn else np.zeros_like(predicted)
-        for mask, style, color in ((predicted, "solid", segment.color), (true, "dotted", "white")):
-            if mask.any() and not mask.all():
-                axis.contour(mask, levels=[0.5], colors=[color], linestyles=style, linewidths=1.1)
-        if predicted.any() or true.any():
-            legend.append(Line2D([], [], color=segment.color, label=segment.name))
-    if drawn:
-        legend.append(Line2D([], [], color="white", linestyle="dotted", label="true"))
-    if legend:
-        axis.legend(handles=legend, loc="upper left", fontsize=6, frameon=False, labelcolor=_TEXT, handlelength=1.2,
+class _Contour(NamedTuple):
+    """One structure in the slice: its predicted and its drawn mask as shown, None where there is none."""
+
+    name: str
+    color: object
+    predicted: np.ndarray | None
+    drawn: np.ndarray | None
+
+
+def _contours(result, view: SliceView, truth) -> list[_Contour]:
+    """What is predicted, and what somebody drew; both may be empty in this slice."""
+    drawn = dict(truth.structures) if truth else {}
+    found = []
+    for segment in result.segmentation.segments if result.segmentation is not None else ():
+        mask = drawn.pop(segment.name, None)
+        found.append(_Contour(segment.name, segment.color, view.of(result.segmentation.mask(segment)),
+                              None if mask is None else view.of(mask)))
+    return found + [_Contour(name, _DRAWN, None, view.of(mask)) for name, mask in drawn.items()]
+
+
+def _draw(axis, contours: list[_Contour]) -> None:
+    for contour in contours:
+        for mask, style, color in ((contour.predicted, "solid", contour.color), (contour.drawn, "dotted", _DRAWN)):
+            if mask is not None and mask.any() and not mask.all():
+                axis.contour(mask, levels=[0.5], colors=[color], linestyles=style, linewidths=0.9)
+
+
+def _legend(axis, contours: list[_Contour]) -> None:
+    seen = [contour for contour in contours if contour.predicted is not None and
+            any(mask is not None and mask.any() for mask in (contour.predicted, contour.drawn))]
+    handles = [Line2D([], [], color=contour.color, label=contour.name) for contour in seen]
+    if any(contour.drawn is not None and contour.drawn.any() for contour in contours):
+        handles.append(Line2D([], [], color=_DRAWN, linestyle="dotted", label="reference"))
+    if handles:
+        axis.legend(handles=handles, loc="upper left", fontsize=6, frameon=False, labelcolor=_TEXT, handlelength=1.2,
                     borderaxespad=0.2, labelspacing=0.3)

@@ -1,77 +1,271 @@
-"""A self-contained HTML page about one result: pictures, tables, warnings, limits."""
+"""One self-contained HTML page about a result, for the person who reviews it: on the screen, printed, or as PDF.
+
+It names nobody unless asked to: no names, dates, UIDs, file paths or series descriptions.
+"""
 
 import base64
 import html
+import math
+from collections.abc import Sequence
 
-from ..inference.result import INTENSITY_HIGH, SynthesisResult
+import numpy as np
+
+from ..inference.result import INTENSITY_HIGH, SynthesisResult, SynthesizedSequence
+from ..qa.contours import TOLERANCES_MM, StructureAgreement, table_row
 from ..study.study import Study
+from ..vocabulary import is_known_structure, load_sequences
+from .discretion import discreet, is_usual_prompt
 from .picture import picture
 from .provenance import LIMITS, UNITS
-from .slices import TUMOR_SEGMENTS, slice_view, telling_slices
+from .report_style import STYLE
+from .slices import TUMOR_SEGMENTS, middle_slice, slice_uncertainty, slice_view, telling_slices
 from .truth import Truth
 
-_STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 76rem; margin: 2rem auto; padding: 0 1rem; color: #1c1c1c; }
-h1 { margin-bottom: 0; } h2 { margin-top: 2.5rem; }
-.limits { border: 2px solid #b45309; background: #fffbeb; padding: .6rem 1rem; border-radius: 6px; }
-table { border-collapse: collapse; margin: .6rem 0; } caption { text-align: left; padding-bottom: .3rem; }
-th, td { padding: .3rem .8rem; border-bottom: 1px solid #ddd; text-align: left; }
-td.number { text-align: right; font-variant-numeric: tabular-nums; }
-img { width: 100%; height: auto; border-radius: 4px; }
-figure { margin: 1rem 0; }
-"""
+TITLE = "NPCSynth report: synthetic images, research use only"
+#: What a synthetic image must not be used for.
+FORBIDDEN = (
+    "Diagnosis, staging or judging response to treatment.",
+    "Dose calculation, or as the planning image of a treatment.",
+    "Deciding whether a lesion is there, is not there, or enhances.",
+    "As the only image on which a target or an organ at risk is drawn.",
+    "The clinical archive (PACS), the planning system or the patient's record.",
+)
+#: What to look at on acquired images before anything is concluded from a result: where nasopharyngeal carcinoma spreads
+#: and where synthesis goes wrong.
+CHECKLIST = (
+    ("Clivus and skull base marrow", "Signal of marrow as on the acquired images; no infiltration lost or invented."),
+    ("Skull base foramina", "Ovale, rotundum, lacerum, jugular foramen, hypoglossal canal: both sides."),
+    ("Cavernous sinus", "With Meckel's cave: symmetry, and enhancement only where it was acquired."),
+    ("Pterygopalatine fossa", "Fat kept or lost as on the acquired images, both sides."),
+    ("Parapharyngeal fat", "Planes as on the acquired images; the tumor's border neither sharpened nor blurred."),
+    ("Retropharyngeal nodes", "Each acquired node found again at its size; none added."),
+    ("Dental artifact", "Its shadow is not filled in with invented anatomy."),
+    ("First and last slices", "Edges of the field of view: complete, and uncertainty as expected."),
+)
 
 
 def overview(result: SynthesisResult, study: Study, truth: Truth | None = None) -> bytes:
-    """PNG of the most telling slice, see ``picture``."""
-    return picture(result, study, slice_view(result.grid, _slices(result, study, truth)[0]), truth)
+    """PNG of the most telling slice with all the synthetic sequences, see ``picture``."""
+    return picture(result, study, slice_view(result.grid, _tumor_slice(result, study, truth)), truth)
 
 
-def report(result: SynthesisResult, study: Study, document: dict, truth: Truth | None = None) -> str:
+def report(
+    result: SynthesisResult,
+    study: Study,
+    document: dict,
+    truth: Truth | None = None,
+    agreements: Sequence[StructureAgreement] = (),
+    notes: Sequence[str] = (),
+    identify: bool = False,
+) -> str:
     """The page as HTML text that needs no other file.
 
     Args:
-        document: what ``provenance`` or ``write_result`` returned for this result.
-        truth: acquired images and drawn structures to hold the result against.
+        document: what ``provenance`` or ``write_result`` returned for this result; its "unusual", when it is there,
+            holds sentences on what lies outside what the weights have seen.
+        truth: acquired images and drawn structures to hold the result against; the structures are drawn into the
+            pictures.
+        agreements: a comparison of contours on the result's grid, as ``qa.contours`` gives it; ``notes``: on reading
+            them.
+        identify: name the patient, the day of the run and the series as the scanner called them.
     """
+    told = _Told(document, identify)
     parts = [
-        "<h1>NPCSynth report</h1>",
-        f"<p>{len(result.sources)} acquired, {len(result.sequences)} synthetic sequences; "
-        f"{_text(document['software']['name'])} {_text(document['software']['version'])}.</p>",
-        '<div class="limits"><strong>Limits</strong>' + _list(LIMITS) + "</div>",
-        "<h2>Images</h2>",
-        f"<p>All on one scale: {_text(UNITS)} Panels marked SYNTHETIC were computed, not measured. "
-        "Colored contours are predicted, white dotted ones true. Axial and coronal slices are seen as in the clinic: "
-        "the patient's right is on the left.</p>",
+        f"<header><p class='mark'>SYNTHETIC &ndash; research use only</p><h1>NPCSynth report</h1>"
+        f"<p>{len(result.sources)} acquired, {len(result.sequences)} synthetic "
+        f"{_plural('sequence', len(result.sequences))}; {_text(document['software']['name'])} "
+        f"{_text(document['software']['version'])}.</p>{_identity(study, document, identify)}</header>",
+        _section("Not to be used for", _list(FORBIDDEN) + "<p>What else to know:</p>" + _list(LIMITS), "limits"),
+        _section("Warnings", _warnings(document, told)),
+        _section("What went in", _source_table(document, told)),
+        _section("What was made", _output_table(result, study, document, told)),
+        *(_pictures(synthetic, result, study, truth, agreements) for synthetic in result.sequences),
     ]
-    for k in _slices(result, study, truth):
-        encoded = base64.b64encode(picture(result, study, slice_view(result.grid, k), truth)).decode("ascii")
-        parts.append(f'<figure><img alt="Slice {k + 1}: acquired and synthetic images side by side" '
-                     f'src="data:image/png;base64,{encoded}"></figure>')
-    if truth is not None:
-        parts.append("<h2>Agreement with the true images</h2>" + _image_table(result, study, truth))
-        if result.segmentation is not None and truth.structures:
-            parts.append(_structure_table(result, truth))
-    parts += ["<h2>Sources</h2>", _source_table(document), "<h2>Run</h2>", _run_table(document)]
-    if document["warnings"]:
-        parts.append("<h2>Warnings</h2>" + _list(document["warnings"]))
+    if truth is not None and truth.images:
+        parts.append(_section("Agreement with the acquired images", _image_table(result, study, truth)))
+    if agreements:
+        parts.append(_section("Contours", _contour_table(agreements, notes, told)))
+    parts += [
+        _section("Checklist for review", _checklist(), "checklist"),
+        _section("How it was made", _run_table(document)),
+    ]
     if document["refused"]:
-        rows = [(entry["series"], entry["reason"]) for entry in document["refused"]]
-        parts.append("<h2>Series that were not used</h2>" + _table(("Series", "Reason"), rows))
+        parts.append(_section("Series that were not used", _refused_table(document, told)))
     body = "\n".join(parts)
     return (
-        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>NPCSynth report</title>'
-        f"<style>{_STYLE}</style></head><body>\n{body}\n</body></html>\n"
+        f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{TITLE}</title>\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<style>{STYLE}</style>\n</head>\n<body>\n<main>\n{body}\n</main>\n</body>\n</html>\n"
     )
 
 
-def _slices(result, study, truth) -> list[int]:
+class _Told:
+    """What may be told of names and sentences: all of it, or nothing that leads to the patient."""
+
+    def __init__(self, document: dict, identify: bool):
+        self.identify = identify
+        self.sentence = str if identify else discreet(document)
+        self._others: dict[str, list[str]] = {}
+
+    def prompt(self, output: dict) -> str:
+        """The words that the model was given; own words may name somebody."""
+        return output["prompt"] if self.identify or is_usual_prompt(output) else "own words, left out"
+
+    def image(self, name: str) -> str:
+        """What an image is called: by its sequence, or as somebody named it."""
+        usual = name.removesuffix(" (synthetic)").removesuffix(" (acquired)") in load_sequences()
+        return name if self.identify or usual else self._numbered("image", name)
+
+    def structure(self, name: str) -> str:
+        """A structure's name: one outside the vocabulary is whatever somebody typed."""
+        return name if self.identify or is_known_structure(name) else self._numbered("other structure", name)
+
+    def _numbered(self, kind: str, name: str) -> str:
+        known = self._others.setdefault(kind, [])
+        if name not in known:
+            known.append(name)
+        return f"{kind} {known.index(name) + 1}"
+
+
+def _identity(study: Study, document: dict, identify: bool) -> str:
+    if not identify:
+        return (
+            "<p>Patient (to be filled in by hand): <span class='line'></span></p>"
+            "<p class='small'>This report names nobody: names, dates, identifiers and series descriptions were left "
+            "out. A face can still be recognized in images of a head.</p>"
+        )
+    facts = study.source(study.reference).original.metadata
+    name = " ".join(str(facts.get("PatientName") or "").replace("^", " ").replace("=", " ").split())
+    rows = (
+        ("Patient", name or "not recorded"), ("ID", facts.get("PatientID") or "not recorded"),
+        ("Made on", document["created"]),
+    )  # fmt: skip
+    return _facts(rows)
+
+
+def _warnings(document: dict, told: _Told) -> str:
+    parts = []
+    unusual = _unusual(document)
+    if unusual:
+        parts.append("<p><strong>Outside what the weights have seen:</strong></p>" +
+                     _list(map(told.sentence, unusual), "alarm"))
+    if document["warnings"]:
+        parts.append(_list(dict.fromkeys(map(told.sentence, document["warnings"]))))
+    return "".join(parts) or "<p>None. That proves nothing: look at the images all the same.</p>"
+
+
+def _unusual(document: dict) -> list[str]:
+    """Sentences of the document's "unusual": texts, or entries that hold one."""
+    found = document.get("unusual") or ()
+    if isinstance(found, dict):
+        found = found.get("sentences") or found.values()
+    sentences = []
+    for entry in [found] if isinstance(found, str) else found:
+        if isinstance(entry, dict):
+            entry = next((entry[key] for key in ("sentence", "text", "reason", "message") if entry.get(key)), None)
+        if isinstance(entry, str) and entry:
+            sentences.append(entry)
+    return list(dict.fromkeys(sentences))
+
+
+def _source_table(document: dict, told: _Told) -> str:
+    head = ["Sequence", "Voxels", "Size (mm)", "Alignment"]
+    if told.identify:
+        head.insert(1, "Series")
+    rows = []
+    for source in document["sources"]:
+        voxels = " x ".join(map(str, reversed(source["shape_kji"])))
+        size = " x ".join(f"{mm:.2f}" for mm in source["spacing_ijk_mm"])
+        is_reference = source["sequence"] == document["reference_grid"]["sequence"]
+        alignment = "Reference: the results lie on its grid." if is_reference else \
+            told.sentence(source["registration"].get("reason", ""))
+        row = [source["sequence"], voxels, size, alignment]
+        if told.identify:
+            row.insert(1, source["description"])
+        rows.append(row)
+    return _table(head, rows, "Acquired images.")
+
+
+def _output_table(result: SynthesisResult, study: Study, document: dict, told: _Told) -> str:
+    rows = []
+    prompts = {output["sequence"]: told.prompt(output) for output in document["outputs"]}
+    for synthetic in result.sequences:
+        along = slice_uncertainty(synthetic, study.body)
+        worst = "" if np.isnan(along).all() else f"{np.nanmax(along):.0f} (slice {int(np.nanargmax(along)) + 1})"
+        rows.append((
+            f"{synthetic.sequence} (synthetic)", prompts.get(synthetic.sequence, ""),
+            f"{synthetic.mean_uncertainty:.0f}", worst, "yes" if synthetic.calibrated else "no: may be far too low",
+        ))  # fmt: skip
+    head = ("Sequence", "Asked for as", "Mean uncertainty", "Highest in a slice", "Uncertainty checked on real images")
+    caption = f"Synthetic images. {UNITS} Uncertainty is the predicted mean absolute error within the body, so scaled."
+    parts = [_table(head, rows, caption)]
+    volumes = [(told.structure(s["name"]), f"{s['volume_ml']:.1f} ml" if s["volume_ml"] else "not found")
+               for s in document["segments"]]  # fmt: skip
+    if volumes:
+        parts.append(_table(("Structure", "Volume"), volumes, "Predicted contours: proposals, to be checked one by one "
+                            "on acquired images. What was not found may be there all the same."))  # fmt: skip
+    return "".join(parts)
+
+
+def _pictures(
+    synthetic: SynthesizedSequence, result: SynthesisResult, study: Study, truth: Truth | None, agreements
+) -> str:
+    figures = []
+    for k, why in _slices(synthetic, result, study, truth, agreements).items():
+        png = base64.b64encode(picture(result, study, slice_view(result.grid, k), truth, [synthetic])).decode("ascii")
+        where = f"Slice {k + 1} of {result.grid.shape[0]}"
+        alt = (
+            f"{where}: acquired {', '.join(result.sources)}; synthetic {synthetic.sequence}, marked SYNTHETIC"
+            + (", the acquired one and their difference" if truth and synthetic.sequence in truth.images else "")
+            + "; its predicted uncertainty; contours"
+        )
+        figures.append(
+            f"<figure><img alt='{_text(alt)}' src='data:image/png;base64,{png}'>"
+            f"<figcaption>{where}: {_text('; '.join(why))}.</figcaption></figure>"
+        )
+    explained = (
+        "<p class='small'>All on one scale. Panels marked SYNTHETIC were computed, not measured. Colored contours are "
+        "predicted, white dotted ones the reference's. The patient's right is on the left (R, L), or anterior on the "
+        "left (A, P).</p>"
+    )
+    return _section(f"{synthetic.sequence}, SYNTHETIC", explained + "".join(figures), "pictures")
+
+
+def _slices(synthetic, result, study, truth, agreements) -> dict[int, list[str]]:
+    """Slice index k -> why it is shown."""
+    chosen: dict[int, list[str]] = {}
+    along = slice_uncertainty(synthetic, study.body)
+    if not np.isnan(along).all():
+        worst = int(np.nanargmax(along))
+        chosen.setdefault(worst, []).append(f"highest mean uncertainty within the body ({along[worst]:.0f})")
+    measured = [a for a in agreements if a.worst_slice is not None and not math.isnan(a.hd95_mm)]
+    if measured:
+        farthest = max(measured, key=lambda a: a.hd95_mm)
+        name = farthest.name if is_known_structure(farthest.name) else "a structure"
+        chosen.setdefault(farthest.worst_slice, []).append(
+            f"contours of {name} differ most here (HD95 {farthest.hd95_mm:.1f} mm)")
+    if _tumor(result, truth):
+        chosen.setdefault(_tumor_slice(result, study, truth), []).append("the tumor's largest slice")
+    chosen.setdefault(middle_slice(study.body), []).append("middle of the body")
+    return chosen
+
+
+def _tumor(result: SynthesisResult, truth: Truth | None) -> str:
+    """Name of the tumor structure that there is, drawn or predicted; "" without."""
+    drawn = truth.structures if truth else {}
+    segments = result.segmentation.segments if result.segmentation is not None else ()
+    there = {name for name in TUMOR_SEGMENTS if name in drawn and drawn[name].any()}
+    there |= {s.name for s in segments if s.name in TUMOR_SEGMENTS and result.segmentation.mask(s).any()}
+    return next((name for name in TUMOR_SEGMENTS if name in there), "")
+
+
+def _tumor_slice(result, study, truth) -> int:
     drawn = truth.structures if truth else {}
     tumor = next((drawn[name] for name in TUMOR_SEGMENTS if name in drawn and drawn[name].any()), None)
-    return telling_slices(result, study.body, tumor)
+    return telling_slices(result, study.body, tumor, count=1)[0]
 
 
-def _image_table(result, study, truth) -> str:
+def _image_table(result: SynthesisResult, study: Study, truth: Truth) -> str:
     from ..qa.image_metrics import compare
 
     regions = {"body": study.body}
@@ -89,56 +283,115 @@ def _image_table(result, study, truth) -> str:
                 synthetic.sequence, region, f"{found.ssim:.3f}", f"{found.psnr:.1f} dB",
                 f"{INTENSITY_HIGH * found.mae:.0f}", f"{synthetic.uncertainty[mask].mean():.0f}",
                 f"{found.sharpness:.2f}",
-            ))
+            ))  # fmt: skip
     head = ("Sequence", "Within", "SSIM", "PSNR", "Mean absolute error", "Predicted mean error", "Sharpness")
     return _table(head, rows, "In 3D, on the true image's own scale (0 to 1000). Sharpness below 1 is blurred.")
 
 
-def _structure_table(result, truth) -> str:
-    from ..qa.contours import dice
-
-    rows = [
-        (segment.name, f"{dice(result.segmentation.mask(segment), truth.structures[segment.name]):.2f}")
-        for segment in result.segmentation.segments if segment.name in truth.structures
-    ]
-    return _table(("Structure", "Dice"), rows, "Predicted against true structures: 1 is perfect, 0 no overlap at all.")
-
-
-def _source_table(document) -> str:
+def _contour_table(agreements, notes, told: _Told) -> str:
+    heads = {
+        "dice": "Dice", **{f"surface_dice_{mm:g}mm": f"Surface Dice {mm:g} mm" for mm in TOLERANCES_MM},
+        "hd95_mm": "HD95 (mm)", "mean_distance_mm": "Mean distance (mm)", "reference_ml": "Reference (ml)",
+        "predicted_ml": "Predicted (ml)", "difference_ml": "Difference (ml)", "worst_slice": "Worst slice",
+    }  # fmt: skip
+    images = dict.fromkeys(image for agreement in agreements for image in agreement.edges)
+    heads |= {f"edges_{image}": f"Edges in {told.image(image)}" for image in images}
     rows = []
-    for source in document["sources"]:
-        voxels = " x ".join(map(str, reversed(source["shape_kji"])))
-        size = " x ".join(f"{mm:.2f}" for mm in source["spacing_ijk_mm"])
-        is_reference = source["sequence"] == document["reference_grid"]["sequence"]
-        alignment = "reference" if is_reference else source["registration"].get("reason", "")
-        rows.append((source["sequence"], source["description"], voxels, size, alignment))
-    return _table(("Sequence", "Series", "Voxels", "Size (mm)", "Alignment"), rows)
+    for agreement in agreements:
+        row = table_row(agreement)
+        if row["worst_slice"] is not None:
+            row["worst_slice"] += 1  # people count from one
+        rows.append([told.structure(agreement.name), *(row.get(key) for key in heads), _remark(agreement, told)])
+    table = _table(("Structure", *heads.values(), "Remark"), rows,
+                   "Predicted contours against the reference. 1 is perfect agreement, 0 none at all; no figure says "
+                   "which of the two is right."
+                   + (" Edges: change of brightness across the contour, as part of the body's range; 0 is none."
+                      if images else ""), "wide")  # fmt: skip
+    if not told.identify:  # notes name files
+        return table
+    return table + _list(notes)
 
 
-def _run_table(document) -> str:
+def _remark(agreement: StructureAgreement, told: _Told) -> str:
+    """Own names of structures and of files are in what was left out."""
+    if told.identify or not agreement.remark:
+        return agreement.remark
+    sentence = told.sentence(agreement.remark)
+    for name in (agreement.name, agreement.reference_name, agreement.predicted_name):
+        if name and not is_known_structure(name):
+            sentence = sentence.replace(name, "this structure")
+    return sentence
+
+
+def _checklist() -> str:
+    head = "".join(f"<th scope='col'>{name}</th>" for name in ("Checked", "What", "Remark", "Initials"))
+    rows = []
+    for number, (what, how) in enumerate(CHECKLIST):
+        rows.append(
+            f"<tr><td class='tick'><input type='checkbox' id='check{number}'></td>"
+            f"<th scope='row'><label for='check{number}'>{_text(what)}</label><br><span class='small'>{_text(how)}"
+            f"</span></th>"
+            f"<td><input type='text' class='remark' aria-label='Remark on {_text(what)}'></td>"
+            f"<td><input type='text' class='initials' aria-label='Initials for {_text(what)}'></td></tr>"
+        )
+    return (
+        "<p>On the acquired images, each beside the synthetic ones. Ticks and remarks are not saved with this file: "
+        "print it, on paper or as PDF.</p>"
+        f"<table class='fill'><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+        "<p>Reviewed by: <span class='line'></span> Date: <span class='line short'></span></p>"
+    )
+
+
+def _run_table(document: dict) -> str:
     weights = document["weights"]
     rows = [
-        ("Weights", f"{weights['name']} {weights['version']}, sha256 {weights['sha256']}"),
+        ("Weights", f"{weights['name']} {weights['version']}"),
+        ("SHA-256 of the weights", weights["sha256"]),
         ("Device", document["device"]),
         *((f"Time: {stage}", f"{seconds:.1f} s") for stage, seconds in document["seconds"].items()),
     ]
-    return _table(("", ""), rows)
+    return _facts(rows)
 
 
-def _table(head, rows, caption: str = "") -> str:
-    cells = "".join(f"<th>{_text(name)}</th>" for name in head)
-    lines = [f"<table>{f'<caption>{_text(caption)}</caption>' if caption else ''}<tr>{cells}</tr>"]
-    for row in rows:
-        lines.append("<tr>" + "".join(f"<td{_number(cell)}>{_text(cell)}</td>" for cell in row) + "</tr>")
-    return "\n".join([*lines, "</table>"])
+def _refused_table(document: dict, told: _Told) -> str:
+    rows = [(entry["series"] if told.identify else number, told.sentence(entry["reason"]))
+            for number, entry in enumerate(document["refused"], start=1)]  # fmt: skip
+    return _table(("Series", "Reason"), rows)
+
+
+def _section(title: str, content: str, kind: str = "") -> str:
+    identifier = "".join(c if c.isalnum() else "-" for c in title.lower())
+    return (f"<section class='{kind}' aria-labelledby='{identifier}'><h2 id='{identifier}'>{_text(title)}</h2>"
+            f"{content}</section>")  # fmt: skip
+
+
+def _facts(rows) -> str:
+    """Name and value, one below the other."""
+    lines = "".join(f"<tr><th scope='row'>{_text(name)}</th><td>{_text(value)}</td></tr>" for name, value in rows)
+    return f"<table><tbody>{lines}</tbody></table>"
+
+
+def _table(head, rows, caption: str = "", kind: str = "") -> str:
+    cells = "".join(f"<th scope='col'>{_text(name)}</th>" for name in head)
+    lines = []
+    for first, *others in rows:
+        numbers = "".join(f"<td{_number(cell)}>{_text('' if cell is None else cell)}</td>" for cell in others)
+        lines.append(f"<tr><th scope='row'>{_text(first)}</th>{numbers}</tr>")
+    described = f"<caption>{_text(caption)}</caption>" if caption else ""
+    return (f"<table class='{kind}'>{described}<thead><tr>{cells}</tr></thead><tbody>"
+            + "\n".join(lines) + "</tbody></table>")  # fmt: skip
 
 
 def _number(cell) -> str:
-    return ' class="number"' if str(cell)[:1].isdigit() and len(str(cell)) < 10 else ""
+    return ' class="number"' if str(cell).lstrip("-")[:1].isdigit() and len(str(cell)) < 10 else ""
 
 
-def _list(sentences) -> str:
-    return "<ul>" + "".join(f"<li>{_text(sentence)}</li>" for sentence in sentences) + "</ul>"
+def _list(sentences, kind: str = "") -> str:
+    return f"<ul class='{kind}'>" + "".join(f"<li>{_text(sentence)}</li>" for sentence in sentences) + "</ul>"
+
+
+def _plural(noun: str, count: int) -> str:
+    return noun if count == 1 else f"{noun}s"
 
 
 def _text(value) -> str:

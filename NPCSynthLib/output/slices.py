@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..inference.result import SynthesisResult
+from ..inference.result import SynthesisResult, SynthesizedSequence
 from ..study.volume import Grid
 
 #: Tumor segments first: what the clinician looks for decides which slices are shown.
@@ -84,3 +84,21 @@ def telling_slices(
         if k not in chosen and len(chosen) < count:
             chosen.append(k)
     return chosen
+
+
+def slice_uncertainty(synthetic: SynthesizedSequence, body: np.ndarray) -> np.ndarray:
+    """(k,) mean uncertainty inside the body of each slice; NaN where there is next to no body in it.
+
+    A slice that holds less than a quarter of the largest one's body is left out: the top of the skin says little.
+    """
+    area = body.sum(axis=(1, 2))
+    means = np.full(len(area), np.nan)
+    enough = area >= max(1, area.max() / 4)
+    means[enough] = (synthetic.uncertainty * body).sum(axis=(1, 2), dtype=np.float64)[enough] / area[enough]
+    return means
+
+
+def middle_slice(body: np.ndarray) -> int:
+    """Index k halfway between the first and the last slice of the body."""
+    extent = np.flatnonzero(body.any(axis=(1, 2)))
+    return int((extent[0] + extent[-1]) // 2)

@@ -23,6 +23,7 @@ DESCRIPTION = "SYNTHETIC, research use"
 SEGMENTATION = "segmentation.seg.nrrd"
 SCENE = "scene.mrb"
 DICOM = "dicom"
+REPORT = "report.html"
 NO_SCENE = (
     "scene.mrb was not written because slicer-core is not installed. "
     'Install NPCSynth with its "slicer" extra to get it.'
@@ -32,6 +33,7 @@ NO_SCENE = (
 def write_result(
     result: SynthesisResult, study: Study, folder: str | Path, overwrite: bool = False,
     dicom_files: Iterable[Path] | None = None, enhanced: bool = False, deidentify: bool = False,
+    report: bool = False, scene: bool = True,
 ) -> dict:  # fmt: skip
     """Write ``<TARGET>.nii.gz``, ``<TARGET>_uncertainty.nii.gz``, ``segmentation.seg.nrrd`` (when there is one),
     ``scene.mrb`` (when slicer-core is installed) and ``result.json``.
@@ -42,6 +44,8 @@ def write_result(
         overwrite: replace earlier results; a folder with anything else in it is refused all the same.
         dicom_files: files among which the acquired DICOM images are; when given, DICOM objects are written into the
             folder ``dicom`` of the results, see ``dicom_export.export_dicom`` for ``enhanced`` and ``deidentify``.
+        report: write ``report.html`` too, which names nobody.
+        scene: write ``scene.mrb``; inside Slicer only on the main thread, since "the" scene is another one meanwhile.
 
     Returns:
         The content of ``result.json``, see ``provenance``, with "files" added.
@@ -57,10 +61,12 @@ def write_result(
 
             (temporary / DICOM).mkdir()
             write_dicom(result, provenance(result, study), dicom_files, temporary / DICOM, enhanced, deidentify)
-        return write_files(result, study, temporary)
+        return write_files(result, study, temporary, report, scene)
 
 
-def write_files(result: SynthesisResult, study: Study, folder: Path) -> dict:
+def write_files(
+    result: SynthesisResult, study: Study, folder: Path, report: bool = False, scene: bool = True
+) -> dict:  # fmt: skip
     """What ``write_result`` does, into an existing folder that the caller makes whole (see ``new_folder``)."""
     for synthetic in result.sequences:
         name = synthetic.sequence
@@ -68,13 +74,17 @@ def write_files(result: SynthesisResult, study: Study, folder: Path) -> dict:
         write_nifti(synthetic.uncertainty, result.grid, folder / f"{name}_uncertainty.nii.gz", f"error of {name}")
     if result.segmentation is not None:
         write_segmentation(result.segmentation, result.grid, folder / SEGMENTATION)
-    if importlib.util.find_spec("slicer") is not None:
+    if scene and importlib.util.find_spec("slicer") is not None:
         from ..scene.save import write_scene
 
         write_scene(result, study, folder / SCENE)
-    else:
+    elif scene:
         result = replace(result, warnings=(*result.warnings, NO_SCENE))
     document = provenance(result, study)
+    if report:
+        from . import report as page  # matplotlib is slow to import
+
+        (folder / REPORT).write_text(page.report(result, study, document), encoding="utf-8")
     document["files"] = sorted([MANIFEST, *(path.name for path in folder.iterdir())])
     (folder / MANIFEST).write_text(json.dumps(document, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     return document

@@ -74,6 +74,11 @@ def tg263_name(name: str) -> str:
     return name if _QUALIFIED.search(name) else _names().get(_key(name), name)
 
 
+def is_known_structure(name: str) -> bool:
+    """Whether a name is a TG-263 name of the table, not one that somebody made up."""
+    return name in set(_names().values())
+
+
 #: A hyphen between two words only parts them ("GTV-N", "Optic Nerve-L"); anywhere else it is a sign as the others are.
 _QUALIFIED = re.compile(r"[~+!^*?]|^_|(?<![^\W_]|\s)-|-(?!\s*[^\W_])")
 
