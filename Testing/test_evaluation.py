@@ -2,6 +2,8 @@
 
 import csv
 import json
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,9 +13,11 @@ from scipy import ndimage
 pytest.importorskip("skimage", reason="the evaluation needs scikit-image (extra: train)")
 
 from NPCSynthLib.errors import InputError
-from NPCSynthLib.evaluation import protocol
+from NPCSynthLib.evaluation import any_to_all, protocol
 from NPCSynthLib.evaluation.baselines import all_baselines, training_voxels
-from NPCSynthLib.evaluation.tables import markdown, summary
+from NPCSynthLib.evaluation.report import write_section
+from NPCSynthLib.evaluation.section import Context, Section
+from NPCSynthLib.evaluation.statistics import cell, mean_and_interval, more_sources, paired
 from NPCSynthLib.study.volume import Grid, to_sitk
 
 GRID = Grid.from_parts((20, 36, 32), (4, 4, 5), (-60, -70, -40), np.eye(3))
@@ -39,39 +43,55 @@ def write_patient(folder, seed):
 
 @pytest.fixture(scope="module")
 def cohorts(tmp_path_factory):
-    home = tmp_path_factory.mktemp("data")
+    home = tmp_path_factory.mktemp("data") / "cohorts"
     for seed, (cohort, patient) in enumerate([("a", "p1"), ("a", "p2"), *protocol.VALIDATION]):
         write_patient(home / cohort / patient, seed)
     return home
 
 
-@pytest.fixture(scope="module")
-def rows(cohorts, tmp_path_factory):
-    seen = []
+class Echo:
+    """Stands for a synthesizer: answers with its first source, and remembers what it was asked."""
 
-    def echo(study, target):
-        seen.append((tuple(s.sequence for s in study.sources), target))
+    def __init__(self):
+        self.seen = []
+        self.loaded = SimpleNamespace(identity={"name": "echo", "version": "1", "sha256": "e" * 64})
+        self.device = SimpleNamespace(label="none", torch=SimpleNamespace(type="cpu"))
+
+    def predict(self, study, target):
+        self.seen.append((tuple(s.sequence for s in study.sources), target))
         return study.sources[0].array
 
-    out = tmp_path_factory.mktemp("out")
-    return protocol.evaluate(echo, cohorts_dir=cohorts, out=out, name="echo"), seen, out
+
+@pytest.fixture(scope="module")
+def found(cohorts, tmp_path_factory):
+    """Rows, section, context and the questions that were asked."""
+    context = Context(Echo(), cohorts.parent, tmp_path_factory.mktemp("out"), full=True)
+    methods = [any_to_all.ours(context), *any_to_all.simple(context)]
+    rows = list(any_to_all.measure(context, methods))
+    return rows, any_to_all.run(context), context
 
 
-def test_every_set_of_sources_to_every_absent_target_is_asked(rows):
-    _, seen, _ = rows
-    assert len(seen) == 3 * 9 and len(set(seen)) == 9
+def of_method(rows, name):
+    return [row for row in rows if row["method"] == name]
+
+
+def test_every_set_of_sources_to_every_absent_target_is_asked_once(found):
+    seen = found[2].synthesizer.seen
+    assert len(seen) == 3 * 9 and len(set(seen)) == 9  # run() found in its file what measure() had kept
     assert all(target not in sources for sources, target in seen)
 
 
-def test_voxel_regression_solves_what_a_voxel_decides_and_copying_does_not(rows):
-    means = {method: entry["psnr"]["mean"] for method, entry in summary(rows[0]).items()}
+def test_voxel_regression_solves_what_a_voxel_decides_and_copying_does_not(found):
+    means = {name: mean_and_interval(of_method(found[0], name), "psnr")[0]
+             for name in ("voxel regression", "source copy", "mean of inputs")}
     assert means["voxel regression"] > 22
     assert means["voxel regression"] > max(means["source copy"], means["mean of inputs"]) + 5
 
 
-def test_histogram_match_cannot_turn_a_contrast_around(rows):
-    cell = {r["method"]: r for r in rows[0] if (r["patient"], r["sources"], r["target"]) == ("p19", "T1", "FLAIR")}
-    assert cell["histogram match"]["ssim"] < 0.5 < cell["voxel regression"]["ssim"]
+def test_histogram_match_cannot_turn_a_contrast_around(found):
+    where = ("open_ms_cross/p19", "T1", "FLAIR")
+    here = {row["method"]: row for row in found[0] if cell(row) == where}
+    assert here["histogram match"]["ssim"] < 0.5 < here["voxel regression"]["ssim"]
 
 
 def test_the_truth_itself_is_perfect_and_the_sources_never_hold_it(cohorts):
@@ -88,20 +108,64 @@ def test_lesion_is_dilated_by_five_millimeters(cohorts):
     assert not case.lesion[7, 18, 16] and not case.lesion[10, 14, 16]
 
 
-def test_tables_are_written_and_agree(rows):
-    found, _, out = rows
-    with (out / "validation.csv").open(encoding="utf-8") as file:
-        assert len(list(csv.DictReader(file))) == len(found) == 27 * 5
-    stored = json.loads((out / "validation.json").read_text(encoding="utf-8"))
-    ssim = stored["summary"]["voxel regression"]["ssim"]
-    assert ssim["low"] <= ssim["mean"] <= ssim["high"]
-    text = (out / "validation.md").read_text(encoding="utf-8")
-    assert text == markdown(found) and "Paper-style" in text and "| T1+T2 | FLAIR |" in text
+def test_section_says_where_another_method_is_ahead_and_by_how_much(found):
+    rows, section, _ = found
+    tables = {table.title: table for table in section.tables}
+    behind = tables["Where another method is ahead of NPCSynth"]
+    worst = dict(zip(behind.columns, behind.rows[0], strict=True))
+    here = {r["method"]: r["ssim"] for r in rows if cell(r) == (worst["patient"], worst["sources"], worst["target"])}
+    assert worst["best method"] == max(here, key=here.get)
+    assert worst["difference"] == pytest.approx(here["NPCSynth"] - max(here.values()))
+    assert f"in {27 - len(behind.rows)} of 27 cells" in section.text
+    assert all(len(row) == len(table.columns) for table in section.tables for row in table.rows)
 
 
-def test_two_patients_get_no_interval(rows):
-    two = [r for r in rows[0] if r["patient"] != "p04a"]
-    assert summary(two)["source copy"]["ssim"]["low"] is None
+def test_files_and_page_hold_the_section(found):
+    _, section, context = found
+    write_section("any-to-all", section, context)
+    with (context.out / "any-to-all-1.csv").open(encoding="utf-8") as file:
+        assert [row["method"] for row in csv.DictReader(file)][0] == "NPCSynth"
+    stored = json.loads((context.out / "any-to-all.json").read_text(encoding="utf-8"))
+    assert stored["weights"]["sha256"] == "e" * 64 and stored["extent"] == "full"
+    assert "| T1+T2 | FLAIR |" in (context.out / "any-to-all.md").read_text(encoding="utf-8")
+    page = (context.out / "index.html").read_text(encoding="utf-8")
+    assert "Paper-style" in page and "data:image/png;base64," in page and "Research use only" in page
+    assert (context.out / "any-to-all-cells.svg").exists()
+
+
+def test_page_tells_sections_of_different_weights_apart(found, tmp_path):
+    section, context = found[1], replace(found[2], out=tmp_path)
+    write_section("any-to-all", section, context)
+    other = Echo()
+    other.loaded.identity["sha256"] = "f" * 64
+    write_section("out-of-distribution", Section("Other", "Text."), replace(context, synthesizer=other))
+    assert "different weights" in (tmp_path / "index.html").read_text(encoding="utf-8")
+
+
+def row(patient, sources, ssim, target="T2"):
+    return {"patient": patient, "sources": sources, "target": target, "ssim": ssim}
+
+
+def test_patients_count_the_same_and_intervals_widen_with_them():
+    rows = [row("a", str(n), 0.9) for n in range(30)] + [row("b", "0", 0.5)]
+    mean, low, high = mean_and_interval(rows, "ssim")
+    assert mean == pytest.approx(0.7) and low == pytest.approx(0.5) and high == pytest.approx(0.9)
+    assert mean_and_interval(rows[:1], "ssim")[1:] == (None, None)
+
+
+def test_paired_comparison_knows_the_worst_cell():
+    ours = [row("a", str(n), 0.5 + 0.01 * n) for n in range(8)]
+    theirs = [row("a", str(n), 0.5) for n in range(1, 8)] + [row("a", "0", 0.6)]
+    result = paired(ours, theirs, "ssim")
+    assert (result["cells"], result["ahead"]) == (8, 7)
+    assert result["worst"] == pytest.approx(-0.1) and 0 < result["p"] < 1
+
+
+def test_supersets_that_are_worse_are_counted():
+    rows = [row("a", "T1", 0.5), row("a", "PD", 0.7), row("a", "T1+PD", 0.6)]
+    gain = more_sources(rows)
+    assert gain["pairs"] == 2 and gain["worse"] == 0.5 and gain["change"] == pytest.approx(0)
+    assert gain["means"] == {1: pytest.approx(0.6), 2: pytest.approx(0.6)}
 
 
 def test_quick_run_asks_less_on_fewer_slices(cohorts, monkeypatch):

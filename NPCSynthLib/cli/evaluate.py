@@ -1,10 +1,11 @@
-"""``npcsynth evaluate``: how good the weights are on patients never trained on, beside simple baselines."""
+"""``npcsynth evaluate``: what the weights can do, and what not, on patients never trained on."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from ..errors import UsageError
 from .console import command, progress_bar, say
 from .options import Device, Weights
 
@@ -16,30 +17,74 @@ def run(
     data: Annotated[
         Path, typer.Option("--data", help="Folder with cohorts/<cohort>/<patient>.", exists=True, file_okay=False)
     ],
-    out: Annotated[Path, typer.Option("--out", help="Folder for validation.md, .csv and .json.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder of the report; a run that was stopped in it goes on.")],
     weights: Weights = None,
+    only: Annotated[
+        str | None, typer.Option("--only", help="Sections to run, e.g. any-to-all,robustness. [dim]Default: all.[/]")
+    ] = None,
+    baseline: Annotated[
+        list[Path] | None,
+        typer.Option("--baseline", help="Folder of a comparison network's run or weights. [dim]Repeatable.[/]",
+                     exists=True, file_okay=False),
+    ] = None,
     device: Device = None,
-    quick: Annotated[
-        bool, typer.Option("--quick", help="Single sources and all of them only, on the 24 middle slices.")
-    ] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="A first look: fewer cells and levels.")] = False,
+    full: Annotated[bool, typer.Option("--full", help="All slices, not the 24 middle ones; takes hours.")] = False,
 ) -> None:
-    """Synthesize every sequence of the validation patients from every set of others, and compare with the real one.
+    """Measure weights on the validation patients, and write tables, plots and one HTML page.
 
-    The same cases are given to source copy, mean of inputs, histogram matching and per-voxel regression.
+    Each section writes Markdown, CSV, JSON, PNG and SVG files of its name; index.html shows all sections that are in
+    the folder. What is measured is kept there: with further baselines only these are computed, and a run that was
+    stopped goes on.
+
+    Sections: any-to-all, uncertainty, robustness, out-of-distribution.
 
     [bold]Examples[/]
 
-    [cyan]npcsynth evaluate --data data --out tables --quick[/]
+    [cyan]npcsynth evaluate --data data --out report[/]
+
+    [cyan]npcsynth evaluate --data data --out report --only any-to-all --quick[/]
+
+    [cyan]npcsynth evaluate --data data --out report --baseline runs/channel-unet --baseline runs/swin-unetr[/]
     """
-    from ..evaluation.protocol import evaluate
-    from ..evaluation.tables import summary
+    from ..evaluation.report import PAGE, write_section
+    from ..evaluation.section import SECTIONS, Context, run_section
     from ..inference.synthesizer import Synthesizer
 
+    if quick and full:
+        raise UsageError("--quick and --full exclude each other. Give one of them, or none.")
+    names = [name.strip() for name in only.split(",")] if only else list(SECTIONS)
+    unknown = [name for name in names if name not in SECTIONS]
+    if unknown:
+        raise UsageError(f'"{unknown[0]}" is no section of the evaluation. Choose among {", ".join(SECTIONS)}.')
+    baselines = _named(baseline or [])
+    written = []
     with progress_bar() as on_progress:
-        on_progress(0.0, "Loading weights and fitting baselines")
+        on_progress(0.0, "Loading weights")
         synthesizer = Synthesizer(weights, device)
-        rows = evaluate(synthesizer.predict, cohorts_dir=data / "cohorts", out=out, quick=quick,
-                        on_progress=on_progress)
-    for method, figures in summary(rows).items():
-        say(f"{method}: SSIM {figures['ssim']['mean']:.3f}, PSNR {figures['psnr']['mean']:.1f} dB")
-    say(f"Wrote validation.md, .csv and .json to {out}.")
+        for number, name in enumerate(names):
+            context = Context(
+                synthesizer, data, out, quick, full, baselines,
+                lambda done, stage: on_progress((number + done) / len(names), f"{name}: {stage}"),
+            )
+            section = run_section(name, context)
+            write_section(name, section, context)
+            written.append((section.title, section.text))
+    for title, text in written:
+        say(f"{title}: {text.split(chr(10) * 2)[-1]}")
+    say(f"Wrote {out / PAGE}.")
+
+
+def _named(folders: list[Path]) -> dict[str, Path]:
+    """Name in tables -> weights folder; a run's folder stands for the weights in it. Raises UsageError."""
+    from ..model.weights import MANIFEST
+
+    found = {}
+    for folder in folders:
+        folder = folder.resolve()
+        inner = folder if (folder / MANIFEST).exists() else folder / "weights"
+        name = folder.parent.name if folder.name == "weights" else folder.name
+        if name in found:
+            raise UsageError(f'Two baselines are called "{name}". Rename the folder of one of their runs.')
+        found[name] = inner
+    return found

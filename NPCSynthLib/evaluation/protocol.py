@@ -8,7 +8,7 @@ The sources' bodies alone make up the body that the method is given; the target'
 import dataclasses
 import itertools
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -24,58 +24,12 @@ from ..study.study import Study
 from ..study.volume import Grid, Volume
 from ..training.split import VALIDATION
 from ..vocabulary import load_sequences
-from .baselines import Predict, all_baselines, training_voxels
-from .tables import write_tables
+from .baselines import Predict
 
 LESION_MARGIN_MM = 5.0
 _QUICK_SLICES = 24
 #: Paper-style figures use every n-th slice.
 _PAPER_STEP = 4
-
-
-def evaluate(
-    predict: Predict | None,
-    baselines: Mapping[str, Predict] | None = None,
-    cohorts_dir: str | Path = "cohorts",
-    out: str | Path | None = None,
-    name: str = "NPCSynth",
-    quick: bool = False,
-    on_progress: Callable[[float, str], None] | None = None,
-) -> list[dict]:
-    """Run the protocol on the validation patients and write the tables.
-
-    Args:
-        predict: ``predict(study, target_id) -> (k, j, i) float32`` on ``study.grid``, 0 and 1 the body percentiles;
-            None to judge the baselines alone.
-        baselines: name -> predict; None fits all of ``baselines.py`` to the training patients in ``cohorts_dir``.
-        cohorts_dir: folder of ``<cohort>/<patient>/<SEQUENCE>.nii.gz`` and ``label_*.nii.gz``.
-        out: folder for validation.md, .csv and .json; None writes nothing.
-        quick: single sources and all-but-one only, on the 24 middle slices.
-
-    Returns:
-        One row for each patient, set of sources, target and method: {"cohort", "patient", "sources" ("T1+T2"),
-        "target", "method", "ssim", "psnr", "mae", "sharpness", "lesion_psnr", "lesion_mae", "paper_ssim",
-        "paper_psnr", "seconds"}; lesion figures where there is a label, paper-style for ``predict`` alone, else None.
-    """
-    cohorts_dir = Path(cohorts_dir)
-    if baselines is None:
-        baselines = all_baselines(training_voxels(training_studies(cohorts_dir)))
-    methods = dict(baselines) if predict is None else {name: predict, **baselines}
-    rows = []
-    folders = validation_folders(cohorts_dir)
-    for number, folder in enumerate(folders):
-        cohort, patient = folder.parent.name, folder.name
-        for case in cases(folder, quick):
-            sources = "+".join(s.sequence for s in case.study.sources)
-            if on_progress is not None:
-                on_progress(number / len(folders), f"{cohort} {patient}: {sources} to {case.target}")
-            for method, call in methods.items():
-                figures = judge(call, case, paper=method == name and predict is not None)
-                rows.append({"cohort": cohort, "patient": patient, "sources": sources, "target": case.target,
-                             "method": method, **figures})
-    if out is not None:
-        write_tables(rows, out)
-    return rows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,6 +42,7 @@ class Case:
         truth: (k, j, i) float32, the acquired target on its own scale.
         mask: (k, j, i) bool, the target's body where at least one source has data.
         lesion: (k, j, i) bool within ``mask``, dilated by 5 mm, or None.
+        core: the same as it was drawn, not dilated.
     """
 
     study: Study
@@ -95,31 +50,70 @@ class Case:
     truth: np.ndarray
     mask: np.ndarray
     lesion: np.ndarray | None
+    core: np.ndarray | None = None
+
+
+class PatientCases:
+    """Every case of one patient folder; images are read when a case is first asked for.
+
+    Raises InputError for a folder without two sequences.
+    """
+
+    def __init__(self, folder: str | Path):
+        self.folder = Path(folder)
+        self.name = f"{self.folder.parent.name}/{self.folder.name}"
+        self.sequences = tuple(s for s in load_sequences() if (self.folder / f"{s}.nii.gz").exists())
+        if len(self.sequences) < 2:
+            raise InputError(f'"{self.folder.name}" needs at least two sequences, named like T1.nii.gz and T2.nii.gz.')
+        self._read = None
+        self._target, self._built = None, None
+
+    def questions(self, few: bool = False) -> list[tuple[tuple[str, ...], str]]:
+        """(sources, target) of every case, target by target; ``few``: single sources and all of them only."""
+        return [(names, target) for target in self.sequences
+                for names in _subsets(tuple(s for s in self.sequences if s != target), few)]
+
+    def case(self, sources: tuple[str, ...], target: str, middle: bool = False) -> "Case":
+        """One case; ``middle`` cuts out the 24 middle slices of the body. Cheap for the target of the last call."""
+        if self._target != target:
+            self._target, self._built = target, self._build(target)
+        whole, body, core, lesion, bodies = self._built
+        used = tuple(whole.source(s) for s in sources)
+        votes = np.sum([bodies[s] for s in sources], axis=0)
+        seen = np.sum([s.inside for s in used], axis=0)
+        inner = (votes > 0) & (2 * votes >= seen)
+        study = dataclasses.replace(whole, reference=sources[0], sources=used, body=inner)
+        mask = body & (seen > 0)
+        found = Case(study, target, whole.source(target).array, mask,
+                     *(None if label is None else label & mask for label in (lesion, core)))
+        return _middle(found) if middle else found
+
+    def _build(self, target: str):
+        if self._read is None:
+            self._read = load_patient(self.folder)
+        volumes, label = self._read
+        whole = build_study(volumes, reference=target, register=not _one_grid(volumes))
+        body = body_mask(volumes[target].array, volumes[target].grid.spacing)
+        core, lesion = (None, None) if label is None else _lesion(label, whole.grid)
+        bodies = {s.sequence: body_mask(s.array, whole.grid.spacing) & s.inside
+                  for s in whole.sources if s.sequence != target}
+        return whole, body, core, lesion, bodies
 
 
 def cases(folder: str | Path, quick: bool = False) -> Iterator[Case]:
     """Every case of one patient folder, target by target."""
-    volumes, label = load_patient(folder)
-    for target in volumes:
-        whole = build_study(volumes, reference=target, register=not _one_grid(volumes))
-        truth = whole.source(target).array
-        body = body_mask(volumes[target].array, volumes[target].grid.spacing)
-        lesion = None if label is None else _lesion(label, whole.grid)
-        bodies = {s.sequence: body_mask(s.array, whole.grid.spacing) & s.inside
-                  for s in whole.sources if s.sequence != target}
-        for names in _subsets(tuple(bodies), quick):
-            sources = tuple(whole.source(s) for s in names)
-            votes = np.sum([bodies[s] for s in names], axis=0)
-            seen = np.sum([s.inside for s in sources], axis=0)
-            inner = (votes > 0) & (2 * votes >= seen)
-            study = dataclasses.replace(whole, reference=names[0], sources=sources, body=inner)
-            mask = body & (seen > 0)
-            case = Case(study, target, truth, mask, None if lesion is None else lesion & mask)
-            yield _middle(case) if quick else case
+    patient = PatientCases(folder)
+    for sources, target in patient.questions(few=quick):
+        yield patient.case(sources, target, middle=quick)
 
 
-def judge(predict: Predict, case: Case, paper: bool = False) -> dict:
-    """Metrics of one method on one case; ``paper`` adds the paper-style figures."""
+def judge(predict: Predict, case: Case) -> dict:
+    """Metrics of one method on one case.
+
+    Returns:
+        {"ssim", "psnr", "mae", "sharpness" in the body, "lesion_psnr", "lesion_mae" (None without a lesion),
+        "paper_ssim", "paper_psnr" (``qa.image_metrics.paper_style``, every fourth slice), "seconds"}.
+    """
     started = time.perf_counter()
     prediction = np.asarray(predict(case.study, case.target), np.float32)
     seconds = time.perf_counter() - started
@@ -131,9 +125,7 @@ def judge(predict: Predict, case: Case, paper: bool = False) -> dict:
         lesion = errors_within(prediction, case.truth, case.lesion)
     figures |= {f"lesion_{key}": value for key, value in lesion.items()}
     slices = slice(None, None, _PAPER_STEP)
-    in_papers = {"paper_ssim": None, "paper_psnr": None}
-    if paper:
-        in_papers = paper_style(prediction[slices], case.truth[slices])
+    in_papers = paper_style(prediction[slices], case.truth[slices])
     return {**figures, **in_papers, "seconds": seconds}
 
 
@@ -177,11 +169,12 @@ def _subsets(names: tuple[str, ...], quick: bool) -> list[tuple[str, ...]]:
     return [subset for size in sizes for subset in itertools.combinations(names, size)]
 
 
-def _lesion(label: Volume, grid: Grid) -> np.ndarray:
-    lesion = resample(Volume((label.array > 0).astype(np.uint8), label.grid), grid, order="nearest")[0] > 0
-    if not lesion.any():
-        return lesion
-    return ndimage.distance_transform_edt(~lesion, sampling=grid.spacing[::-1]) <= LESION_MARGIN_MM
+def _lesion(label: Volume, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
+    """The label on the grid, as it is and dilated by 5 mm."""
+    core = resample(Volume((label.array > 0).astype(np.uint8), label.grid), grid, order="nearest")[0] > 0
+    if not core.any():
+        return core, core
+    return core, ndimage.distance_transform_edt(~core, sampling=grid.spacing[::-1]) <= LESION_MARGIN_MM
 
 
 def _middle(case: Case) -> Case:
@@ -195,5 +188,5 @@ def _middle(case: Case) -> Case:
     sources = tuple(dataclasses.replace(s, array=s.array[part], inside=s.inside[part]) for s in case.study.sources)
     study = dataclasses.replace(case.study, grid=Grid(case.truth[part].shape, matrix), sources=sources,
                                 body=case.study.body[part])
-    lesion = None if case.lesion is None else case.lesion[part]
-    return Case(study, case.target, case.truth[part], case.mask[part], lesion)
+    labels = (None if label is None else label[part] for label in (case.lesion, case.core))
+    return Case(study, case.target, case.truth[part], case.mask[part], *labels)
