@@ -1,5 +1,7 @@
 """A tiny study and result on an oblique, anisotropic grid, shared by the tests of output and command line."""
 
+import sys
+
 import numpy as np
 import pytest
 
@@ -54,3 +56,14 @@ def result(study) -> SynthesisResult:
     model = {"name": "test", "version": "0", "sha256": "0" * 64}
     return SynthesisResult(study.grid, (synthetic,), segmentation, ("T1", "T2"), model, "CPU", {"synthesis": 1.25},
                            ("Outside the training domain.",))
+
+
+@pytest.fixture(autouse=True)
+def no_slot_raises():
+    """Qt swallows what a slot raises; here it fails the test."""
+    manners = sys.modules.get("slicer_stand_in.qt_manners")
+    if manners is not None:
+        manners.slot_errors.clear()
+    yield
+    if manners is not None and manners.slot_errors:
+        raise manners.slot_errors[0]

@@ -204,10 +204,7 @@ def test_the_module_finds_the_library_from_its_own_folder_alone():
 
 
 def test_help_says_research_use_and_the_category_is_radiotherapy():
-    class Parent:
-        pass
-
-    parent = Parent()
+    parent = slicer.qSlicerScriptedLoadableModule(str(MODULE_FILE))
     module.NPCSynth(parent)
     assert "Research use only" in parent.helpText
     assert parent.categories == ["Radiotherapy"]

@@ -1,18 +1,24 @@
 """As much of Slicer's application as the NPCSynth module needs, around the real MRML scene of slicer-core.
 
 Real here: the scene and its nodes, ``slicer.util`` (loadUI, childWidgetVariables, VTKObservationMixin, NodeModify,
-updateVolumeFromArray ...), and Qt itself, through PySide6 without a display.
+updateVolumeFromArray, reloadScriptedModule ...), and Qt itself, through PySide6 without a display.
 
-Imitated, and only so far: PythonQt's manners (properties are attributes, ``connect("clicked(bool)", f)``),
-qMRMLNodeComboBox, the base classes of scripted modules, the parameter node wrapper for bool, str and list[str],
-``slicer.i18n`` (English), ``slicer.packaging.pip_ensure`` (records what it was asked for), the base class of DICOM
-plugins, and an application in testing mode, so that message boxes are logged instead of shown.
+Imitated, each in a file that names the Slicer, CTK or PythonQt source that it imitates, and what of it is left out:
 
-Slice views are drawn off screen, by Slicer's own classes, where a test asks for them (``slice_views``).
+``qt_manners``      PythonQt: properties are attributes, ``connect("clicked(bool)", f)``
+``widgets``         qMRMLWidget, qMRMLNodeComboBox, ctkCollapsibleButton
+``module_bases``    the base classes of scripted modules, and the C++ classes behind them
+``application``     slicer.app in testing mode, so that message boxes are logged instead of shown; the module manager
+``parameter_node``  the parameter node wrapper
+``packaging``       slicer.packaging, which records what it was asked to install
+``dicom``           the base class of DICOM plugins
+``sample_data``     the registry of the Sample Data module
+``slice_views``     slice views, drawn off screen by Slicer's own classes, where a test asks for them
+``slicer.i18n``     below: English
 
 Not imitated: PythonQt's memory management and its grip on Python's global lock, the subject hierarchy's plugins,
-layouts' widgets, the DICOM database, the Extensions Manager, translations. What depends on these is to be tried
-in Slicer.
+layouts' widgets, the DICOM database, the Extensions Manager, translations, the developer's section of a panel. What
+depends on these is to be tried in Slicer.
 """
 
 import importlib.util
@@ -31,19 +37,20 @@ def install():
 
     if getattr(slicer, "app", None) is not None:
         return slicer
-    from . import application, dicom, module_bases, packaging, parameter_node, qt_manners, widgets
-
-    sys.modules["DICOMLib"] = dicom
+    from . import application, qt_manners
 
     sys.modules["qt"] = qt_manners.make_qt_module()
+    slicer.modules = types.SimpleNamespace()
+    slicer.app = application.Application()
+    from . import dicom, module_bases, packaging, parameter_node, sample_data, widgets
+
+    sys.modules["DICOMLib"] = dicom
+    sys.modules["SampleData"] = sample_data
     ctk = types.ModuleType("ctk")
     ctk.ctkCollapsibleButton = widgets.ctkCollapsibleButton
     sys.modules["ctk"] = ctk
-    i18n = types.ModuleType("slicer.i18n")
-    i18n.tr = lambda text: text
-    i18n.translate = lambda context, text: text
     for name, module in {
-        "i18n": i18n,
+        "i18n": _i18n(),
         "parameterNodeWrapper": parameter_node,
         "ScriptedLoadableModule": module_bases,
         "packaging": packaging,
@@ -53,9 +60,17 @@ def install():
         setattr(slicer, name, module)
     slicer.qMRMLNodeComboBox = widgets.qMRMLNodeComboBox
     slicer.qMRMLWidget = widgets.qMRMLWidget
-    slicer.modules = types.SimpleNamespace()
-    slicer.app = application.Application()
+    slicer.qSlicerScriptedLoadableModule = module_bases.qSlicerScriptedLoadableModule
+    slicer.qSlicerScriptedLoadableModuleWidget = module_bases.qSlicerScriptedLoadableModuleWidget
     return slicer
+
+
+def _i18n():
+    """Base/Python/slicer/i18n.py, where no translation is installed: texts stay as they are."""
+    i18n = types.ModuleType("slicer.i18n")
+    i18n.tr = lambda text: text
+    i18n.translate = lambda context, text: text
+    return i18n
 
 
 def new_scene():
@@ -77,7 +92,12 @@ def new_scene():
 
 
 def load_module(path):
-    """Import a scripted module's file as Slicer does: once, under its own name, with only its folder on the path."""
+    """Import a scripted module's file and make the module, as Slicer does when it starts.
+
+    Once, under its own name, with only its folder on the path. Imitates Base/QTGUI/qSlicerScriptedLoadableModule.cxx.
+    """
+    import slicer
+
     path = Path(path)
     if path.stem in sys.modules:
         return sys.modules[path.stem]
@@ -87,17 +107,17 @@ def load_module(path):
     module = importlib.util.module_from_spec(spec)
     sys.modules[path.stem] = module
     spec.loader.exec_module(module)
+    parent = slicer.qSlicerScriptedLoadableModule(str(path))
+    setattr(slicer.modules, path.stem.lower(), parent)
+    setattr(slicer.modules, f"{path.stem}Instance", getattr(module, path.stem)(parent))
     return module
 
 
 def open_panel(widget_class):
-    """The module's panel as the module selector opens it: made, set up, entered."""
-    from . import widgets
+    """The module's panel as the module selector opens it: made, set up, entered. Each call makes another one."""
+    import slicer
 
-    parent = widgets.qMRMLWidget()
-    parent.setLayout(widgets.QtWidgets.QVBoxLayout())
-    parent.isEntered = True
-    panel = widget_class(parent)
-    panel.setup()
-    panel.enter()
-    return panel
+    parent = slicer.qSlicerScriptedLoadableModuleWidget()
+    parent.instantiate(widget_class)
+    parent.enter()
+    return parent.self()

@@ -1,4 +1,8 @@
-"""DICOMLib: the base class of DICOM plugins and what they offer. The database itself is given by the test."""
+"""DICOMLib: the base class of DICOM plugins and what they offer. The database itself is given by the test.
+
+Imitates Slicer/Slicer, Modules/Scripted/DICOMLib/DICOMPlugin.py and DICOMUtils.py. Not imitated: exporting, names from
+the database, and the subject hierarchy, of which it is only remembered that a node was to be filed.
+"""
 
 import hashlib
 

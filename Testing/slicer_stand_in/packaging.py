@@ -1,4 +1,8 @@
-"""slicer.packaging: says what it was asked to install and installs nothing."""
+"""slicer.packaging: says what it was asked to install and installs nothing.
+
+Imitates Slicer/Slicer, Base/Python/slicer/packaging.py (5.12): load_requirements wholly; pip_ensure is not run, as in
+Slicer when it is in testing mode.
+"""
 
 from pathlib import Path
 
