@@ -1,17 +1,24 @@
 """Slice views without a window: Slicer's own slice logic and displayable managers, drawn off screen.
 
-Put together as Slicer's qMRMLLayoutSliceViewFactory, qMRMLSliceWidget and qMRMLSliceView do it, and as trame-slicer's
-SliceView does it in Python: one vtkMRMLSliceLogic a view, the managers of vtkMRMLSliceViewDisplayableManagerFactory on
-its renderer, and its image through a vtkImageMapper whose window is 0 to 255 (CTK's vtkLightBoxRendererManager).
+Imitates Slicer/Slicer, Libs/MRML/Widgets (qMRMLLayoutSliceViewFactory, qMRMLSliceWidget, qMRMLSliceView) and
+trame-slicer's SliceView in putting together: one vtkMRMLSliceLogic a view, the managers of
+vtkMRMLSliceViewDisplayableManagerFactory on its renderer, and its image through a vtkImageMapper whose window is
+0 to 255 (CTK's vtkLightBoxRendererManager).
 trame-slicer itself cannot be asked for beside this slicer-core: it needs slicer-layer-dm, which is pinned to 5.11.0.
 
 Not imitated: controllers, mouse and keyboard, DataProbe's corner annotations, more than one image in a view.
 """
 
+import contextlib
+
 import numpy as np
 import slicer
 import vtk
 from vtk.util.numpy_support import vtk_to_numpy
+
+# PyTorch loads triton. Where Mesa draws (no GPU), both bring an LLVM, and triton's crashes when Mesa's came first.
+with contextlib.suppress(ImportError):
+    import triton._C.libtriton  # noqa: F401
 
 #: qMRMLSliceView::initDisplayableManagers, and those that the Segmentations and Colors modules add.
 _MANAGERS = (
