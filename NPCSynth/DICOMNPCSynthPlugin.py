@@ -89,7 +89,7 @@ class DICOMNPCSynthPlugin:
     """Makes the plugin known to the DICOM module; has no panel of its own."""
 
     def __init__(self, parent):
-        parent.title = "NPCSynth DICOM plugin"
+        parent.title = _("NPCSynth DICOM plugin")
         parent.categories = ["Developer Tools.DICOM Plugins"]
         parent.contributors = ["The NPCSynth authors"]
         parent.helpText = _("Loads what NPCSynth exported. It works inside the DICOM module.")
