@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from NPCSynthLib.cli.main import app
 
 ROOT = Path(__file__).resolve().parent.parent
-COMMANDS = ("demo", "phantom", "identify", "synthesize", "contours", "train", "doctor")
+COMMANDS = ("demo", "phantom", "identify", "synthesize", "batch", "contours", "train", "doctor")
 
 
 def npcsynth(*arguments):

@@ -26,6 +26,11 @@ def show_tracebacks() -> None:
     _traceback_wanted = True
 
 
+def tracebacks_wanted() -> bool:
+    """Whether errors are to come with their traceback."""
+    return _traceback_wanted
+
+
 def command(function: Callable) -> Callable:
     """Decorator of commands: every failure becomes one sentence on stderr and an exit code.
 

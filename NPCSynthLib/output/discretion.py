@@ -1,7 +1,7 @@
 """Takes out of sentences what may tell who the patient is: for a report that names nobody unless asked to."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 
 from ..resources import resource_path
@@ -27,25 +27,30 @@ _ORDINARY = frozenset("a an and are as at by for from in is it not of on or the 
 def discreet(document: dict) -> Callable[[str], str]:
     """A function that takes out of a sentence about this result what may lead to the patient.
 
-    Series descriptions, file names and prompts in own words may hold a name: they go wherever the sentence repeats
-    them, and so does everything in quotation marks, which is how our sentences name a series. UIDs, dates and times go
-    as well. Words of the MR vocabulary stay. A word too few is no harm.
+    Series descriptions, file names and prompts in own words may hold a name: they go, as ``without`` does it.
 
     Args:
         document: the provenance of the result, see ``provenance``.
     """
     names = [str(source.get("description", "")) for source in document["sources"]]
     names += [str(refused["series"]) for refused in document["refused"]]
-    private = {word for name in names for word in words(name)}
-    for output in document["outputs"]:
-        if not is_usual_prompt(output):
-            private |= words(output["prompt"])
+    return without(names, [output["prompt"] for output in document["outputs"] if not is_usual_prompt(output)])
+
+
+def without(names: Iterable[str], others: Iterable[str] = ()) -> Callable[[str], str]:
+    """A function that takes names of series, files or folders out of a sentence, and all words of them and of others.
+
+    Everything in quotation marks goes too, which is how our sentences name a series, and so do UIDs, dates, times and
+    file names. Words of the MR vocabulary stay. A word too few is no harm.
+    """
+    names = list(names)
+    private = {word for name in (*names, *others) for word in words(name)}
     private = {w for w in private - _usual_words() if not (w.isdigit() and len(w) < 3)}
     sequences = {name.casefold() for name in load_sequences()}
-    names = sorted({n for n in names if n.strip() and n.strip().casefold() not in sequences}, key=len, reverse=True)
+    longest = sorted({n for n in names if n.strip() and n.strip().casefold() not in sequences}, key=len, reverse=True)
 
     def clean(sentence: str) -> str:
-        for name in names:
+        for name in longest:
             sentence = sentence.replace(name, _A_SERIES)
         sentence = _TELLING.sub(GAP, _QUOTED.sub(_A_SERIES, sentence))
         return _WORD.sub(lambda word: GAP if word[0].casefold() in private else word[0], sentence)

@@ -4,7 +4,6 @@ It names nobody unless asked to: no names, dates, UIDs, file paths or series des
 """
 
 import base64
-import html
 import math
 from collections.abc import Sequence
 
@@ -15,9 +14,9 @@ from ..qa.contours import TOLERANCES_MM, StructureAgreement, table_row
 from ..study.study import Study
 from ..vocabulary import is_known_structure, load_sequences
 from .discretion import discreet, is_usual_prompt
+from .page import bullets, facts, page, section, table, text
 from .picture import picture
 from .provenance import LIMITS, UNITS
-from .report_style import STYLE
 from .slices import TUMOR_SEGMENTS, middle_slice, slice_uncertainty, slice_view, telling_slices
 from .truth import Truth
 
@@ -73,30 +72,25 @@ def report(
     parts = [
         f"<header><p class='mark'>SYNTHETIC &ndash; research use only</p><h1>NPCSynth report</h1>"
         f"<p>{len(result.sources)} acquired, {len(result.sequences)} synthetic "
-        f"{_plural('sequence', len(result.sequences))}; {_text(document['software']['name'])} "
-        f"{_text(document['software']['version'])}.</p>{_identity(study, document, identify)}</header>",
-        _section("Not to be used for", _list(FORBIDDEN) + "<p>What else to know:</p>" + _list(LIMITS), "limits"),
-        _section("Warnings", _warnings(document, told)),
-        _section("What went in", _source_table(document, told)),
-        _section("What was made", _output_table(result, study, document, told)),
+        f"{_plural('sequence', len(result.sequences))}; {text(document['software']['name'])} "
+        f"{text(document['software']['version'])}.</p>{_identity(study, document, identify)}</header>",
+        section("Not to be used for", bullets(FORBIDDEN) + "<p>What else to know:</p>" + bullets(LIMITS), "limits"),
+        section("Warnings", _warnings(document, told)),
+        section("What went in", _source_table(document, told)),
+        section("What was made", _output_table(result, study, document, told)),
         *(_pictures(synthetic, result, study, truth, agreements) for synthetic in result.sequences),
     ]
     if truth is not None and truth.images:
-        parts.append(_section("Agreement with the acquired images", _image_table(result, study, truth)))
+        parts.append(section("Agreement with the acquired images", _image_table(result, study, truth)))
     if agreements:
-        parts.append(_section("Contours", _contour_table(agreements, notes, told)))
+        parts.append(section("Contours", _contour_table(agreements, notes, told)))
     parts += [
-        _section("Checklist for review", _checklist(), "checklist"),
-        _section("How it was made", _run_table(document)),
+        section("Checklist for review", _checklist(), "checklist"),
+        section("How it was made", _run_table(document)),
     ]
     if document["refused"]:
-        parts.append(_section("Series that were not used", _refused_table(document, told)))
-    body = "\n".join(parts)
-    return (
-        f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{TITLE}</title>\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<style>{STYLE}</style>\n</head>\n<body>\n<main>\n{body}\n</main>\n</body>\n</html>\n"
-    )
+        parts.append(section("Series that were not used", _refused_table(document, told)))
+    return page(TITLE, "\n".join(parts))
 
 
 class _Told:
@@ -134,13 +128,13 @@ def _identity(study: Study, document: dict, identify: bool) -> str:
             "<p class='small'>This report names nobody: names, dates, identifiers and series descriptions were left "
             "out. A face can still be recognized in images of a head.</p>"
         )
-    facts = study.source(study.reference).original.metadata
-    name = " ".join(str(facts.get("PatientName") or "").replace("^", " ").replace("=", " ").split())
+    header = study.source(study.reference).original.metadata
+    name = " ".join(str(header.get("PatientName") or "").replace("^", " ").replace("=", " ").split())
     rows = (
-        ("Patient", name or "not recorded"), ("ID", facts.get("PatientID") or "not recorded"),
+        ("Patient", name or "not recorded"), ("ID", header.get("PatientID") or "not recorded"),
         ("Made on", document["created"]),
     )  # fmt: skip
-    return _facts(rows)
+    return facts(rows)
 
 
 def _warnings(document: dict, told: _Told) -> str:
@@ -148,9 +142,9 @@ def _warnings(document: dict, told: _Told) -> str:
     unusual = _unusual(document)
     if unusual:
         parts.append("<p><strong>Outside what the weights have seen:</strong></p>" +
-                     _list(map(told.sentence, unusual), "alarm"))
+                     bullets(map(told.sentence, unusual), "alarm"))
     if document["warnings"]:
-        parts.append(_list(dict.fromkeys(map(told.sentence, document["warnings"]))))
+        parts.append(bullets(dict.fromkeys(map(told.sentence, document["warnings"]))))
     return "".join(parts) or "<p>None. That proves nothing: look at the images all the same.</p>"
 
 
@@ -183,7 +177,7 @@ def _source_table(document: dict, told: _Told) -> str:
         if told.identify:
             row.insert(1, source["description"])
         rows.append(row)
-    return _table(head, rows, "Acquired images.")
+    return table(head, rows, "Acquired images.")
 
 
 def _output_table(result: SynthesisResult, study: Study, document: dict, told: _Told) -> str:
@@ -198,11 +192,11 @@ def _output_table(result: SynthesisResult, study: Study, document: dict, told: _
         ))  # fmt: skip
     head = ("Sequence", "Asked for as", "Mean uncertainty", "Highest in a slice", "Uncertainty checked on real images")
     caption = f"Synthetic images. {UNITS} Uncertainty is the predicted mean absolute error within the body, so scaled."
-    parts = [_table(head, rows, caption)]
+    parts = [table(head, rows, caption)]
     volumes = [(told.structure(s["name"]), f"{s['volume_ml']:.1f} ml" if s["volume_ml"] else "not found")
                for s in document["segments"]]  # fmt: skip
     if volumes:
-        parts.append(_table(("Structure", "Volume"), volumes, "Predicted contours: proposals, to be checked one by one "
+        parts.append(table(("Structure", "Volume"), volumes, "Predicted contours: proposals, to be checked one by one "
                             "on acquired images. What was not found may be there all the same."))  # fmt: skip
     return "".join(parts)
 
@@ -220,15 +214,15 @@ def _pictures(
             + "; its predicted uncertainty; contours"
         )
         figures.append(
-            f"<figure><img alt='{_text(alt)}' src='data:image/png;base64,{png}'>"
-            f"<figcaption>{where}: {_text('; '.join(why))}.</figcaption></figure>"
+            f"<figure><img alt='{text(alt)}' src='data:image/png;base64,{png}'>"
+            f"<figcaption>{where}: {text('; '.join(why))}.</figcaption></figure>"
         )
     explained = (
         "<p class='small'>All on one scale. Panels marked SYNTHETIC were computed, not measured. Colored contours are "
         "predicted, white dotted ones the reference's. The patient's right is on the left (R, L), or anterior on the "
         "left (A, P).</p>"
     )
-    return _section(f"{synthetic.sequence}, SYNTHETIC", explained + "".join(figures), "pictures")
+    return section(f"{synthetic.sequence}, SYNTHETIC", explained + "".join(figures), "pictures")
 
 
 def _slices(synthetic, result, study, truth, agreements) -> dict[int, list[str]]:
@@ -285,7 +279,7 @@ def _image_table(result: SynthesisResult, study: Study, truth: Truth) -> str:
                 f"{found.sharpness:.2f}",
             ))  # fmt: skip
     head = ("Sequence", "Within", "SSIM", "PSNR", "Mean absolute error", "Predicted mean error", "Sharpness")
-    return _table(head, rows, "In 3D, on the true image's own scale (0 to 1000). Sharpness below 1 is blurred.")
+    return table(head, rows, "In 3D, on the true image's own scale (0 to 1000). Sharpness below 1 is blurred.")
 
 
 def _contour_table(agreements, notes, told: _Told) -> str:
@@ -302,14 +296,14 @@ def _contour_table(agreements, notes, told: _Told) -> str:
         if row["worst_slice"] is not None:
             row["worst_slice"] += 1  # people count from one
         rows.append([told.structure(agreement.name), *(row.get(key) for key in heads), _remark(agreement, told)])
-    table = _table(("Structure", *heads.values(), "Remark"), rows,
+    content = table(("Structure", *heads.values(), "Remark"), rows,
                    "Predicted contours against the reference. 1 is perfect agreement, 0 none at all; no figure says "
                    "which of the two is right."
                    + (" Edges: change of brightness across the contour, as part of the body's range; 0 is none."
                       if images else ""), "wide")  # fmt: skip
     if not told.identify:  # notes name files
-        return table
-    return table + _list(notes)
+        return content
+    return content + bullets(notes)
 
 
 def _remark(agreement: StructureAgreement, told: _Told) -> str:
@@ -329,10 +323,10 @@ def _checklist() -> str:
     for number, (what, how) in enumerate(CHECKLIST):
         rows.append(
             f"<tr><td class='tick'><input type='checkbox' id='check{number}'></td>"
-            f"<th scope='row'><label for='check{number}'>{_text(what)}</label><br><span class='small'>{_text(how)}"
+            f"<th scope='row'><label for='check{number}'>{text(what)}</label><br><span class='small'>{text(how)}"
             f"</span></th>"
-            f"<td><input type='text' class='remark' aria-label='Remark on {_text(what)}'></td>"
-            f"<td><input type='text' class='initials' aria-label='Initials for {_text(what)}'></td></tr>"
+            f"<td><input type='text' class='remark' aria-label='Remark on {text(what)}'></td>"
+            f"<td><input type='text' class='initials' aria-label='Initials for {text(what)}'></td></tr>"
         )
     return (
         "<p>On the acquired images, each beside the synthetic ones. Ticks and remarks are not saved with this file: "
@@ -350,49 +344,14 @@ def _run_table(document: dict) -> str:
         ("Device", document["device"]),
         *((f"Time: {stage}", f"{seconds:.1f} s") for stage, seconds in document["seconds"].items()),
     ]
-    return _facts(rows)
+    return facts(rows)
 
 
 def _refused_table(document: dict, told: _Told) -> str:
     rows = [(entry["series"] if told.identify else number, told.sentence(entry["reason"]))
             for number, entry in enumerate(document["refused"], start=1)]  # fmt: skip
-    return _table(("Series", "Reason"), rows)
-
-
-def _section(title: str, content: str, kind: str = "") -> str:
-    identifier = "".join(c if c.isalnum() else "-" for c in title.lower())
-    return (f"<section class='{kind}' aria-labelledby='{identifier}'><h2 id='{identifier}'>{_text(title)}</h2>"
-            f"{content}</section>")  # fmt: skip
-
-
-def _facts(rows) -> str:
-    """Name and value, one below the other."""
-    lines = "".join(f"<tr><th scope='row'>{_text(name)}</th><td>{_text(value)}</td></tr>" for name, value in rows)
-    return f"<table><tbody>{lines}</tbody></table>"
-
-
-def _table(head, rows, caption: str = "", kind: str = "") -> str:
-    cells = "".join(f"<th scope='col'>{_text(name)}</th>" for name in head)
-    lines = []
-    for first, *others in rows:
-        numbers = "".join(f"<td{_number(cell)}>{_text('' if cell is None else cell)}</td>" for cell in others)
-        lines.append(f"<tr><th scope='row'>{_text(first)}</th>{numbers}</tr>")
-    described = f"<caption>{_text(caption)}</caption>" if caption else ""
-    return (f"<table class='{kind}'>{described}<thead><tr>{cells}</tr></thead><tbody>"
-            + "\n".join(lines) + "</tbody></table>")  # fmt: skip
-
-
-def _number(cell) -> str:
-    return ' class="number"' if str(cell).lstrip("-")[:1].isdigit() and len(str(cell)) < 10 else ""
-
-
-def _list(sentences, kind: str = "") -> str:
-    return f"<ul class='{kind}'>" + "".join(f"<li>{_text(sentence)}</li>" for sentence in sentences) + "</ul>"
+    return table(("Series", "Reason"), rows)
 
 
 def _plural(noun: str, count: int) -> str:
     return noun if count == 1 else f"{noun}s"
-
-
-def _text(value) -> str:
-    return html.escape(str(value))

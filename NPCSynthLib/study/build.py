@@ -202,12 +202,26 @@ def study_from_folder(
 
     Raises InputError also when the folder holds no usable MR series.
     """
-    from .read import read_folder
-
     def part(low, high):
         return None if on_progress is None else lambda done, text: on_progress(low + (high - low) * done, text)
 
-    report = read_folder(path, on_progress=part(0.0, 0.3), cancel=cancel)
+    volumes, warnings, refused = volumes_from_folder(path, part(0.0, 0.3), cancel)
+    return build_study(volumes, reference, register, bias_correction, part(0.3, 1.0), cancel, warnings, refused)
+
+
+def volumes_from_folder(
+    path: str | Path, on_progress: Progress | None = None, cancel: Callable[[], bool] | None = None
+) -> tuple[dict[str, Volume], tuple[str, ...], tuple[tuple[str, str], ...]]:
+    """Read a folder and tell the sequences apart.
+
+    Returns:
+        What ``assign`` returns, with the warnings and refusals of reading before its own; at least one volume.
+
+    Raises InputError when the folder holds no usable MR series or several patients, Cancelled.
+    """
+    from .read import read_folder
+
+    report = read_folder(path, on_progress=on_progress, cancel=cancel)
     volumes, warnings, refused = assign(report.volumes)
     refused = (*report.refused, *refused)
     if not volumes:
@@ -215,8 +229,7 @@ def study_from_folder(
         raise InputError(
             f'No series in "{Path(path).name}" can be used as a source. {reasons} Choose a folder with at least one '
             "anatomical MR series, or say which sequence a file is.")
-    return build_study(volumes, reference, register, bias_correction, part(0.3, 1.0), cancel,
-                       (*report.warnings, *warnings), refused)
+    return volumes, (*report.warnings, *warnings), refused
 
 
 def _prepare(volume: Volume, bias_correction: bool) -> tuple[Volume, np.ndarray]:

@@ -1,0 +1,263 @@
+"""The list of patients and how far it is, in a small file that survives a restart."""
+
+import json
+import os
+import platform
+import threading
+import uuid
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+
+from .. import __version__
+from ..errors import InputError, OutputError, UsageError
+
+#: What a batch's folder holds beside one folder for each patient.
+STATE, CSV, PAGE, LOCK = "batch.json", "summary.csv", "summary.html", ".batch.lock"
+#: Outcomes of a patient. RUNNING in the file of a batch that is not running: it was killed there.
+WAITING, RUNNING, DONE, COMPLETE, FAILED = "waiting", "running", "done", "nothing missing", "failed"
+_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is done for each patient; the same for all of a batch, restarts included.
+
+    Attributes:
+        targets: sequence ids to make where the patient lacks them, or None for every one that is known.
+        reference: sequence whose grid the results take, or None for the best one of each patient.
+        segment: propose contours too.
+        report: write ``report.html`` for each patient.
+        dicom, enhanced, deidentify: DICOM objects too, see ``output.write.write_result``.
+        scene: write ``scene.mrb`` for each patient.
+        numbered: call patients by numbers, not by the names of their folders.
+    """
+
+    targets: tuple[str, ...] | None = None
+    reference: str | None = None
+    segment: bool = True
+    report: bool = False
+    dicom: bool = False
+    enhanced: bool = False
+    deidentify: bool = False
+    scene: bool = True
+    numbered: bool = False
+
+
+@dataclass(frozen=True)
+class Patient:
+    """One patient of a batch and what came of it.
+
+    Attributes:
+        name: of the folder of results; a number where patients are numbered.
+        folder: absolute path of the images; may name the patient.
+        outcome: WAITING, RUNNING, DONE, COMPLETE (nothing was missing, so nothing was made) or FAILED.
+        error: the sentence why it failed, as a person saw it; may name a series or a folder.
+        sources, made: sequence ids.
+        mean_uncertainty: sequence id -> mean inside the body, 0..1000 being the body's intensities.
+        warnings, unusual: sentences that name nobody.
+        seconds: wall time.
+        weights: SHA-256 of the weights.
+    """
+
+    name: str
+    folder: str
+    outcome: str = WAITING
+    error: str = ""
+    sources: tuple[str, ...] = ()
+    made: tuple[str, ...] = ()
+    mean_uncertainty: dict | None = None
+    warnings: tuple[str, ...] = ()
+    unusual: tuple[str, ...] = ()
+    seconds: float = 0.0
+    weights: str = ""
+
+    @property
+    def finished(self) -> bool:
+        """Whether it is not done again."""
+        return self.outcome in (DONE, COMPLETE)
+
+
+class Cohort:
+    """The patients of a batch, in order. Every change is on disk before the method returns; any thread may look.
+
+    Args:
+        out: the batch's folder, made when it is not there. One that holds a batch already is gone on with.
+        settings: None takes those of the batch that is there, or the usual ones for a new one.
+
+    Raises:
+        UsageError: the folder holds something else, or a batch with other settings.
+        InputError: its state file is damaged.
+        OutputError: the folder cannot be written.
+    """
+
+    def __init__(self, out: str | Path, settings: Settings | None = None):
+        self.out = Path(out).absolute()
+        self._lock = threading.Lock()
+        self._patients: tuple[Patient, ...] = ()
+        self.settings = settings or Settings()
+        if (self.out / STATE).exists():
+            before = self._read()
+            if settings is not None and before != settings:
+                changed = ", ".join(f.name for f in fields(Settings) if getattr(before, f.name) !=
+                                    getattr(settings, f.name))
+                raise UsageError(f"The batch in {self.out} was begun with other settings ({changed}), and its results "
+                                 "must stay comparable. Give the same ones, or another folder.")  # fmt: skip
+            self.settings = before
+        elif self.out.exists() and (not self.out.is_dir() or any(self.out.iterdir())):
+            raise UsageError(f"{self.out} is not empty and holds no batch. Choose a new folder.")
+
+    @property
+    def patients(self) -> tuple[Patient, ...]:
+        """As they are now."""
+        return self._patients
+
+    def add(self, folders: Iterable[str | Path]) -> None:
+        """Append patients by their folders; those that are on the list already stay as they are."""
+        with self._lock:
+            patients = list(self._patients)
+            known = {patient.folder for patient in patients}
+            for folder in folders:
+                folder = Path(folder).absolute()
+                if str(folder) not in known:
+                    known.add(str(folder))
+                    patients.append(Patient(self._free_name(folder, patients), str(folder)))
+            self._write(patients)
+
+    def remove(self, name: str) -> None:
+        """Take a patient off the list. Results that were written stay."""
+        with self._lock:
+            self._write([patient for patient in self._patients if patient.name != name])
+
+    def update(self, name: str, **facts) -> Patient:
+        """Set facts of a patient, see ``Patient``."""
+        with self._lock:
+            changed = {patient.name: patient for patient in self._patients}
+            changed[name] = replace(changed[name], **facts)
+            self._write(list(changed.values()))
+            return changed[name]
+
+    def retry_failed(self) -> int:
+        """Let failed patients wait again. Returns how many."""
+        with self._lock:
+            failed = [patient for patient in self._patients if patient.outcome == FAILED]
+            self._write([Patient(p.name, p.folder) if p in failed else p for p in self._patients])
+            return len(failed)
+
+    def results(self, patient: Patient) -> Path:
+        """Folder of a patient's results, whether it is there or not."""
+        return self.out / patient.name
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """While it is run nobody else may run it. Raises UsageError when somebody does."""
+        import psutil
+
+        own = f"{platform.node()} {os.getpid()} {psutil.Process().create_time()}"
+        path = self.out / LOCK
+        for attempt in (1, 2):
+            try:
+                with open(path, "x", encoding="utf-8") as file:
+                    file.write(own)
+                break
+            except FileExistsError:
+                if attempt == 2 or _lives(path):
+                    raise UsageError(
+                        f"Another program is running the batch in {self.out}. Wait until it has ended. If there is "
+                        f"none, delete {LOCK} in that folder."
+                    ) from None
+                path.unlink(missing_ok=True)
+            except OSError as error:
+                raise _cannot_write(self.out, error) from error
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+
+    def _free_name(self, folder: Path, patients: list[Patient]) -> str:
+        taken = {patient.name.casefold() for patient in patients} | {STATE, CSV, PAGE}
+        if self.settings.numbered:
+            return next(name for n in range(1, len(taken) + 2) if (name := f"patient-{n:03d}") not in taken)
+        base = folder.name.lstrip(".") or "patient"
+        names = (base if n == 1 else f"{base} ({n})" for n in range(1, len(taken) + 2))
+        return next(name for name in names if name.casefold() not in taken)
+
+    def _read(self) -> Settings:
+        try:
+            document = json.loads((self.out / STATE).read_text(encoding="utf-8"))
+            if document["format"] != _FORMAT:
+                raise ValueError("another format")
+            self._patients = tuple(_from_json(Patient, entry) for entry in document["patients"])
+            return _from_json(Settings, document["settings"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise InputError(f"{STATE} in {self.out} is damaged or of another version of NPCSynth. Choose another "
+                             "folder for the batch.") from error  # fmt: skip
+
+    def _write(self, patients: list[Patient]) -> None:
+        document = {
+            "software": {"name": "NPCSynth", "version": __version__}, "format": _FORMAT,
+            "settings": asdict(self.settings), "patients": [asdict(patient) for patient in patients],
+        }  # fmt: skip
+        write_whole(self.out / STATE, json.dumps(document, indent=1) + "\n")
+        self._patients = tuple(patients)
+
+
+def patient_folders(cohort: str | Path, out: str | Path | None = None) -> list[Path]:
+    """The folders in a folder, one for each patient, by name; hidden ones and the batch's own left out.
+
+    Raises InputError when there is none.
+    """
+    cohort = Path(cohort)
+    if not cohort.is_dir():
+        raise InputError(f"{cohort} is not a folder. Give the folder that holds one folder for each patient.")
+    own = None if out is None else Path(out).resolve()
+    found = [path for path in sorted(cohort.iterdir())
+             if path.is_dir() and not path.name.startswith(".") and path.resolve() != own]  # fmt: skip
+    if not found:
+        raise InputError(f"{cohort} holds no folders. Give the folder that holds one folder for each patient; for a "
+                         "single patient use npcsynth synthesize.")  # fmt: skip
+    return found
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a small file so that, whatever happens, it is the old one or the new one. Raises OutputError."""
+    draft = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(draft, "w", encoding="utf-8", newline="") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(draft, path)
+    except OSError as error:
+        with suppress(OSError):
+            draft.unlink(missing_ok=True)
+        raise _cannot_write(path.parent, error) from error
+
+
+def _cannot_write(folder: Path, error: OSError) -> OutputError:
+    return OutputError(
+        f"{folder} could not be written: {error.strerror or 'the write failed'}. What was finished is there. Free some "
+        "space or make the folder writable, then start the batch again: it goes on where it was."
+    )
+
+
+def _from_json(kind, entry: dict):
+    plain = {key: tuple(value) if isinstance(value, list) else value for key, value in entry.items()}
+    return kind(**plain)
+
+
+def _lives(lock: Path) -> bool:
+    """Whether the program that made this lock may still run."""
+    import psutil
+
+    try:
+        computer, pid, created = lock.read_text(encoding="utf-8").rsplit(" ", 2)
+        if computer != platform.node():
+            return True
+        return abs(psutil.Process(int(pid)).create_time() - float(created)) < 1
+    except psutil.NoSuchProcess:
+        return False
+    except (OSError, ValueError, psutil.Error):
+        return True
