@@ -19,7 +19,7 @@ pytest.importorskip("monai")
 
 from slicer_stand_in import install, load_module, new_scene, open_panel
 
-from NPCSynthLib.errors import UsageError
+from NPCSynthLib.errors import NPCSynthError, UsageError
 from NPCSynthLib.inference.result import Segment, SegmentationResult, SynthesisResult, SynthesizedSequence
 from NPCSynthLib.phantom.patient import make_patient, structures_on
 from NPCSynthLib.study.build import build_study
@@ -418,6 +418,17 @@ def test_undo_brings_deleted_contours_back_to_be_compared(scene, balls, make_pan
     assert {one.name: one.dice for one in section.rows if not math.isnan(one.dice)} == first and not errors
 
 
+def test_without_the_packages_nothing_begins(scene, balls, make_panel, errors, monkeypatch):
+    panel, section = make_panel()
+
+    def decline():
+        raise NPCSynthError("NPCSynth needs Python packages that are not installed.")
+
+    monkeypatch.setattr(panel.logic, "ensureDependencies", decline)
+    section.compareButton.click()
+    assert not panel.runner.running and errors == ["NPCSynth needs Python packages that are not installed."]
+
+
 # ---- bad inputs ------------------------------------------------------------------------------------------------
 
 
@@ -472,6 +483,20 @@ def test_grids_and_transforms_of_all_kinds_give_the_same_answer(scene, make_pane
     expected = 1 - 3 * apart / (4 * radius) + apart**3 / (16 * radius**3)
     assert one.dice == pytest.approx(expected, abs=0.035)
     assert one.mean_distance_mm == pytest.approx(1, abs=0.6)
+
+
+def test_contours_that_cannot_be_read_are_not_called_undrawn(scene, balls, make_panel):
+    image, mine, yours, _ = balls
+    bent = circles(THICK)[3] + np.linspace(0, 9, 120)[:, None] * THICK.direction[:, 2]
+    loaded = add_planes(scene, {"GTVp": [bent], "bump": circles(THICK)})
+    panel, section = make_panel()
+    section.selectors[REFERENCE].choose(loaded)
+    section.selectors[COMPARED].choose(yours)
+    section.selectors[IMAGE].choose(image)
+    compare(panel, section)
+    row = column(section, "Structure").index("GTVp")
+    assert column(section, "Agreement")[row] == "cannot be compared"
+    assert "GTVp was left out: it has contours that are not flat" in section.table.item(row, 1).toolTip()
 
 
 def test_an_image_under_a_bending_transform_is_left_out_of_the_edges(scene, balls, make_panel, errors):

@@ -205,6 +205,7 @@ def test_what_was_left_out_on_reading_is_not_called_undrawn(tmp_path):
     found = {one.name: one for one in compare_contours(reference, predicted)}
     assert found["GTVp"].remark == "Of the reference, GTVnx was left out: it has a damaged contour."
     assert math.isnan(found["GTVp"].dice) and found["GTVp"].predicted_name == "GTV_p"
+    assert found["GTVp"].reference_name == "GTVnx", "it is drawn, though it could not be read"
     assert found["OpticChiasm"].remark == (
         "Not drawn in the prediction. Of the reference, Chiasm was left out: it has a damaged contour.")
     assert found["Brain"].dice == 1 and found["Brain"].remark == "" and found["Brain"].predicted_name == "brain"

@@ -98,7 +98,8 @@ class ContourComparison:
         from NPCSynthLib.scene.collect import QUANTITY, SEQUENCE
 
         found = {sequence: (node, None) for sequence, node in parameterNode.assigned().items()}
-        if image is not None and not any(image is node for node, _imitated in found.values()):
+        known = any(image is node for node, _imitated in found.values())
+        if image is not None and not known and not image.GetAttribute(SEQUENCE):
             found = {_("image"): (image, None), **found}
         for node in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode"):
             sequence = node.GetAttribute(SEQUENCE)

@@ -126,7 +126,7 @@ class ContourSection:
         table.toolTip = _("Click on a row, or press Enter in it, to see where its contours differ most.")
         table.connect("cellClicked(int,int)", lambda row, column: self.show(row))
         table.connect("cellActivated(int,int)", lambda row, column: self.show(row))  # Enter
-        table.connect("currentCellChanged(int,int,int,int)", lambda *_cells: self._refreshPairing())
+        table.connect("itemSelectionChanged()", self._refreshPairing)
         header = table.horizontalHeader()
         # Not Qt's own sorting: that would put numbers in the order of their letters.
         header.connect("sectionClicked(int)", self.sortBy)
@@ -219,10 +219,10 @@ class ContourSection:
 
     def _onCompared(self, outcome, seconds):
         table = self.logic.contours.accept(outcome)
-        both = sum(bool(one.reference_name and one.predicted_name) for one in table.agreements)
+        both = sum(overall(one) is not None for one in table.agreements)
         self.messages.show(
-            _("Structures compared in {seconds:.0f} s: {both}. Drawn on one side only: {alone}.").format(
-                both=both, seconds=seconds, alone=len(table.agreements) - both))
+            _("Structures compared in {seconds:.0f} s: {both}. Without figures, most of them drawn on one side only: "
+              "{alone}.").format(both=both, seconds=seconds, alone=len(table.agreements) - both))
         self.refresh()
 
     # The table

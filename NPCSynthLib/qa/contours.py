@@ -40,7 +40,8 @@ class StructureAgreement:
         reference_ml, predicted_ml: volumes; NaN where the structure is not drawn, 0 where it is empty.
         worst_slice: index k of the slice where most voxels differ; None when none do, or one side did not draw it.
         remark: sentences on what stands behind missing numbers, else "".
-        reference_name, predicted_name: as each side calls it; "" where it is not drawn.
+        reference_name, predicted_name: as each side calls it; "" where it is not drawn. A structure that has both, but
+            no figures, is empty or could not be read.
         place: (x, y, z) in LPS mm where to look: in the worst slice the middle of what differs most; where nothing can
             differ, of what is drawn. None when nothing is.
         edges: name of an image -> ``edges.edge_contrast`` of the reference's contour in it, or of the prediction's
@@ -119,14 +120,18 @@ def compare_contours(
         if sides[0] is None and name in (structure.name for structure in reference.structures):
             one = replace(one, remark=f"Not compared: {name} of the reference was paired with another one by hand.")
         table.append(replace(one, reference_name=names[0], predicted_name=names[1]))
-    for side, where in ((reference, "reference"), (predicted, "prediction")):
+    for side, where, field_name in (
+        (reference, "reference", "reference_name"), (predicted, "prediction", "predicted_name")
+    ):
         for original, why in side.left_out:
             name = tg263_name(original)
             number = next((n for n, one in enumerate(table) if one.name == name), len(table))
             one = table[number] if number < len(table) else \
                 _agreement(name, None, None, reference.grid, looked_up)
             told = one.remark.replace(_lacking(where), "").strip()
-            table[number:number + 1] = [replace(one, remark=f"{told} Of the {where}, {why}".strip())]
+            remark = f"{told} Of the {where}, {why}".strip()
+            table[number:number + 1] = [
+                replace(one, remark=remark, **{field_name: getattr(one, field_name) or original})]
     return tuple(table)
 
 

@@ -79,6 +79,8 @@ def _set(self, name, value):
             raise AttributeError(f"Property '{name}' of {type(self).__name__} does not accept {value!r}")
     elif isinstance(value, QtCore.QObject) and _read(value, "objectName") == name:
         self.__dict__[name] = value  # QUiLoader does so: children are attributes in PythonQt too
+    elif isinstance(value, QtCore.SignalInstance):
+        self.__dict__[name] = value  # PySide6 does so, with the signals of objects that Qt itself made
     elif _is_cpp(type(self)) and not name.startswith("_"):  # the stand-in's own state begins with an underscore
         raise AttributeError(
             f"'{name}' does not exist on {type(self).__name__} and creating new attributes on C++ objects is not "
