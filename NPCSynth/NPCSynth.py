@@ -30,6 +30,7 @@ from NPCSynthPanel.logic import NPCSynthLogic  # noqa: E402
 from NPCSynthPanel.marking import startMarking, stopMarking  # noqa: E402
 from NPCSynthPanel.messages import Messages  # noqa: E402
 from NPCSynthPanel.parameters import DEVICES, NPCSynthParameterNode  # noqa: E402, F401
+from NPCSynthPanel.prompts import PromptSection  # noqa: E402
 from NPCSynthPanel.run_controls import RunSection  # noqa: E402
 from NPCSynthPanel.runner import Runner  # noqa: E402
 from NPCSynthPanel.settings import SettingsSection  # noqa: E402
@@ -123,10 +124,12 @@ class NPCSynthWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.runner = Runner(self.onRunChanged, lambda run: self.run.showProgress(run), self.onRunError)
 
         self.study = StudySection(self.logic)
-        self.run = RunSection(self.logic, self.runner, self.messages)
+        self.prompts = PromptSection()
+        self.run = RunSection(self.logic, self.runner, self.messages, onFound=self.prompts.mark)
         self.sections = [
             self.study,
-            SettingsSection(),
+            SettingsSection(self.messages),
+            self.prompts,
             self.run,
             ExportSection(self.logic, self.runner, self.messages),
             ContourSection(self.logic, self.runner, self.messages),

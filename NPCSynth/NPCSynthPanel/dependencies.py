@@ -30,9 +30,9 @@ def ensureDependencies():
     ensurePackages()
 
 
-def ensurePackages():
-    """The part of ``ensureDependencies`` that is not PyTorch."""
-    requirements = resource_path("Resources", "requirements.txt")
+def ensurePackages(file="requirements.txt"):
+    """The part of ``ensureDependencies`` that is not PyTorch; or what another file in Resources asks for."""
+    requirements = resource_path("Resources", file)
     constraints = _writeConstraints()
     try:
         if importlib.util.find_spec("slicer.packaging") is not None:
@@ -54,6 +54,12 @@ def ensurePackages():
         )) from error
     finally:
         constraints.unlink()
+
+
+def ensurePromptPackages():
+    """What prompts in the user's own words need beside ``ensureDependencies``."""
+    if importlib.util.find_spec("open_clip") is None:
+        ensurePackages("requirements-prompts.txt")
 
 
 def _installTorch():

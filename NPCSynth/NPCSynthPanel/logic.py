@@ -14,7 +14,7 @@ from NPCSynthLib.inference.process import WorkerProcess
 from NPCSynthLib.vocabulary import get_sequence, load_sequences
 
 from .contour_comparison import ContourComparison
-from .dependencies import ensureDependencies, ensurePackages
+from .dependencies import ensureDependencies, ensurePackages, ensurePromptPackages
 from .parameters import DEVICES, NPCSynthParameterNode
 
 
@@ -135,7 +135,8 @@ class NPCSynthLogic(ScriptedLoadableModuleLogic):
     # The job
 
     def process(
-        self, volumeNodes, targets=None, segment=True, device=None, reference=None, onProgress=None, cancel=None
+        self, volumeNodes, targets=None, segment=True, device=None, reference=None, onProgress=None, cancel=None,
+        prompts=None, weights=None,
     ):
         """Synthesize and add the results to the scene; returns when done. Can be used without GUI.
 
@@ -146,20 +147,22 @@ class NPCSynthLogic(ScriptedLoadableModuleLogic):
         :param reference: sequence id of the source whose grid the results get; by default the best one.
         :param onProgress: called with a fraction 0..1 and a stage in words.
         :param cancel: called often; return True to stop.
+        :param prompts: sequence id -> free text instead of the usual prompt of a target.
+        :param weights: folder of the weights; by default those that ship with NPCSynth.
         :return: NPCSynthLib.scene.SceneNodes.
         :raises NPCSynthError: with a message for the user; Cancelled among them. The scene is then as it was before.
         """
         if targets is None:
             targets = [s for s in load_sequences() if s not in volumeNodes]
         volumes = self.prepare(volumeNodes, targets)
-        self.ensureDependencies()
+        self.ensureDependencies(prompts=bool(prompts))
         if device not in (None, *DEVICES):
             raise UsageError(_("“{choice}” is no device. Choose one of: {choices}.").format(
                 choice=device, choices=", ".join(DEVICES)
             ))
         study, result = self.computer.compute(
-            volumes, targets, reference=reference, segment=segment, device=DEVICES.get(device), on_progress=onProgress,
-            cancel=cancel,
+            volumes, targets, reference=reference, segment=segment, device=DEVICES.get(device), prompts=prompts,
+            weights=weights, on_progress=onProgress, cancel=cancel,
         )
         return self.addToScene(result, study, volumeNodes)
 
@@ -255,12 +258,15 @@ class NPCSynthLogic(ScriptedLoadableModuleLogic):
         DICOMUtils.importDicom(str(folder), copyFiles=True)
         return all(database.filesForSeries(one.uid) for one in series)
 
-    def ensureDependencies(self):
+    def ensureDependencies(self, prompts=False):
         """Install what is missing after asking; main thread only, and only when a run is about to begin.
 
+        :param prompts: also what prompts in free text need.
         :raises NPCSynthError: the user declined, or something could not be installed.
         """
         ensureDependencies()
+        if prompts:
+            ensurePromptPackages()
 
     def ensurePackages(self):
         """The part of ``ensureDependencies`` that is not PyTorch."""

@@ -28,6 +28,8 @@ class NPCSynthParameterNode:
     pairs - Structures of the reference contours -> of the compared ones that belong together whatever they are called.
     study - Key of the subject hierarchy's study whose volumes are offered (``NPCSynthLib.scene.studies``); empty for
       all volumes of the scene.
+    weights - Key of imported weights (``NPCSynthLib.model.store``); empty for those that ship with NPCSynth.
+    prompts - Target's sequence id -> the user's own words for it; what is blank goes without saying.
     """
 
     segment: bool = True
@@ -35,6 +37,8 @@ class NPCSynthParameterNode:
     reference: str = ""
     actions: dict[str, str] = {}
     study: str = ""
+    weights: str = ""
+    prompts: dict[str, str] = {}
     pairs: dict[str, str] = {}
 
     def assigned(self):
@@ -49,6 +53,15 @@ class NPCSynthParameterNode:
     def targets(self):
         """Sequence ids that a run makes. One whose volume is there can be among them, to compare the two."""
         return [sequence for sequence in load_sequences() if self.action(sequence) == SYNTHESIZE]
+
+    def promptsOf(self, targets):
+        """The user's own words for these targets, as far as there are any."""
+        return {target: words for target, words in self.prompts.items() if target in targets}
+
+    def setPrompt(self, target, words):
+        """The user's own words for a target; blank for the usual prompt."""
+        others = {t: w for t, w in self.prompts.items() if t != target}
+        self.prompts = {**others, target: words.strip()} if words.strip() else others
 
     def possibleActions(self, sequence):
         """What can be done with a sequence; the first goes without saying."""

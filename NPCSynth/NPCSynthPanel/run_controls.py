@@ -8,6 +8,7 @@ from slicer.i18n import tr as _
 
 from NPCSynthLib.errors import Cancelled, UsageError
 from NPCSynthLib.inference.preflight import AMBER, GREEN, RED, worst
+from NPCSynthLib.model.store import weights_folder
 
 from .parameters import DEVICES
 from .preflight import PreflightList, sentencesOf
@@ -17,9 +18,11 @@ class RunSection:
     """The button that the rest is for. Has no title: it is never folded away.
 
     :param messages: Messages, which show in ``showStatus``.
+    :param onFound: called with what was found before a run, for whoever marks it where it was chosen.
     """
 
-    def __init__(self, logic, runner, messages):
+    def __init__(self, logic, runner, messages, onFound):
+        self.onFound = onFound
         self.logic, self.runner, self.messages = logic, runner, messages
         self._parameterNode = None
         self._job = None
@@ -126,10 +129,12 @@ class RunSection:
                 "reference": self._parameterNode.reference if self._parameterNode.reference in sources else None,
                 "segment": self._parameterNode.segment,
                 "device": DEVICES[self._parameterNode.device],
+                "prompts": self._parameterNode.promptsOf(targets),
+                "weights": weights_folder(self._parameterNode.weights),
             }
             with slicer.util.WaitCursor():
                 volumes = self.logic.prepare(sources, targets)
-            self.logic.ensureDependencies()
+            self.logic.ensureDependencies(prompts=bool(settings["prompts"]))
         except Exception as error:
             self.messages.showError(error)
             return None
@@ -140,7 +145,10 @@ class RunSection:
         """What a run would work on now, to be compared with what was checked."""
         node = self._parameterNode
         sources = {sequence: volume.GetID() for sequence, volume in node.sources().items()}
-        return sources, node.targets(), node.reference, node.segment, node.device
+        targets = node.targets()
+        return (
+            sources, targets, node.reference, node.segment, node.device, node.promptsOf(targets), node.weights,
+        )  # fmt: skip
 
     def _finish(self, job, outcome, seconds):
         """The run is done, or it waits for the user's word."""
@@ -174,6 +182,7 @@ class RunSection:
     def _showFound(self, checks):
         self._shown = checks
         self.preflight.show(checks)
+        self.onFound(checks)
 
     def cancel(self, reason):
         """Stop what runs, if anything does, and say why."""

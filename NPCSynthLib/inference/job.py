@@ -22,7 +22,7 @@ class InProcess:
     Args:
         make_synthesizer: device -> object with the ``run`` and, where anything is to be checked, the ``check`` of
             ``Synthesizer``; by default that class. Called once for a device, when its first study is ready.
-        weights: a weights folder for the default, or None for the shipped ones; may be set anew between jobs.
+        weights: the weights folder for jobs that name none; None for the shipped ones.
         handover: the folder that results will be written to, when they are to cross to another process.
     """
 
@@ -32,8 +32,8 @@ class InProcess:
         weights: Path | None = None,
         handover: Path | None = None,
     ):
-        self.weights = weights
-        self._make = make_synthesizer or self._default
+        self._weights = weights
+        self._make = make_synthesizer
         self._handover = handover
         self._made: dict = {}
         self._study: tuple[str | None, Study] | None = None
@@ -46,6 +46,7 @@ class InProcess:
         segment: bool = True,
         device: str | None = None,
         prompts: Mapping[str, str] | None = None,
+        weights: Path | None = None,
         on_progress: Callable[[float, str], None] | None = None,
         cancel: Callable[[], bool] | None = None,
     ) -> tuple[Check, ...]:
@@ -65,7 +66,7 @@ class InProcess:
         if on_progress is not None:
             on_progress(STUDY_SHARE, "Checking device, weights and images")
         try:
-            synthesizer = self.synthesizer(device)
+            synthesizer = self.synthesizer(device, weights)
         except (WeightsError, UsageError) as error:
             return (Check("Weights", RED, str(error)),)
         checks = list(synthesizer.check(study, targets, segment, prompts)) if hasattr(synthesizer, "check") else []
@@ -83,6 +84,7 @@ class InProcess:
         segment: bool = True,
         device: str | None = None,
         prompts: Mapping[str, str] | None = None,
+        weights: Path | None = None,
         on_progress: Callable[[float, str], None] | None = None,
         cancel: Callable[[], bool] | None = None,
     ) -> tuple[Study, SynthesisResult]:
@@ -92,6 +94,7 @@ class InProcess:
             volumes: sequence id -> image as it was acquired.
             device: as for ``Synthesizer``.
             prompts: target id -> free text instead of its canonical prompt.
+            weights: a weights folder for this job.
 
         Raises what ``build_study`` and ``Synthesizer.run`` raise.
         """
@@ -99,7 +102,7 @@ class InProcess:
         self._study = None
         if cancel is not None and cancel():
             raise Cancelled()
-        result = self.synthesizer(device).run(
+        result = self.synthesizer(device, weights).run(
             study, tuple(targets), segment=segment, prompts=prompts, on_progress=_part(on_progress, STUDY_SHARE, 1),
             cancel=cancel,
         )
@@ -110,12 +113,12 @@ class InProcess:
         """The device in words, once it is known."""
         return next((made.device.label for made in self._made.values()), "")
 
-    def synthesizer(self, device: str | None):
+    def synthesizer(self, device: str | None, weights: Path | None = None):
         """The one that serves this device and these weights; others are dropped, one model in memory is enough."""
-        key = device, self.weights
+        key = device, weights or self._weights
         if key not in self._made:
             self._made = {}
-            self._made = {key: self._make(device)}
+            self._made = {key: self._make(device) if self._make else _synthesizer(*key)}
         return self._made[key]
 
     def close(self) -> None:
@@ -130,10 +133,11 @@ class InProcess:
             self._study = reference, study
         return self._study[1]
 
-    def _default(self, device: str | None):
-        from .synthesizer import Synthesizer
 
-        return Synthesizer(self.weights, device)
+def _synthesizer(device: str | None, weights: Path | None):
+    from .synthesizer import Synthesizer
+
+    return Synthesizer(weights, device)
 
 
 def _part(on_progress, low: float, high: float):

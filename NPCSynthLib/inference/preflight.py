@@ -45,6 +45,11 @@ def worst(checks: Iterable[Check]) -> str:
     return max((check.level for check in checks), key=[GREEN, AMBER, RED].index, default=GREEN)
 
 
+def words_of(target: str) -> str:
+    """The name of findings about the words that a target is made from."""
+    return f"{target}: words"
+
+
 def check_images(study: Study) -> list[Check]:
     """Values, dates and frames of reference, field of view, resolution, overlap and alignment of the sources."""
     return [
@@ -165,13 +170,13 @@ def check_prompts(loaded, targets: Sequence[str], prompts: Mapping[str, str]) ->
         try:
             _, unknown = loaded.text_features(own or canonical_prompt(get_sequence(target)))
         except NPCSynthError as error:
-            checks.append(Check(f"{target}: words", RED, str(error)))
+            checks.append(Check(words_of(target), RED, str(error)))
             continue
         if unknown:
             said = f"The model does not know these words, and leaves them out: {', '.join(unknown)}."
-            checks.append(Check(f"{target}: words", AMBER, said))
+            checks.append(Check(words_of(target), AMBER, said))
         elif own:
-            checks.append(Check(f"{target}: words", GREEN, "The model knows all of your words."))
+            checks.append(Check(words_of(target), GREEN, "The model knows all of your words."))
         if target not in loaded.manifest["prompts"]:
             checks.append(Check(f"{target}: training", AMBER, f"The model was never trained on {target}: what it makes "
                                 "is a guess from its words."))

@@ -35,13 +35,13 @@ class WorkerProcess:
 
     Args:
         python: the interpreter to start; in Slicer that is PythonSlicer, since ``sys.executable`` is Slicer itself.
-        weights: a weights folder, or None for the shipped ones; may be set anew between jobs.
+        weights: the weights folder for jobs that name none; None for the shipped ones.
         idle_seconds: the worker ends by itself after this long without a job.
     """
 
     def __init__(self, python: str | None = None, weights: Path | None = None, idle_seconds: float = 600):
         self._python = python or sys.executable
-        self.weights = weights
+        self._weights = weights
         self._idle_seconds = idle_seconds
         self._process: subprocess.Popen | None = None
         self._lines: queue.Queue = queue.Queue()
@@ -62,11 +62,12 @@ class WorkerProcess:
         segment: bool = True,
         device: str | None = None,
         prompts: Mapping[str, str] | None = None,
+        weights: Path | None = None,
         on_progress: Callable[[float, str], None] | None = None,
         cancel: Callable[[], bool] | None = None,
     ) -> tuple[Check, ...]:
         """What ``InProcess.preflight`` finds, with the disk that the images cross over; see ``compute``."""
-        options = _options(targets, reference, segment, device, prompts)
+        options = _options(targets, reference, segment, device, prompts, weights or self._weights)
         return self._run("preflight", volumes, options, on_progress, cancel,
                          lambda folder, answer: tuple(Check(**check) for check in answer["checks"]))
 
@@ -78,6 +79,7 @@ class WorkerProcess:
         segment: bool = True,
         device: str | None = None,
         prompts: Mapping[str, str] | None = None,
+        weights: Path | None = None,
         on_progress: Callable[[float, str], None] | None = None,
         cancel: Callable[[], bool] | None = None,
     ) -> tuple[Study, SynthesisResult]:
@@ -92,7 +94,7 @@ class WorkerProcess:
             Cancelled. OutputError: no room for the images on disk. WorkerError: the worker ended or could not be
             started. Otherwise what ``InProcess.compute`` raises.
         """
-        options = _options(targets, reference, segment, device, prompts)
+        options = _options(targets, reference, segment, device, prompts, weights or self._weights)
         return self._run("compute", volumes, options, on_progress, cancel,
                          lambda folder, answer: read_outcome(folder, volumes))
 
@@ -140,8 +142,7 @@ class WorkerProcess:
 
     def _ask(self, folder: Path, call: str, on_progress, cancel) -> dict:
         """Give the job and follow it to its answer."""
-        weights = None if self.weights is None else str(Path(self.weights).resolve())
-        job = {"folder": str(folder), "call": call, "weights": weights}
+        job = {"folder": str(folder), "call": call}
         try:
             self._send(job)
             answer = self._follow(on_progress, cancel)
@@ -223,9 +224,11 @@ class WorkerProcess:
         )
 
 
-def _options(targets, reference, segment, device, prompts) -> dict:
-    return {"targets": list(targets), "reference": reference, "segment": segment, "device": device,
-            "prompts": dict(prompts or {})}
+def _options(targets, reference, segment, device, prompts, weights) -> dict:
+    return {
+        "targets": list(targets), "reference": reference, "segment": segment, "device": device,
+        "prompts": dict(prompts or {}), "weights": None if weights is None else str(Path(weights).resolve()),
+    }  # fmt: skip
 
 
 def _broken_down(code: int, last_words) -> WorkerError:

@@ -48,12 +48,12 @@ def main(idle_seconds: float) -> None:
         except queue.Empty:
             os._exit(0)  # at once: a job that came now would be lost in a slow farewell
         current[:] = [Path(job["folder"])]
-        answer = _answer(current[0], job["call"], job["weights"], computers, say)
+        answer = _answer(current[0], job["call"], computers, say)
         current.clear()
         say(answer)
 
 
-def _answer(folder: Path, call: str, weights: str | None, computers: list, say) -> dict:
+def _answer(folder: Path, call: str, computers: list, say) -> dict:
     """Do the job in ``folder``; ``computers`` holds the one that the first job makes."""
     try:
         if not computers:
@@ -64,7 +64,6 @@ def _answer(folder: Path, call: str, weights: str | None, computers: list, say) 
         from .exchange import read_job, write_outcome
 
         computer = computers[0]
-        computer.weights = weights
         own = psutil.Process()
         told = 0.0
 
