@@ -77,6 +77,8 @@ def _set(self, name, value):
     if _has_property(self, name) or name == "name":
         if not _accepts(self, name, value) or not _write(self, "objectName" if name == "name" else name, value):
             raise AttributeError(f"Property '{name}' of {type(self).__name__} does not accept {value!r}")
+    elif isinstance(value, QtCore.SignalInstance):
+        self.__dict__[name] = value  # PySide6 keeps the signals of objects that Qt made, such as headers, in them
     elif isinstance(value, QtCore.QObject) and _read(value, "objectName") == name:
         self.__dict__[name] = value  # QUiLoader does so: children are attributes in PythonQt too
     elif isinstance(value, QtCore.SignalInstance):
@@ -109,6 +111,7 @@ def _connect(self, signature, slot):
     receive = (
         lambda: _call(slot, ()), lambda one: _call(slot, (one,)), lambda one, two: _call(slot, (one, two)),
         lambda one, two, three: _call(slot, (one, two, three)),
+        lambda one, two, three, four: _call(slot, (one, two, three, four)),
     )[count]  # fmt: skip
     signal.connect(receive)
     self.__dict__.setdefault("_receivers", []).append((signature, slot, receive))
