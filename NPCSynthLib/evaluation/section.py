@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 SECTIONS: dict[str, str] = {
     "any-to-all": "any_to_all",
     "uncertainty": "uncertainty",
+    "recognition": "recognition",
     "out-of-distribution": "out_of_distribution",
 }
 
