@@ -89,7 +89,7 @@ def compare(panel, section):
 
 
 def titles(section):
-    return [section.table.horizontalHeaderItem(n).text() for n in range(section.table.columnCount)]
+    return [section.table.horizontalHeaderItem(n).text().replace("\n", " ") for n in range(section.table.columnCount)]
 
 
 def column(section, title):
@@ -228,6 +228,17 @@ def test_every_column_sorts_both_ways_and_what_is_unknown_stays_below(scene, bal
         assert known == sorted(known) and up[:len(known)] == known, title
         assert down[:len(known)] == known[::-1], title
     assert sorted(column(section, "Structure")) == ["GTVp", "Parotid_L", "bump", "swelling"]
+
+
+def test_sorting_works_from_the_keyboard_and_keeps_the_chosen_structure(scene, balls, make_panel):
+    panel, section = make_panel()
+    compare(panel, section)
+    section.table.setCurrentCell([one.name for one in section.rows].index("bump"), 0)
+    section.sortButton.click()
+    assert column(section, "Structure") == ["bump", "GTVp", "Parotid_L", "swelling"]
+    assert section.table.currentRow() == 0
+    section.sortButton.click()
+    assert column(section, "Structure")[-1] == "bump" and section.table.currentRow() == 3
 
 
 @pytest.mark.parametrize("moved", [False, True])

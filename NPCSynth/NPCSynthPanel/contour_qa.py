@@ -80,7 +80,10 @@ class ContourSection:
         self.exportButton.toolTip = _(
             "Write the table as CSV. It names no patient, volume or file; structures are called as they were drawn.")
         self.exportButton.connect("clicked(bool)", lambda *_checked: self.export())
-        for button in (self.showButton, self.exportButton):
+        self.sortButton = qt.QPushButton(_("&Sort by this column"))
+        self.sortButton.toolTip = _("Sort the table by the column of the chosen cell, as a click on its head does.")
+        self.sortButton.connect("clicked(bool)", lambda *_checked: self.sortBy(self.table.currentColumn()))
+        for button in (self.showButton, self.sortButton, self.exportButton):
             buttons.addWidget(button)
         pairing = qt.QHBoxLayout()
         layout.addLayout(pairing)
@@ -121,6 +124,7 @@ class ContourSection:
         table.setEditTriggers(qt.QAbstractItemView.NoEditTriggers)
         table.setSelectionBehavior(qt.QAbstractItemView.SelectRows)
         table.setSelectionMode(qt.QAbstractItemView.SingleSelection)
+        table.setTabKeyNavigation(False)  # Tab leaves the table, as it does any other widget
         table.setMinimumHeight(180)
         table.verticalHeader().setVisible(False)
         table.toolTip = _("Click on a row, or press Enter in it, to see where its contours differ most.")
@@ -165,7 +169,8 @@ class ContourSection:
                 self._makeColumns()
                 self._sorting = None
                 self._fill()
-            for widget in (self.table, self.showButton, self.exportButton, self.pairLabel, self.pairComboBox):
+            buttons = (self.showButton, self.sortButton, self.exportButton)
+            for widget in (self.table, *buttons, self.pairLabel, self.pairComboBox):
                 widget.visible = table is not None
             outdated = table is not None and not self.logic.contours.isCurrent()
             self.stateLabel.text = _(
@@ -221,8 +226,10 @@ class ContourSection:
         table = self.logic.contours.accept(outcome)
         both = sum(overall(one) is not None for one in table.agreements)
         self.messages.show(
-            _("Structures compared in {seconds:.0f} s: {both}. Without figures, most of them drawn on one side only: "
-              "{alone}.").format(both=both, seconds=seconds, alone=len(table.agreements) - both))
+            _("Compared {both} of {count} structures in {seconds:.0f} s. The column “Agreement” says what kept the "
+              "others from it.").format(both=both, count=len(table.agreements), seconds=seconds)
+            if both < len(table.agreements)
+            else _("Compared {count} structures in {seconds:.0f} s.").format(count=both, seconds=seconds))
         self.refresh()
 
     # The table
@@ -252,20 +259,20 @@ class ContourSection:
                                 "values.") + "\n" + limits.format(*LIMITS["dice"]), lambda one: one.dice, "dice"),
             *(
                 number(
-                    _("Surface Dice {mm:g} mm").format(mm=mm),
+                    _("Surface\nDice {mm:g} mm").format(mm=mm),
                     _("Part of both surfaces that lies within {mm:g} mm of the other one, 0 to 1.").format(mm=mm) + "\n"
                     + limits.format(*LIMITS[f"surface_dice_{mm:g}mm"]),
                     lambda one, n=n: one.surface_dice[n], f"surface_dice_{mm:g}mm")
                 for n, mm in enumerate(TOLERANCES_MM)
             ),
-            number(_("HD95 (mm)"), _("95 % of the surfaces lie nearer to each other than this.") + "\n"
+            number(_("HD95\n(mm)"), _("95 % of the surfaces lie nearer to each other than this.") + "\n"
                    + below.format(*LIMITS["hd95_mm"]), lambda one: one.hd95_mm, "hd95_mm", "{:.1f}"),
-            number(_("Mean distance (mm)"), _("Mean distance from surface to surface.") + "\n"
+            number(_("Mean distance\n(mm)"), _("Mean distance from surface to surface.") + "\n"
                    + below.format(*LIMITS["mean_distance_mm"]), lambda one: one.mean_distance_mm, "mean_distance_mm"),
-            number(_("Reference (ml)"), _("Volume in the reference."), lambda one: one.reference_ml),
-            number(_("Compared (ml)"), _("Volume in the compared contours."), lambda one: one.predicted_ml),
+            number(_("Reference\n(ml)"), _("Volume in the reference."), lambda one: one.reference_ml),
+            number(_("Compared\n(ml)"), _("Volume in the compared contours."), lambda one: one.predicted_ml),
             number(
-                _("Difference (ml)"),
+                _("Difference\n(ml)"),
                 _("Compared minus reference: + is larger than the reference.\n✓ good up to {0:.0%} of the reference, "
                   "~ fair up to {1:.0%}, else ✗ poor. For orientation only: no criterion by which contours are "
                   "accepted.").format(*LIMITS["volume_difference"]),
@@ -291,7 +298,7 @@ class ContourSection:
             return one.edges.get(image, math.nan)
 
         return Column(
-            _("Edges in {image}").format(image=image), toolTip, value,
+            _("Edges in\n{image}").format(image=image), toolTip, value,
             lambda one: "" if math.isnan(value(one)) else f"{value(one):.3f}",
             lambda one: rate_edges(one, image, real) if real is not None else None)
 
@@ -323,7 +330,7 @@ class ContourSection:
             unknown = [one for one in rows if not any(one is other for other in known)]
             rows = sorted(known, key=value, reverse=descending) + unknown
             header.setSortIndicator(column, qt.Qt.DescendingOrder if descending else qt.Qt.AscendingOrder)
-        current = self.table.currentRow()
+        current, cell = self.table.currentRow(), self.table.currentColumn()
         selected = self.rows[current] if 0 <= current < len(self.rows) else None
         self.rows = rows
         self.table.clear()
@@ -339,7 +346,7 @@ class ContourSection:
         self.table.resizeColumnsToContents()
         for row, one in enumerate(rows):
             if one is selected:
-                self.table.setCurrentCell(row, 0)
+                self.table.setCurrentCell(row, cell)
 
     def _item(self, column, one):
         rating, text = column.rating(one), column.text(one)
@@ -347,7 +354,7 @@ class ContourSection:
         if rating:
             item.setBackground(qt.QBrush(qt.QColor(LOOKS[rating][1])))
             item.setForeground(qt.QBrush(qt.QColor(_TEXT_COLOR)))
-        item.setToolTip("\n".join(part for part in (one.remark, column.toolTip) if part))
+        item.setToolTip("\n".join(part for part in (one.name, one.remark, column.toolTip) if part))
         return item
 
     def show(self, row):
@@ -368,7 +375,7 @@ class ContourSection:
         self.pairComboBox.clear()
         self.pairComboBox.addItem(_("what its name means"))
         possible = one is not None and bool(one.reference_name) and not self.runner.running
-        self.showButton.enabled = one is not None
+        self.showButton.enabled = self.sortButton.enabled = one is not None
         self.pairComboBox.enabled = possible
         if not possible or self._parameterNode is None:
             return
