@@ -31,6 +31,7 @@ from NPCSynthPanel.marking import startMarking, stopMarking  # noqa: E402
 from NPCSynthPanel.messages import Messages  # noqa: E402
 from NPCSynthPanel.parameters import DEVICES, NPCSynthParameterNode  # noqa: E402, F401
 from NPCSynthPanel.prompts import PromptSection  # noqa: E402
+from NPCSynthPanel.results import ResultsSection  # noqa: E402
 from NPCSynthPanel.run_controls import RunSection  # noqa: E402
 from NPCSynthPanel.runner import Runner  # noqa: E402
 from NPCSynthPanel.settings import SettingsSection  # noqa: E402
@@ -68,7 +69,15 @@ Downstream Applications" (arXiv:2602.08822). The training data and their license
 """)
         slicer.app.connect("startupCompleted()", registerSampleData)
         slicer.app.connect("startupCompleted()", startMarking)
+        slicer.app.connect("startupCompleted()", registerLayouts)
         slicer.app.connect("aboutToQuit()", stopMarking)
+
+
+def registerLayouts():
+    """Before a scene is loaded that was saved while results were shown side by side."""
+    from NPCSynthLib.scene.layouts import add_layouts
+
+    add_layouts(slicer.mrmlScene)
 
 
 def registerSampleData():
@@ -131,6 +140,7 @@ class NPCSynthWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             SettingsSection(self.messages),
             self.prompts,
             self.run,
+            ResultsSection(self.logic, self.runner, self.messages),
             ExportSection(self.logic, self.runner, self.messages),
             ContourSection(self.logic, self.runner, self.messages),
         ]

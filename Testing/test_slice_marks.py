@@ -1,5 +1,7 @@
 """Slice views drawn off screen by Slicer's own classes: images lie where they belong, and synthetic ones say so."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -299,3 +301,13 @@ def test_slicer_marks_from_its_start_without_the_panel(scene, views, oblique_gri
     assert len(texts) == 1
     slicer.app.standInEmit("aboutToQuit()")
     assert not marked(views["Red"])
+
+
+def test_what_slicer_loads_at_its_start_is_light():
+    """The marks and the layouts are made known at every start of Slicer."""
+    code = (
+        "import sys, numpy, NPCSynthLib.scene.marks, NPCSynthLib.scene.layouts\n"
+        "print(sorted(name for name in ('torch', 'scipy', 'SimpleITK', 'pydicom') if name in sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
+    assert done.stdout.splitlines()[-1] == "[]"

@@ -213,13 +213,25 @@ class NPCSynthLogic(ScriptedLoadableModuleLogic):
         """Delete the nodes that the latest run added; one undo brings them back where undo is switched on."""
         from NPCSynthLib.scene import latest_nodes
 
-        slicer.mrmlScene.SaveStateForUndo()
-        for node in latest_nodes(slicer.mrmlScene):
-            for number in reversed(range(node.GetNumberOfDisplayNodes())):
-                slicer.mrmlScene.RemoveNode(node.GetNthDisplayNode(number))
-            if node.GetStorageNode() is not None:
-                slicer.mrmlScene.RemoveNode(node.GetStorageNode())
-            slicer.mrmlScene.RemoveNode(node)
+        self.removeNodes(latest_nodes(slicer.mrmlScene))
+
+    def removeNodes(self, nodes):
+        """Delete nodes of results; one undo brings them back where undo is switched on."""
+        from NPCSynthLib.scene import remove_nodes
+
+        remove_nodes(slicer.mrmlScene, nodes)
+
+    def outputs(self):
+        """The synthetic images of all runs in the scene, as ``NPCSynthLib.scene.SceneOutput``."""
+        from NPCSynthLib.scene import scene_outputs
+
+        return scene_outputs(slicer.mrmlScene)
+
+    def resultViews(self):
+        """What shows them in the slice views: ``NPCSynthLib.scene.views.ResultViews``."""
+        from NPCSynthLib.scene.views import ResultViews
+
+        return ResultViews(slicer.mrmlScene, slicer.app.applicationLogic())
 
     def prepareExport(self, parentFolder):
         """What is needed to write the latest results as DICOM; main thread only.

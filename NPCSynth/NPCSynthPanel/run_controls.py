@@ -206,7 +206,7 @@ class RunSection:
         sentences = [
             _(
                 "Done in {seconds:.0f} s on {device}. The new nodes end in “(synthetic)”; the views still show the "
-                "acquired image: fade the first synthetic one in with a view's foreground opacity."
+                "acquired image. Compare them under “Results”."
             ).format(seconds=seconds, device=result.device),
             *dict.fromkeys((*study.warnings, *result.warnings)),
         ]

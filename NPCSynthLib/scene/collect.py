@@ -18,6 +18,8 @@ from .matrices import ijk_to_ras, swap_ras_lps, to_vtk
 #: node shows, and a digest of its voxels.
 RUN, PROVENANCE, GRID = "NPCSynth.Run", "NPCSynth.Provenance", "NPCSynth.Grid"
 SEQUENCE, QUANTITY, DIGEST = "NPCSynth.Sequence", "NPCSynth.Quantity", "NPCSynth.ContentSHA256"
+#: Node reference: the acquired volumes that it was made from.
+SOURCE_ROLE = "NPCSynth.Source"
 _SAME_PLACE_MM = 0.01
 IMAGE, UNCERTAINTY, SEGMENTATION = "MR image", "Predicted mean absolute error", "Segmentation"
 

@@ -15,7 +15,19 @@ from ..errors import InputError
 from ..inference.result import INTENSITY_HIGH, INTENSITY_LOW, SegmentationResult, SynthesisResult
 from ..output.provenance import provenance
 from ..study.study import Study
-from .collect import DIGEST, GRID, IMAGE, PROVENANCE, QUANTITY, RUN, SEGMENTATION, SEQUENCE, UNCERTAINTY, digest
+from .collect import (
+    DIGEST,
+    GRID,
+    IMAGE,
+    PROVENANCE,
+    QUANTITY,
+    RUN,
+    SEGMENTATION,
+    SEQUENCE,
+    SOURCE_ROLE,
+    UNCERTAINTY,
+    digest,
+)  # fmt: skip
 from .matrices import swap_ras_lps, to_vtk
 from .terminology import terminology_entry
 from .transaction import scene_transaction
@@ -25,7 +37,6 @@ UNITS = f"{INTENSITY_LOW} and {INTENSITY_HIGH} are the 0.5 and 99.5 percentiles 
 #: Upper end of the uncertainty's color scale, the same for every patient so that pictures compare.
 UNCERTAINTY_DISPLAY_MAX = 300
 _UNCERTAINTY_COLORS = "vtkMRMLColorTableNodeIron"
-_SOURCE_ROLE = "NPCSynth.Source"
 #: Tag of segments that a program made.
 SYNTHETIC_TAG = "NPCSynth.Synthetic"
 
@@ -147,7 +158,7 @@ def _finish(scene, node, reference, sources, attributes: dict) -> None:
     for key, value in attributes.items():
         node.SetAttribute(key, str(value))
     for source in sources:
-        node.AddNodeReferenceID(_SOURCE_ROLE, source.GetID())
+        node.AddNodeReferenceID(SOURCE_ROLE, source.GetID())
     hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
     reference_item = hierarchy.GetItemByDataNode(reference)
     # Outside the application nobody makes items: a reference without one leaves its results at the top.

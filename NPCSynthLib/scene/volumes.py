@@ -116,7 +116,7 @@ def study_volumes(nodes: Mapping) -> dict:
     parents = {node.GetTransformNodeID() for node in nodes.values()}
     shared = len(parents) <= 1
     return {
-        sequence: volume_from_node(node, None if shared else _node_to_world(node)) for sequence, node in nodes.items()
+        sequence: volume_from_node(node, None if shared else node_to_world(node)) for sequence, node in nodes.items()
     }
 
 
@@ -153,7 +153,8 @@ def header_from_node(node) -> dict:
     return facts
 
 
-def _node_to_world(node) -> np.ndarray:
+def node_to_world(node) -> np.ndarray:
+    """(4, 4) float64 from a node's own frame to the world, both RAS mm; its parent transform must be linear."""
     parent = node.GetParentTransformNode()
     if parent is None:
         return np.eye(4)

@@ -12,7 +12,6 @@ half a step to either side.
 """
 
 import numpy as np
-from scipy import ndimage
 
 from .volume import Grid, to_sitk
 
@@ -160,6 +159,8 @@ def _planes(contours: list[np.ndarray], tolerance: float) -> tuple[np.ndarray, l
 
 def _shape_between(first: np.ndarray, second: np.ndarray, weight: float, spacing: np.ndarray) -> np.ndarray:
     """``weight`` 0..1: how far from the first mask to the second."""
+    from scipy import ndimage  # slow to load, and Slicer loads this file when it starts
+
     if not (first & second).any():
         # Parts that do not overlap would vanish half-way.
         return first if weight < 0.5 else second

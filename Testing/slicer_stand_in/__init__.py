@@ -88,6 +88,8 @@ def new_scene():
     scene.stand_in_logics = [slicer.vtkMRMLColorLogic(), slicer.vtkSlicerSegmentationsModuleLogic()]
     for logic in scene.stand_in_logics:
         logic.SetMRMLScene(scene)
+    # vtkSlicerColorLogic::RegisterNodes; that logic itself looks for color files in Slicer's folders
+    scene.RegisterNodeClass(slicer.vtkMRMLColorLegendDisplayNode())
     return scene
 
 

@@ -1,0 +1,224 @@
+"""The panel's results: what the table says, and what its buttons do to the scene and the views."""
+
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+pytest.importorskip(
+    "slicer", reason="slicer-core or a system library that it needs is missing", exc_type=ImportError
+)
+pytest.importorskip(
+    "PySide6.QtUiTools", reason="PySide6 or a system library that it needs is missing", exc_type=ImportError
+)
+
+from slicer_stand_in import install, load_module, new_scene, open_panel
+from slicer_stand_in.slice_views import SliceViews, can_render
+
+from NPCSynthLib.inference.job import InProcess
+
+slicer = install()
+if not can_render():
+    pytest.skip("this machine cannot draw without a display (EGL and OSMesa are missing)", allow_module_level=True)
+module = load_module(Path(__file__).resolve().parents[1] / "NPCSynth" / "NPCSynth.py")
+
+from NPCSynthLib.scene import add_result, add_volume  # noqa: E402
+from NPCSynthPanel.results import ResultsSection  # noqa: E402
+
+
+@pytest.fixture
+def scene():
+    return new_scene()
+
+
+@pytest.fixture
+def slice_views(scene):
+    return SliceViews(scene, slicer.app.applicationLogic(), size=(120, 110))
+
+
+@pytest.fixture
+def nodes(scene, slice_views, study, result):
+    """Source T1, the result of a run, and an acquired T2FS."""
+    sources = {s.sequence: add_volume(scene, s.original, f"{s.sequence} tra") for s in study.sources}
+    created = add_result(result, study, sources)
+    real = add_volume(scene, study.source("T2").original, "T2 fs tra")
+    slicer.util.setSliceViewerLayers(background=sources["T1"])
+    return SimpleNamespace(
+        source=sources["T1"], synthetic=created.volumes["T2FS"], uncertainty=created.uncertainties["T2FS"], real=real
+    )
+
+
+@pytest.fixture
+def panel(nodes):
+    panel = open_panel(module.NPCSynthWidget)
+    panel.logic.computer = InProcess(None)
+    panel._parameterNode.assign({"T1": nodes.source, "T2FS": None})
+    yield panel
+    panel.cleanup()
+
+
+@pytest.fixture
+def section(panel):
+    return panel.section(ResultsSection)
+
+
+def texts(section, row=0):
+    return [section.table.item(row, column).text() for column in range(section.table.columnCount)]
+
+
+def shown(slice_views):
+    composite = slice_views["Red"].composite
+    return composite.GetBackgroundVolumeID(), composite.GetForegroundVolumeID(), composite.GetForegroundOpacity()
+
+
+def wait_until(condition, seconds=20):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "nothing happened in time"
+        slicer.app.processEvents()
+        time.sleep(0.005)
+
+
+def test_a_row_says_how_uncertain_and_warnings_are_readable_in_full(section, nodes):
+    assert section.table.rowCount == 1
+    name, uncertainty, unusual, warnings = texts(section)
+    assert name == "T2FS (synthetic)" and uncertainty == "5.0 %" and "nothing noticed" in unusual
+    assert warnings == "2"
+    for sentence in ("Outside the training domain.", "Two series look like T1; the finer one was taken."):
+        assert sentence in section.aboutLabel.text
+        assert sentence in section.table.item(0, 3).toolTip()
+
+
+def test_an_unusual_study_is_flagged_with_its_reasons(section, panel, nodes):
+    text = nodes.synthetic.GetAttribute("NPCSynth.Provenance")
+    nodes.synthetic.SetAttribute(
+        "NPCSynth.Provenance", text.replace('"unusual": []', '"unusual": ["The T1 image is <b>cut off</b>."]')
+    )
+    panel.refresh()
+    assert "⚠" in texts(section)[2]
+    assert "The T1 image is &lt;b&gt;cut off&lt;/b&gt;." in section.aboutLabel.text
+
+
+def test_without_results_nothing_can_be_pressed(scene, section, nodes, panel):
+    for node in (nodes.synthetic, nodes.uncertainty):
+        scene.RemoveNode(node)
+    panel.refresh()
+    assert section.table.rowCount == 0 and section.chosen() is None
+    for button in (section.compareButton, section.flickerButton, section.uncertaintyButton, section.deleteButton):
+        assert not button.enabled
+
+
+def test_difference_and_checkerboard_wait_for_an_acquired_volume(section, panel, nodes):
+    assert not section.differenceButton.enabled and not section.checkerboardButton.enabled
+    assert "T2FS" in section.differenceButton.toolTip
+    panel._parameterNode.assign({"T2FS": nodes.real})
+    assert section.differenceButton.enabled and section.checkerboardButton.enabled
+
+
+@pytest.mark.parametrize("button", [
+    "compareButton", "flickerButton", "uncertaintyButton", "checkerboardButton", "differenceButton",
+])  # fmt: skip
+def test_every_button_changes_the_views_and_one_brings_them_back(section, panel, nodes, slice_views, button):
+    panel._parameterNode.assign({"T2FS": nodes.real})
+    before = (*shown(slice_views), slice_views["Red"].node.IsMappedInLayout())
+    assert not section.backButton.enabled
+    getattr(section, button).click()
+    assert (*shown(slice_views), slice_views["Red"].node.IsMappedInLayout()) != before
+    assert section.backButton.enabled
+    section.backButton.click()
+    assert (*shown(slice_views), slice_views["Red"].node.IsMappedInLayout()) == before
+    assert not section.backButton.enabled and not section.flickerButton.checked
+
+
+def test_side_by_side_takes_the_acquired_sequence_where_there_is_one(section, panel, nodes, slice_views):
+    section.compareButton.click()
+    assert not slice_views.layout.GetLayoutNode().GetCurrentLayoutDescription().count("NPCSynthC")
+    panel._parameterNode.assign({"T2FS": nodes.real})
+    section.compareButton.click()
+    panes = [slice_views[name].composite.GetBackgroundVolumeID() for name in ("NPCSynthA", "NPCSynthB", "NPCSynthC")]
+    assert panes == [nodes.source.GetID(), nodes.synthetic.GetID(), nodes.real.GetID()]
+
+
+def test_flicker_goes_on_by_itself_until_pressed_again(section, nodes, slice_views):
+    section.speedComboBox.currentIndex = 2
+    section.flickerButton.click()
+    assert section.flickerButton.checked and shown(slice_views)[0] == nodes.source.GetID()
+    wait_until(lambda: shown(slice_views)[2] == 1)
+    wait_until(lambda: shown(slice_views)[2] == 0)
+    section.flickerButton.click()
+    assert not section.flickerButton.checked and not section._flickerTimer.active
+    assert shown(slice_views) == (nodes.source.GetID(), nodes.synthetic.GetID(), 0.0)
+
+
+@pytest.mark.parametrize("gone", ["source", "synthetic"])
+def test_flicker_stops_by_itself_when_an_image_is_deleted(scene, section, nodes, slice_views, gone):
+    section.speedComboBox.currentIndex = 2
+    section.flickerButton.click()
+    scene.RemoveNode(getattr(nodes, gone))
+    wait_until(lambda: not section._flickerTimer.active)
+    assert not section.flickerButton.checked
+    assert shown(slice_views)[2] == 0
+    section.backButton.click()
+
+
+def test_flicker_stops_when_the_scene_is_closed(scene, section, nodes, slice_views):
+    section.flickerButton.click()
+    scene.Clear(False)
+    assert not section._flickerTimer.active and not section.flickerButton.checked
+    assert section.table.rowCount == 0
+
+
+def test_a_closed_scene_leaves_the_normal_layout(scene, section, nodes, slice_views):
+    section.compareButton.click()
+    scene.Clear(False)
+    assert slice_views["Red"].node.IsMappedInLayout()
+
+
+def test_delete_takes_image_and_uncertainty_and_one_undo_brings_them_back(
+    scene, section, panel, nodes, slice_views, monkeypatch
+):
+    answers = [False, True]
+    monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", lambda text, **_k: answers.pop(0))
+    scene.SetUndoOn()
+    for node in (nodes.synthetic, nodes.uncertainty):
+        node.SetUndoEnabled(True)
+        node.GetDisplayNode().SetUndoEnabled(True)
+    section.uncertaintyButton.click()
+    names = {node.GetName() for node in (nodes.synthetic, nodes.uncertainty)}
+    section.deleteButton.click()  # not after all
+    assert all(scene.GetFirstNodeByName(name) for name in names)
+    section.deleteButton.click()
+    panel.refresh()
+    assert not any(scene.GetFirstNodeByName(name) for name in names)
+    assert section.table.rowCount == 0
+    assert shown(slice_views)[0] == nodes.source.GetID(), "the acquired image is in view again"
+    scene.Undo()
+    panel.refresh()
+    assert all(scene.GetFirstNodeByName(name) for name in names)
+    assert section.table.rowCount == 1
+
+
+def test_a_failing_comparison_is_said_and_the_views_stay(section, panel, nodes, slice_views, caplog):
+    panel._parameterNode.assign({"T2FS": nodes.real})
+    slicer.util.updateVolumeFromArray(nodes.real, slicer.util.arrayFromVolume(nodes.real) * 0)
+    before = shown(slice_views)
+    section.differenceButton.click()
+    assert shown(slice_views) == before and "Choose another" in panel.run.statusLabel.text
+
+
+def test_the_chosen_row_stays_chosen(section, panel, nodes, study, result):
+    add_result(result, study, {"T1": nodes.source, "T2": None})
+    panel.refresh()
+    assert section.table.rowCount == 2
+    section.table.selectRow(1)
+    chosen = section.chosen().image
+    panel.refresh()
+    assert section.chosen().image is chosen
+
+
+def test_closing_the_panel_gives_the_views_back(section, panel, nodes, slice_views):
+    before = shown(slice_views)
+    section.uncertaintyButton.click()
+    panel.cleanup()
+    assert shown(slice_views) == before and not section._flickerTimer.active
