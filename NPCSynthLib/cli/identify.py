@@ -55,7 +55,8 @@ def run(
 
 
 def _look(folder: Path, entries: list[dict]) -> None:
-    """Add "image_sequence" and "image_confidence", what the images look like; None for series that are not used."""
+    """Add "image_sequence" and "image_confidence", what the images look like; None for series that are not used,
+    "unknown" for an image that looks like none of the sequences."""
     from ..errors import InputError
     from ..inference.synthesizer import Synthesizer
     from ..study.read import read_folder
@@ -72,11 +73,13 @@ def _look(folder: Path, entries: list[dict]) -> None:
                 continue
     for entry in entries:
         found = seen.get(entry["series_uid"] or entry["description"]) if entry["sequence"] else None
-        entry["image_sequence"] = found.sequence if found else None
+        entry["image_sequence"] = (found.sequence if found.known else "unknown") if found else None
         entry["image_confidence"] = round(found.confidence, 3) if found else None
         doubt = found.contradiction(entry["sequence"]) if found else None
         if doubt:
             entry["reason"] += f". But: {doubt}"
+        elif found and not found.known:
+            entry["reason"] += ". But: the image looks like no sequence that the network knows."
 
 
 def _print_table(entries) -> None:

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from .. import __version__
-from . import batch, calibrate, contours, demo, doctor, evaluate, export, identify, phantom, synthesize, train
+from . import batch, calibrate, cohort, contours, demo, doctor, evaluate, export, identify, phantom, synthesize, train
 from .console import show_tracebacks
 
 app = typer.Typer(
@@ -18,6 +18,7 @@ app = typer.Typer(
 )
 for module in (demo, phantom, identify, synthesize, batch, export, contours, train, calibrate, evaluate, doctor):
     app.command(module.NAME)(module.run)
+app.add_typer(cohort.app, name=cohort.NAME)
 
 
 def _version(wanted: bool) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from ..errors import Cancelled, UsageError
-from .console import command, progress_bar, say
+from .console import command, progress_bar, say, warn
 
 NAME = "train"
 
@@ -16,10 +16,19 @@ def run(
     config_name: Annotated[
         str, typer.Argument(metavar="CONFIG", help="Name of a configuration that ships, or a file of your own.")
     ],
-    data: Annotated[
-        Path, typer.Option("--data", help="Folder with cohorts/ and labelmaps/.", exists=True, file_okay=False)
-    ],
     out: Annotated[Path, typer.Option("--out", help="Folder for checkpoints and weights; a run in it is resumed.")],
+    data: Annotated[
+        Path | None, typer.Option("--data", help="Folder with cohorts/ and labelmaps/.", exists=True, file_okay=False)
+    ] = None,
+    cohort: Annotated[
+        Path | None,
+        typer.Option("--cohort", help="Patients of your own, in any layout that `cohort check` knows.", exists=True,
+                     file_okay=False),
+    ] = None,
+    hold_out: Annotated[
+        list[str] | None,
+        typer.Option("--hold-out", help="Patient of the cohort to compare before and after on; may be repeated."),
+    ] = None,
     max_minutes: Annotated[float | None, typer.Option("--max-minutes", min=0, help="Stop after that long.")] = None,
     start: Annotated[
         Path | None, typer.Option("--from", help="Weights to start from, e.g. to fine-tune the shipped ones.")
@@ -34,7 +43,8 @@ def run(
     log.csv, TensorBoard events and progress.png beside checkpoint and weights. On several GPUs: torchrun
     --nproc-per-node 4 -m NPCSynthLib train …
 
-    Configurations: small (two CPU cores), base (one GPU), and comparison/ours with what it is compared with:
+    Configurations: small (two CPU cores), base (one GPU), fine-tune (weights that are there, on patients of your own;
+    see Resources/Docs/fine-tuning.md), and comparison/ours with what it is compared with:
     comparison/channel-unet, channel-unet-gan, pair-unets, swin-unetr, labels, no-contrast, no-simulation, no-t1fs.
 
     [bold]Examples[/]
@@ -43,27 +53,56 @@ def run(
 
     [cyan]npcsynth train my.json --data data --out runs/mine --max-minutes 60[/]
 
-    [cyan]npcsynth train small --data our_patients --out runs/ours --from weights[/]
+    [cyan]npcsynth train fine-tune --from weights --cohort our_patients --hold-out 07 --hold-out 08 --out runs/ours[/]
     """
     try:
         from ..evaluation.calibration import finish
+        from ..training.before_after import before_after, table, write_before_after
         from ..training.config import TrainingConfig
         from ..training.trainer import train
     except ModuleNotFoundError as error:
         raise UsageError(f'Training needs {error.name}. Install NPCSynth with its "train" extra.') from error
+    if data is None and cohort is None:
+        raise UsageError("There is nothing to train on. Give --data, --cohort or both.")
+    if hold_out and (cohort is None or start is None):
+        raise UsageError("--hold-out compares before and after on patients of --cohort, by the weights of --from.")
     config = TrainingConfig.load(config_name)
-    done = []
+    done, notes = [], []
     try:
         with progress_bar() as on_progress:
+            patients, held = _patients(cohort, hold_out or [], notes, on_progress)
             weights = train(config_name, data, out, resume=resume, max_minutes=max_minutes, start=start,
-                  on_step=lambda step, steps, losses: on_progress(step / steps, _stage(step, steps, losses)))
-            if config.network == "any-to-all":
+                  on_step=lambda step, steps, losses: on_progress(step / steps, _stage(step, steps, losses)),
+                  cohort=patients, note=notes.append)
+            if config.network == "any-to-all" and data is not None:
                 done = finish(weights, data, on_progress)
+            rows = before_after(start, weights, held, on_progress) if held else []
     except KeyboardInterrupt:
         raise Cancelled("Training stopped. The same command goes on from the last checkpoint.") from None
+    finally:
+        warn(dict.fromkeys(notes))
+    if config.network == "any-to-all" and data is None:
+        done = ["The uncertainty was not calibrated, and unusual images will go unnoticed: both take --data."]
     for sentence in done:
         say(sentence)
+    if rows:
+        write_before_after(rows, out)
+        say(f"On the patients held out:\n\n{table(rows)}")
     say(f"Training ended. The weights are in {weights}; use them with --weights.")
+
+
+def _patients(cohort: Path | None, hold_out: list[str], notes: list[str], on_progress) -> tuple[list, list]:
+    """(patients to train on, patients held out) of a cohort; what is wrong by the headers goes into the notes."""
+    from ..training.cohort_check import check_cohort
+    from ..training.layouts import find_cohort, part
+
+    if cohort is None:
+        return [], []
+    found = find_cohort(cohort, on_progress)
+    checked = check_cohort(found, quick=True)
+    notes += checked.problems
+    notes += [f"{one.name}: {problem}" for one in checked.patients for problem in one.problems]
+    return part(found, hold_out)
 
 
 def _stage(step: int, steps: int, losses: dict[str, float]) -> str:

@@ -1,15 +1,21 @@
-"""Uncertainty that means what it says: on patients never trained on, its mean is the mean absolute error."""
+"""Uncertainty that means what it says: on patients never trained on, its mean is the mean absolute error, and the true
+intensity lies within the intervals (``inference.intervals``) as often as they say."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from ..inference.intervals import LEVELS
+from ..inference.result import INTENSITY_HIGH
 from ..inference.synthesizer import Synthesizer
 from ..model.manifest import MANIFEST
-from .protocol import cases, validation_folders
+from .protocol import Case, cases, validation_folders
 from .usual import LEAST_PATIENTS, learn_usual
+
+_POINTS = np.linspace(0.005, 0.995, 199)
 
 
 def finish(weights: Path, data: Path, on_progress: Callable[[float, str], None]) -> list[str]:
@@ -36,23 +42,63 @@ def finish(weights: Path, data: Path, on_progress: Callable[[float, str], None])
 
 
 def calibrate(weights: Path, cohorts_dir: Path) -> dict[str, float]:
-    """Set the factor of each target's uncertainty in the manifest of ``weights``; returns the factors.
+    """Set the factor of each target's uncertainty, and of its intervals, in the manifest of ``weights``.
 
     The middle slices of the validation patients are made from single sources and from all of them. A target that no
     validation patient has gets no factor: results say that its uncertainty was never checked.
+
+    Returns:
+        The factors by which the network's scale becomes the mean absolute error.
     """
     manifest_path = Path(weights) / MANIFEST
-    manifest = json.loads(manifest_path.read_text(encoding="utf-8"))
-    manifest.pop("calibration", None)
-    manifest_path.write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
     synthesizer = Synthesizer(weights)
-    errors, predicted = {}, {}
+    for entry in ("calibration", "intervals"):
+        synthesizer.loaded.manifest.pop(entry, None)
+    checked: dict[str, list[Check]] = {}
     for folder in validation_folders(cohorts_dir):
         for case in cases(folder, quick=True):
-            made, uncertainty = synthesizer.estimate(case.study, case.target)
-            error = np.abs(made / 1000.0 - case.truth)[case.mask]
-            errors.setdefault(case.target, []).append(float(error.mean()))
-            predicted.setdefault(case.target, []).append(float(uncertainty[case.mask].mean()) / 1000.0)
-    manifest["calibration"] = {t: round(float(np.sum(errors[t]) / np.sum(predicted[t])), 3) for t in errors}
+            checked.setdefault(case.target, []).append(check(case, *synthesizer.estimate(case.study, case.target)))
+    factors = {target: round(scale_factor(found), 3) for target, found in checked.items()}
+    manifest = json.loads(manifest_path.read_text(encoding="utf-8"))
+    manifest["calibration"] = factors
+    manifest["intervals"] = {
+        target: [round(f / factors[target], 3) for f in quantile_factors(found)] for target, found in checked.items()
+    }
     manifest_path.write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
-    return manifest["calibration"]
+    return factors
+
+
+@dataclass(frozen=True)
+class Check:
+    """How the uncertainty of one synthetic image compares with its errors, in the body.
+
+    Attributes:
+        error, uncertainty: means of the absolute error and of the map, in units of the data range.
+        ratios: ``_POINTS`` quantiles of absolute error over uncertainty.
+    """
+
+    error: float
+    uncertainty: float
+    ratios: tuple[float, ...]
+
+    def coverage(self, factor: float) -> float:
+        """Share of the body's voxels whose error is at most ``factor`` times the uncertainty."""
+        return float(np.interp(factor, (0.0, *self.ratios), (0.0, *_POINTS), right=1.0))
+
+
+def check(case: Case, made: np.ndarray, uncertainty: np.ndarray) -> Check:
+    """Compare what ``Synthesizer.estimate`` gave with the truth of its case."""
+    error = np.abs(made[case.mask].astype(np.float32) / INTENSITY_HIGH - case.truth[case.mask])
+    predicted = uncertainty[case.mask].astype(np.float32) / INTENSITY_HIGH
+    ratios = np.quantile(error / np.maximum(predicted, 1 / INTENSITY_HIGH), _POINTS)
+    return Check(float(error.mean()), float(predicted.mean()), tuple(ratios.tolist()))
+
+
+def scale_factor(found: Sequence[Check]) -> float:
+    """By what the uncertainties must be multiplied for their mean to be the mean error."""
+    return sum(one.error for one in found) / sum(one.uncertainty for one in found)
+
+
+def quantile_factors(found: Sequence[Check], levels=LEVELS) -> tuple[float, ...]:
+    """Multiples of the uncertainty that cover these shares of the voxels, every image counting the same."""
+    return tuple(np.quantile(np.concatenate([one.ratios for one in found]), levels).tolist())

@@ -5,6 +5,7 @@ from datetime import datetime, timezone
 import numpy as np
 
 from .. import __version__
+from ..inference.intervals import LEVELS
 from ..inference.result import SynthesisResult
 from ..study.study import Source, Study
 
@@ -54,6 +55,9 @@ def provenance(result: SynthesisResult, study: Study) -> dict:
                 "prompt": synthetic.prompt,
                 "mean_uncertainty": round(float(synthetic.mean_uncertainty), 2),
                 "uncertainty_calibrated": synthetic.calibrated,
+                "interval_factors": {
+                    f"{level:.0%}": round(factor, 3) for level, factor in zip(LEVELS, synthetic.interval_factors)
+                },
             }
             for synthetic in result.sequences
         ],

@@ -1,5 +1,6 @@
-"""Real images for training: ``<cohort>/<patient>/<SEQUENCE>.nii.gz`` on one grid for each patient."""
+"""Real images for training: every patient's sequences on one grid."""
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,14 +9,15 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
+from ..errors import InputError
 from ..study.align import align, resample
 from ..study.normalize import body_mask, normalize, percentiles
-from ..study.read import read_file
 from ..study.volume import Grid, Volume, from_sitk, to_sitk
-from ..vocabulary import get_sequence, load_classes, load_sequences, training_prompt
+from ..vocabulary import get_sequence, load_classes, training_prompt
 from .augmentation import degrade, smooth_field
+from .labels import read_labels
+from .layouts import PatientFiles, find_cohort, read_image
 from .sample import IGNORE, Sample, choose_plane, random_frame
-from .split import VALIDATION
 
 
 @dataclass(frozen=True)
@@ -47,53 +49,87 @@ def _oriented(volume: Volume) -> Volume:
     return from_sitk(sitk.DICOMOrient(to_sitk(volume.array, volume.grid), "LPS"), volume.name)
 
 
-def load_patient(folder: Path, grid_of: str, register: bool = False) -> Patient:
-    """Read one patient; every sequence is brought onto the grid of sequence ``grid_of``.
+def load_patient(files: PatientFiles, note: Callable[[str], None]) -> list[Patient]:
+    """Read one patient: once when the sequences share a grid, else once on the grid of each, registered to it.
 
-    Each sequence is scaled on its own grid before it is resampled, as ``build_study`` does.
+    Each sequence is scaled on its own grid before it is resampled, as ``build_study`` does. What cannot be used is left
+    out and told.
+
+    Args:
+        note: takes a sentence for each file that is not used, or not as it came.
     """
-    files = {f.name.removesuffix(".nii.gz"): f for f in sorted(folder.glob("*.nii.gz"))}
-    known = [s for s in load_sequences() if s in files]
-    fixed = _oriented(read_file(files[grid_of]))
-    images, inside, bodies = [], [], []
-    for sequence in known:
-        volume = fixed if sequence == grid_of else _oriented(read_file(files[sequence]))
-        mask = body_mask(volume.array, volume.grid.spacing)
-        low, high = percentiles(volume.array, mask)
-        scaled = Volume(normalize(volume.array, low, high), volume.grid, volume.name)
-        transform = align(volume, fixed)[0] if register and sequence != grid_of else None
-        image, covered = resample(scaled, fixed.grid, transform)
+    volumes, raw = {}, {}
+    for sequence, file in files.images.items():
+        try:
+            raw[sequence] = read_image(sequence, file)
+            volumes[sequence] = _prepare(_oriented(raw[sequence]))
+        except InputError as error:
+            note(f"{files.name}: {sequence} is not used: {error}")
+    labels = read_labels(files, {s: raw[s] for s in volumes}, note)
+    labels = [(of, _oriented(label)) for of, label in labels]
+    same_grid = len({_grid_key(raw[s].grid) for s in volumes}) == 1
+    grids = sorted(volumes)[:1] if same_grid else sorted(volumes)
+    return [_on_grid(files.name, volumes, labels, grid_of, not same_grid, note) for grid_of in grids]
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """A volume, its body (k, j, i) bool, and the volume scaled by it."""
+
+    volume: Volume
+    body: np.ndarray
+    scaled: Volume
+
+
+def _prepare(volume: Volume) -> _Prepared:
+    body = body_mask(volume.array, volume.grid.spacing)
+    low, high = percentiles(volume.array, body)
+    return _Prepared(volume, body, Volume(normalize(volume.array, low, high), volume.grid, volume.name))
+
+
+def _on_grid(
+    name: str, volumes: dict[str, _Prepared], labels: list[tuple[str | None, Volume]], grid_of: str, register: bool,
+    note: Callable[[str], None],
+) -> Patient:  # fmt: skip
+    fixed = volumes[grid_of].volume
+    images, inside, bodies, moves = {}, [], [], {}
+    for sequence, one in volumes.items():
+        transform = None
+        if register and sequence != grid_of:
+            try:
+                transform, report = align(one.volume, fixed, one.body, volumes[grid_of].body)
+            except InputError as error:
+                note(f"{name}: {sequence} is not used beside {grid_of}: {error}")
+                continue
+            if report["warning"]:
+                note(f"{name}: {report['warning']}")
+        moves[sequence] = transform
+        image, covered = resample(one.scaled, fixed.grid, transform)
         inside.append(torch.from_numpy(covered))
-        bodies.append(resample(Volume(mask.astype(np.float32), volume.grid), fixed.grid, transform)[0] > 0.5)
-        images.append(torch.from_numpy(np.clip(image, 0, 2)).half())
+        body = Volume(one.body.astype(np.float32), one.volume.grid)
+        bodies.append(resample(body, fixed.grid, transform)[0] > 0.5)
+        images[sequence] = torch.from_numpy(np.clip(image, 0, 2)).half()
     lesion = np.zeros(fixed.grid.shape, bool)
-    for name, file in files.items():
-        if name.startswith("label_"):
-            label = _oriented(read_file(file))
-            lesion |= resample(label, fixed.grid, None, "nearest")[0] > 0.5
+    for of, label in labels:
+        if of is None or of in moves:
+            lesion |= resample(label, fixed.grid, moves.get(of), "nearest")[0] > 0.5
     return Patient(
-        f"{folder.parent.name}/{folder.name}", tuple(known), torch.stack(images), torch.stack(inside),
-        np.logical_or.reduce(bodies), lesion, fixed.grid.spacing[::-1].copy(),
+        name, tuple(images), torch.stack(list(images.values())), torch.stack(inside), np.logical_or.reduce(bodies),
+        lesion, fixed.grid.spacing[::-1].copy(),
     )  # fmt: skip
 
 
-def load_training_patients(data_dir: Path) -> list[Patient]:
-    """Every patient of ``cohorts`` that is not for validation, and the single sequences of ``heads``.
+def load_training_patients(
+    data_dir: Path | None, cohort: Iterable[PatientFiles] = (), note: Callable[[str], None] = lambda text: None
+) -> list[Patient]:
+    """Every patient of ``cohorts`` that is not for validation, the single sequences of ``heads``, and those given.
 
     A patient whose sequences have grids of their own comes once for each of the grids.
     """
-    patients = []
-    for folder in sorted((data_dir / "cohorts").glob("*/*")):
-        if (folder.parent.name, folder.name) in VALIDATION or not folder.is_dir():
-            continue
-        names = [f.name.removesuffix(".nii.gz") for f in sorted(folder.glob("*.nii.gz"))]
-        sequences = [n for n in names if n in load_sequences()]
-        same_grid = len({_grid_key(read_file(folder / f"{s}.nii.gz").grid) for s in sequences}) == 1
-        for grid_of in sequences[:1] if same_grid else sequences:
-            patients.append(load_patient(folder, grid_of, register=not same_grid))
-    for folder in sorted((data_dir / "heads").glob("*")):
-        for file in sorted(folder.glob("*.nii.gz"))[:1]:
-            patients.append(load_patient(folder, file.name.removesuffix(".nii.gz"), register=True))
+    files = list(find_cohort(data_dir / "cohorts").patients) if data_dir and (data_dir / "cohorts").is_dir() else []
+    patients = [patient for one in (*files, *cohort) if not one.validation for patient in load_patient(one, note)]
+    if data_dir and (data_dir / "heads").is_dir():  # single ones for the most part; on one grid where they are not
+        patients += [p for one in find_cohort(data_dir / "heads").patients for p in load_patient(one, note)[:1]]
     return patients
 
 

@@ -23,11 +23,12 @@ class TrainingConfig:
     """One training run; see ``small.json`` and ``base.json`` beside this file for what the values mean in practice.
 
     Attributes:
+        model: None for that of the weights which the run starts from.
         network: "any-to-all", "any-to-all-labels" or one of ``baseline_networks.NETWORKS``.
         losses: weights of losses that differ from ``objectives.WEIGHTS``.
     """
 
-    model: ModelConfig
+    model: ModelConfig | None
     steps: int
     batch_size: int
     size: int
@@ -50,7 +51,8 @@ class TrainingConfig:
         """
         try:
             values = _read_values(name)
-            model = ModelConfig.from_dict({**values.pop("model"), "classes": list(load_classes())})
+            model = values.pop("model")
+            model = model and ModelConfig.from_dict({**model, "classes": list(load_classes())})
             mixture = values.pop("mixture", {})
             mixture = Mixture(**{**mixture, "without": tuple(mixture.get("without", ()))})
             config = cls(model=model, mixture=mixture, **values)
@@ -59,8 +61,8 @@ class TrainingConfig:
             return config
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise UsageError(
-                f'"{name}" is not a training configuration ({error}). Use "small", "base" or the path of a JSON file '
-                "with the same fields."
+                f'"{name}" is not a training configuration ({error}). Use "small", "base", "fine-tune" or the path of '
+                "a JSON file with the same fields."
             ) from error
 
 

@@ -1,5 +1,6 @@
 """An endless stream of batches, each drawn by a seed of its own, so that a resumed run sees what it would have seen."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from torch.utils.data import Dataset
 from ..vocabulary import load_sequences
 from .cohorts import crop_patient, crop_tumor, load_training_patients, load_tumor_slices
 from .labelmaps import load_labelmap, phantom_labelmap
+from .layouts import PatientFiles
 from .sample import Sample
 from .simulation import simulate
 
@@ -86,37 +88,44 @@ class TrainingBatches(Dataset):
     """Batch number n is the same whenever it is asked for.
 
     Args:
-        data_dir: holds cohorts/, heads/, labelmaps/, npc_t2/; kinds that are absent are left out.
+        data_dir: holds cohorts/, heads/, labelmaps/, npc_t2/; kinds that are absent are left out, all with None.
         warmup: for this many first batches the targets are sequences that are also among the sources
             (self-reconstruction); after it the number of sources falls from all but one towards one.
         part: (number, count) of this process among those that share every batch.
+        cohort: patients of one's own beside those of ``data_dir``.
+        note: takes a sentence for each file that is not used, or not as it came.
     """
 
-    def __init__(self, data_dir: Path, steps: int, batch_size: int, size: int, warmup: int, phantoms: int,
-                 mixture: Mixture, seed: int, part: tuple[int, int] = (0, 1)):  # fmt: skip
-        data_dir = Path(data_dir)
+    def __init__(self, data_dir: Path | None, steps: int, batch_size: int, size: int, warmup: int, phantoms: int,
+                 mixture: Mixture, seed: int, part: tuple[int, int] = (0, 1), cohort: Sequence[PatientFiles] = (),
+                 note: Callable[[str], None] = lambda text: None):  # fmt: skip
         self.part = part
         self.steps, self.batch_size, self.size, self.warmup, self.seed = steps, batch_size, size, warmup, seed
         self.mixture = mixture
-        self.patients = [p for p in load_training_patients(data_dir) if set(p.sequences) - set(mixture.without)]
-        synthseg = sorted((data_dir / "labelmaps" / "synthseg").glob("*.nii.gz"))
-        head_neck = sorted((data_dir / "labelmaps" / "head_neck").glob("*.nii.gz"))
-        self.labelmaps = [load_labelmap(path, n) for n, path in enumerate(synthseg + head_neck)]
+        self.own = {files.name for files in cohort}
+        patients = load_training_patients(data_dir, cohort, note)
+        self.patients = [p for p in patients if set(p.sequences) - set(mixture.without)]
+        folders = [data_dir / "labelmaps" / kind for kind in ("synthseg", "head_neck")] if data_dir else []
+        maps = [path for folder in folders for path in sorted(folder.glob("*.nii.gz"))]
+        self.labelmaps = [load_labelmap(path, n) for n, path in enumerate(maps)]
         self.labelmap_weights = np.array(
             [0.5 if "HS" in m.name else 3.0 if ("MGH" in m.name or "Angel" in m.name) else 1.0 for m in self.labelmaps]
         )
         self.phantoms = [phantom_labelmap(1000 + n) for n in range(phantoms)]
-        tumors = (data_dir / "npc_t2").exists() and "T2" not in mixture.without
-        self.tumors = load_tumor_slices(data_dir / "npc_t2") if tumors else []
+        slices = data_dir / "npc_t2" if data_dir else None
+        self.tumors = load_tumor_slices(slices) if slices and slices.exists() and "T2" not in mixture.without else []
         # one patient may come on several grids; each grid counts less then
         names = [p.name for p in self.patients]
         weights = [(0.25 if len(p.sequences) == 1 else len(p.sequences)) / names.count(p.name) for p in self.patients]
         self.patient_weights = np.array(weights)
 
     def describe(self) -> list[str]:
-        """What there is to train on, a line for each kind."""
-        patients = dict.fromkeys(p.name for p in self.patients)
+        """What there is to train on, a line for each kind. Patients of one's own are counted, not named."""
+        patients = dict.fromkeys(p.name for p in self.patients if p.name not in self.own)
         lines = [f"real images: {', '.join(patients)}"] if patients else []
+        own = {p.name: p.sequences for p in self.patients if p.name in self.own}
+        known = [s for s in load_sequences() if any(s in sequences for sequences in own.values())]
+        lines += [f"a cohort of the user's own: {len(own)} patients ({', '.join(known)})"] if own else []
         lines += [f"label maps: {', '.join(m.name for m in self.labelmaps)}"] if self.labelmaps else []
         lines += [f"digital phantom: {len(self.phantoms)} patients"] if self.phantoms else []
         lines += [f"NPC T2 slices: {len(self.tumors)}"] if self.tumors else []
@@ -146,7 +155,8 @@ class TrainingBatches(Dataset):
         draw = rng.random()
         mixture = self.mixture
         everything = [s for s in load_sequences() if s not in mixture.without]
-        if draw < mixture.real and self.patients:
+        simulated = bool(self.labelmaps or self.phantoms)
+        if self.patients and (draw < mixture.real or not simulated):
             n = int(rng.choice(len(self.patients), p=self.patient_weights / self.patient_weights.sum()))
             patient = self.patients[n]
             sources, targets = self._choose_sequences([s for s in patient.sequences if s in everything], step, rng)

@@ -3,6 +3,7 @@
 import math
 import os
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from .. import __version__
-from ..errors import InputError, OutputError, WeightsError
+from ..errors import InputError, OutputError, UsageError, WeightsError
 from ..inference.device import choose_device
 from ..model.text import tokens_of_vocabulary
 from ..model.weights import LoadedModel, load_weights
@@ -18,6 +19,7 @@ from .config import TrainingConfig, build_module
 from .dataset import Batch, TrainingBatches
 from .export import export_weights
 from .journal import Journal
+from .layouts import PatientFiles
 from .objectives import TrainingModule
 from .text_pretraining import pretrain_text
 
@@ -118,38 +120,46 @@ def _launch():
 
 
 def train(
-    config_name: str, data_dir: Path, out_dir: Path, resume: bool = True, max_minutes: float | None = None,
-    steps: int | None = None, start: Path | None = None, on_step=None,
+    config_name: str, data_dir: Path | None, out_dir: Path, resume: bool = True, max_minutes: float | None = None,
+    steps: int | None = None, start: Path | None = None, on_step=None, cohort: Sequence[PatientFiles] = (),
+    note: Callable[[str], None] = lambda text: None,
 ) -> Path:  # fmt: skip
     """Train and leave ``weights/``, ``checkpoint.ckpt`` and what ``Journal`` writes in ``out_dir``.
 
     Started by torchrun, the processes share every batch; the first one writes.
 
     Args:
-        data_dir: the folder with cohorts/, heads/, labelmaps/ and npc_t2/; any of them may be missing.
+        data_dir: the folder with cohorts/, heads/, labelmaps/ and npc_t2/; any of them may be missing, and all.
         resume: go on from the checkpoint in ``out_dir`` when there is one.
         max_minutes: stop after this long (the checkpoint is written; call again to go on).
         steps: end of the schedule, instead of the configuration's.
         start: weights to go on from instead of beginning anew; they must be of the configuration's size. A
             checkpoint in ``out_dir`` comes first.
         on_step: called as ``on_step(step, steps, losses)`` with plain floats.
+        cohort: patients of one's own beside those of ``data_dir``.
+        note: takes a sentence for each file that is not used, or not as it came.
 
     Returns:
         The weights folder, ready for ``Synthesizer(weights=...)``.
 
     Raises:
-        UsageError: unknown configuration. InputError: ``data_dir`` holds nothing to train on, or the checkpoint is
-        damaged. WeightsError: the weights to start from cannot be used. OutputError: a checkpoint could not be written.
+        UsageError: unknown configuration, or one that needs ``start``. InputError: there is nothing to train on, or the
+        checkpoint is damaged. WeightsError: the weights to start from cannot be used. OutputError: a checkpoint could
+        not be written.
     """
     config = TrainingConfig.load(config_name)
     if steps is not None:
         config = replace(config, steps=steps)
+    base = None if start is None else load_weights(start)
+    if config.model is None:
+        if base is None:
+            raise UsageError(f'The configuration "{config_name}" goes on from weights. Name them with --from.')
+        config = replace(config, model=base.model.config)
     out_dir = Path(out_dir)
     out_dir.mkdir(parents=True, exist_ok=True)
     fabric = _launch()
     checkpoint = out_dir / _CHECKPOINT
     state = _read_checkpoint(checkpoint, config) if resume and checkpoint.exists() else None
-    base = None if start is None else load_weights(start)
     if base is not None:
         config = replace(config, warmup_steps=0)
     tokens = state["tokens"] if state else tokens_of_vocabulary() if config.network == "any-to-all" else []
@@ -182,10 +192,13 @@ def train(
 
     batches = TrainingBatches(
         data_dir, config.steps, config.batch_size, config.size, config.warmup_steps, config.phantoms,
-        config.mixture, config.seed, part=(fabric.global_rank, fabric.world_size),
+        config.mixture, config.seed, part=(fabric.global_rank, fabric.world_size), cohort=cohort, note=note,
     )  # fmt: skip
     if not (batches.patients or batches.labelmaps or batches.phantoms):
-        raise InputError(f"{data_dir} holds nothing to train on. It should contain cohorts/ or labelmaps/.")
+        where = data_dir or "The cohort"
+        raise InputError(f"{where} holds nothing to train on. It should contain cohorts/ or labelmaps/.")
+    if cohort and not any(patient.name in batches.own for patient in batches.patients):
+        raise InputError("No patient of the cohort could be used. See what is wrong with: npcsynth cohort DIR")
     # on a computer with a GPU the processor's cores are all there is to feed it
     workers = max(1, min(14, (os.cpu_count() or 2) // fabric.world_size - 1))
     loader = DataLoader(

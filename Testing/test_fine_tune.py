@@ -1,0 +1,71 @@
+"""Weights that are there, trained on with a cohort of one's own."""
+
+import json
+
+import pytest
+from cohort_cases import write_boxes
+from tiny_weights import write_tiny_weights
+from typer.testing import CliRunner
+
+pytest.importorskip("open_clip", reason="training needs the train extra")
+pytest.importorskip("lightning_fabric", reason="training needs the train extra")
+
+from NPCSynthLib.cli.main import app
+from NPCSynthLib.training.before_after import Row, table
+
+
+@pytest.fixture
+def cohort(tmp_path):
+    for number in range(3):
+        write_boxes(tmp_path / "ward" / f"Doe_{number}", number, ("T1", "T2"))
+    return tmp_path / "ward"
+
+
+@pytest.fixture
+def config(tmp_path):
+    values = {"like": "fine-tune", "steps": 2, "batch_size": 2, "size": 16, "phantoms": 0}
+    (tmp_path / "tiny.json").write_text(json.dumps(values))
+    return str(tmp_path / "tiny.json")
+
+
+def npcsynth(*arguments):
+    return CliRunner().invoke(app, ["train", *map(str, arguments)])
+
+
+def test_fine_tuning_trains_on_the_cohort_and_compares_on_who_was_held_out(tmp_path, cohort, config):
+    write_tiny_weights(tmp_path / "weights")
+    (cohort / "Doe_0" / "T2.nii.gz").unlink()
+    out = tmp_path / "out"
+    told = npcsynth(config, "--from", tmp_path / "weights", "--cohort", cohort, "--hold-out", "Doe_2", "--out", out)
+    assert told.exit_code == 0, told.stderr
+    manifest = json.loads((out / "weights" / "manifest.json").read_text())
+    assert manifest["training_data"] == ["a cohort of the user's own: 2 patients (T1, T2)"]
+    assert "Doe" not in json.dumps(manifest), "folders may be called as patients are"
+    assert "lacks T2" in told.stderr
+    cases = json.loads((out / "before_after.json").read_text())
+    assert [(case["target"], case["sources"]) for case in cases] == [("T1", ["T2"]), ("T2", ["T1"])]
+    assert (out / "before_after.md").read_text().count("\n") == 5 and "| all | 2 |" in told.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        ([], 2, "nothing to train on"),
+        (["--cohort", "ward"], 2, "Name them with --from"),
+        (["--cohort", "ward", "--hold-out", "Doe_0"], 2, "--hold-out compares"),
+        (["--cohort", "ward", "--from", "weights", "--hold-out", "Roe"], 2, "Roe cannot be held out"),
+        (["--cohort", "empty", "--from", "weights"], 3, "No patient was found in empty"),
+    ],
+)
+def test_wrong_use_is_said(tmp_path, cohort, config, monkeypatch, arguments, code, said):
+    write_tiny_weights(tmp_path / "weights")
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path)
+    told = npcsynth(config, "--out", "out", *arguments)
+    assert told.exit_code == code and said in told.stderr
+
+
+def test_table_averages_over_patients():
+    rows = [Row("a", "T2", ("T1",), (0.4, 0.6), (14.0, 18.0), (0.2, 0.1)),
+            Row("b", "T2", ("T1",), (0.6, 0.8), (16.0, 20.0), (0.2, 0.1))]
+    assert "| T2 | 2 | 0.500 | 0.700 | 15.0 | 19.0 | 0.200 | 0.100 |" in table(rows)
