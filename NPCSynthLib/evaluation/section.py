@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 #: Name on the command line and of the files -> module of this room, in the order of the report.
 SECTIONS: dict[str, str] = {
     "any-to-all": "any_to_all",
-    "uncertainty": "uncertainty",
     "recognition": "recognition",
+    "robustness": "robustness",
+    "uncertainty": "uncertainty",
     "out-of-distribution": "out_of_distribution",
 }
 

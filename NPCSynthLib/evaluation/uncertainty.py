@@ -81,8 +81,8 @@ def correlation(case: Case, made: np.ndarray, uncertainty: np.ndarray) -> float:
     index = np.flatnonzero(case.mask)
     index = np.random.default_rng(0).choice(index, min(_VOXELS, index.size), replace=False)
     error = np.abs(made.ravel()[index] / INTENSITY_HIGH - case.truth.ravel()[index])
-    found = float(stats.spearmanr(uncertainty.ravel()[index], error).statistic)
-    return found if found == found else 0.0
+    predicted = uncertainty.ravel()[index]
+    return float(stats.spearmanr(predicted, error).statistic) if np.ptp(predicted) and np.ptp(error) else 0.0
 
 
 def lesion_flags(case: Case, made: np.ndarray, uncertainty: np.ndarray) -> dict[str, int] | None:
