@@ -86,7 +86,7 @@ class PatientCases:
         mask = body & (seen > 0)
         found = Case(study, target, whole.source(target).array, mask,
                      *(None if label is None else label & mask for label in (lesion, core)))
-        return _middle(found) if middle else found
+        return middle_slices(found, _QUICK_SLICES) if middle else found
 
     def _build(self, target: str):
         if self._read is None:
@@ -177,11 +177,11 @@ def _lesion(label: Volume, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
     return core, ndimage.distance_transform_edt(~core, sampling=grid.spacing[::-1]) <= LESION_MARGIN_MM
 
 
-def _middle(case: Case) -> Case:
-    """The case on the middle slices of the body."""
+def middle_slices(case: Case, count: int) -> Case:
+    """The case on so many middle slices of the body."""
     hit = np.flatnonzero(case.mask.any(axis=(1, 2)))
-    first = max(0, int(hit[0] + hit[-1] + 1 - _QUICK_SLICES) // 2)
-    part = slice(first, first + _QUICK_SLICES)
+    first = max(0, int(hit[0] + hit[-1] + 1 - count) // 2)
+    part = slice(first, first + count)
     grid = case.study.grid
     matrix = grid.ijk_to_lps.copy()
     matrix[:3, 3] += matrix[:3, 2] * first

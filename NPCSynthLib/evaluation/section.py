@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 #: Name on the command line and of the files -> module of this room, in the order of the report.
 SECTIONS: dict[str, str] = {
     "any-to-all": "any_to_all",
+    "text": "text",
     "recognition": "recognition",
     "robustness": "robustness",
     "uncertainty": "uncertainty",

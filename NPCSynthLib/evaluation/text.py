@@ -1,0 +1,357 @@
+"""Section 3 of the proof: is the text real, or would a label have done?
+
+Every image is made from the same sources and compared with the acquired (or simulated) one inside the body, on that
+one's own scale; only the words change.
+"""
+
+import dataclasses
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from scipy import stats
+
+from ..errors import UsageError
+from ..inference.synthesizer import Synthesizer
+from ..inference.wording import check_wording, similarities
+from ..model.network import TextFeatures
+from ..phantom.anatomy import Anatomy
+from ..phantom.signal import typical_protocol
+from ..qa.image_metrics import compare, errors_within
+from ..study.build import build_study
+from ..vocabulary import canonical_prompt, get_sequence
+from .phantom_cases import phantom, scan, scanned
+from .protocol import Case, PatientCases, middle_slices, validation_folders
+from .section import Context, Plot, Section, Table
+
+#: Wordings of a clinician that no template of the vocabulary makes (a test holds them apart). Never train on them.
+PARAPHRASES = {
+    "T1": (
+        "T1w MRI of the nasopharynx, native", "native T1 turbo spin echo, skull base and neck",
+        "pre contrast T1 image, fat not suppressed, axial", "MR scan of the head, T1 weighted and unenhanced",
+        "T1 TSE sequence, coronal, with no contrast",
+    ),
+    "T1C": (
+        "post contrast T1w MRI of the nasopharynx", "T1 turbo spin echo post gadolinium, skull base and neck",
+        "T1 image, contrast enhanced, fat not suppressed, axial", "MR scan of the head, T1 weighted, enhanced with Gd",
+        "T1 + Gd sequence, coronal",
+    ),
+    "T1FS": (
+        "native T1w MRI of the nasopharynx with fat saturation",
+        "T1 turbo spin echo with SPIR fat suppression, skull base and neck, no contrast",
+        "pre contrast T1 fs image, axial", "MR scan of the head, T1 weighted, fat suppressed and unenhanced",
+        "T1 Dixon water image, coronal",
+    ),
+    "T1CFS": (
+        "post contrast T1w MRI of the nasopharynx with fat saturation",
+        "T1 turbo spin echo post gadolinium with SPIR fat suppression, skull base and neck",
+        "T1 fs image, contrast enhanced, axial", "MR scan of the head, T1 weighted, fat suppressed, enhanced with Gd",
+        "T1 fs + Gd sequence, coronal",
+    ),
+    "T2": (
+        "T2w MRI of the nasopharynx", "T2 turbo spin echo, skull base and neck",
+        "heavily T2 weighted image, fat not suppressed, axial", "MR scan of the head, T2 weighted, long TE",
+        "T2 TSE sequence, coronal",
+    ),
+    "T2FS": (
+        "T2w MRI of the nasopharynx with fat saturation",
+        "T2 turbo spin echo with SPIR fat suppression, skull base and neck", "T2 fs image, axial",
+        "MR scan of the head, T2 weighted and fat suppressed", "T2 STIR sequence, coronal",
+    ),
+    "FLAIR": (
+        "FLAIR MRI of the nasopharynx", "fluid attenuated inversion recovery, skull base and neck",
+        "T2 dark fluid image, axial", "MR scan of the head with fluid attenuated inversion recovery",
+        "T2 FLAIR sequence, coronal",
+    ),
+    "PD": (
+        "PDw MRI of the nasopharynx", "proton density turbo spin echo, skull base and neck",
+        "proton density image, fat not suppressed, axial", "MR scan of the head weighted for proton density",
+        "PD TSE sequence, coronal",
+    ),
+}  # fmt: skip
+
+#: What nobody should get an image for without being told.
+NONSENSE = (
+    "a photo of a cat", "xqzv wrtp blorg", "the quick brown fox jumps over the lazy dog", "banana", "1 2 3 4 5",
+    "of the the of and", "lorem ipsum dolor sit amet", "asdf jkl;", "a tumor in the left nasopharynx",
+    "sagittal CT of the abdomen",
+)
+
+ECHO_TIMES_MS = (20, 30, 40, 60, 80, 100, 120)
+#: What the sweep measures -> tissues of the phantom.
+SWEPT = {
+    "fat": ("subcutaneous_fat", "deep_fat"), "muscle": ("muscle",), "CSF": ("csf",),
+    "tumor": ("npc_tumor", "nodal_tumor"),
+}  # fmt: skip
+_SWEEP_SOURCES = ("T1", "T2FS")
+#: The design's marks.
+_COST_DB, _AGREE_DB, _SPEARMAN = 3.0, 35.0, 0.9
+#: Name under which weights trained by ``comparison/no-t1fs`` are given to the evaluation, and what they never met.
+HELD_OUT = ("no-t1fs", "T1FS")
+
+
+def features_of(synthesizer: Synthesizer, prompt: str) -> TextFeatures:
+    """Features of any prompt; unlike a user's, it may be empty or hold no known word."""
+    return synthesizer.loaded.text_tower().encode([prompt])[0]
+
+
+def real_questions(folder: Path) -> Iterator[Case]:
+    """Each sequence of a patient from all the others, on the middle slices."""
+    patient = PatientCases(folder)
+    for target in patient.sequences:
+        yield patient.case(tuple(s for s in patient.sequences if s != target), target, middle=True)
+
+
+def phantom_questions(anatomy: Anatomy, targets) -> Iterator[Case]:
+    """The same on a phantom: each target from two sequences that any patient may have."""
+    for target in targets:
+        sources = [s for s in ("T1", "T2", "FLAIR") if s != target][:2]
+        study, alone = scanned(anatomy, sources), scanned(anatomy, [target])
+        yield Case(study, target, alone.sources[0].array, alone.body, None)
+
+
+def _of_phantom(seed: int, targets) -> Iterator[Case]:
+    return phantom_questions(phantom(seed), targets)
+
+
+def ask(synthesizer: Synthesizer, case: Case, sequences) -> list[dict]:
+    """One case under every wording: [{"kind", "words", "ssim", "psnr", "agreement"}].
+
+    Kinds are "prompt" (``words`` is the sequence id whose canonical prompt was given), "shuffled" (the right prompt's
+    words in random order), "empty" and "paraphrase"; "agreement" is the PSNR (dB) to the image of the right prompt.
+    """
+    right = canonical_prompt(get_sequence(case.target))
+    words = right.split()
+    wordings = [("prompt", s, canonical_prompt(get_sequence(s))) for s in sequences]
+    wordings += [("shuffled", text, text) for text in
+                 (" ".join(np.random.default_rng(n).permutation(words)) for n in range(3))]
+    wordings += [("empty", "", "")]
+    wordings += [("paraphrase", text, text) for text in PARAPHRASES.get(case.target, ())]
+    images = synthesizer.decode(case.study, [features_of(synthesizer, text) for _, _, text in wordings])
+    own = images[[w for _, w, _ in wordings].index(case.target)]
+    rows = []
+    for (kind, said, _), image in zip(wordings, images, strict=True):
+        figures = compare(image, case.truth, case.mask, case.study.grid.spacing)
+        rows.append({"kind": kind, "words": said, "ssim": figures.ssim, "psnr": figures.psnr,
+                     "agreement": min(99.0, errors_within(image, own, case.mask)["psnr"])})
+    return rows
+
+
+def sweep(synthesizer: Synthesizer, anatomy: Anatomy, sources=_SWEEP_SOURCES, times=ECHO_TIMES_MS) -> list[dict]:
+    """T2 at each echo time by its prompt, and by the signal equations, tissue by tissue.
+
+    Returns [{"te", "tissue", "made", "physics"}]: mean intensities, 0 and 1 the image's own body percentiles.
+    """
+    study = scanned(anatomy, sources)
+    protocol = typical_protocol("T2")
+    name = get_sequence("T2").name
+    texts = [features_of(synthesizer, f"{name} scan, TR {protocol.TR_ms:.0f} ms, TE {te} ms") for te in times]
+    rows = []
+    for te, image in zip(times, synthesizer.decode(study, texts), strict=True):
+        truth = build_study({"T2": scan(anatomy, dataclasses.replace(protocol, TE_ms=float(te)))}).sources[0].array
+        for tissue, names in SWEPT.items():
+            mask = np.isin(anatomy.labels, [anatomy.tissue_names.index(n) for n in names])
+            if mask.any():
+                rows.append({"te": te, "tissue": tissue, "made": float(image[mask].mean()),
+                             "physics": float(truth[mask].mean())})
+    return rows
+
+
+def rank_agreement(rows: list[dict]) -> float | None:
+    """Spearman's rank correlation of "made" with "physics"; None where one of them does not change."""
+    made, physics = ([row[key] for row in rows] for key in ("made", "physics"))
+    if len(rows) < 3 or np.ptp(made) == 0 or np.ptp(physics) == 0:
+        return None
+    return float(stats.spearmanr(made, physics)[0])
+
+
+def verdict(synthesizer: Synthesizer, target: str, prompt: str) -> str:
+    """What a user is told who asks for a target in these words: "refused", "flagged" or "accepted"."""
+    try:
+        warnings = check_wording(synthesizer.loaded, target, prompt)
+    except UsageError:
+        return "refused"
+    unknown = synthesizer.loaded.text_features(prompt)[1]
+    return "flagged" if unknown or len(warnings) > 1 else "accepted"
+
+
+def run(context: Context) -> Section:
+    """Swap matrix, cost of wrong words, paraphrases, echo time, nonsense and, where it was trained, a combination of
+    words that training never met."""
+    synthesizer = context.synthesizer
+    known = synthesizer.sequences
+    kept = context.kept("text")
+    weights = synthesizer.loaded.identity["sha256"]
+    seeds, slices = ((1,), 8) if context.quick else ((1, 2, 3), 24)
+    places = [(f"{f.parent.name}/{f.name}", partial(real_questions, f))
+              for f in validation_folders(context.data / "cohorts")]
+    places += [(f"phantom {seed}", partial(_of_phantom, seed, known)) for seed in seeds]
+    answers = []
+    for number, (place, questions) in enumerate(places):
+        def every_wording(number=number, place=place, questions=questions) -> dict:
+            found = []
+            for case in questions():
+                context.on_progress(0.8 * number / len(places), f"{place}: {case.target} in every wording")
+                found.append([case.target, ask(synthesizer, middle_slices(case, slices), known)])
+            return {"targets": found}
+
+        found = kept.get({"weights": weights, "place": place, "slices": slices}, every_wording)["targets"]
+        answers += [(place, target, rows) for target, rows in found]
+    context.on_progress(0.8, "Echo times")
+    swept = {seed: kept.get({"weights": weights, "sweep": seed, "sources": _SWEEP_SOURCES},
+                            lambda seed=seed: {"rows": sweep(synthesizer, phantom(seed))})["rows"] for seed in seeds}
+    context.on_progress(0.95, "Nonsense")
+    tables = [swap_table(answers, known), cost_table(answers), paraphrase_table(synthesizer, answers),
+              sweep_table(swept), nonsense_table(synthesizer)]
+    text = _findings(answers, swept, tables[-1])
+    if HELD_OUT[0] in context.baselines:
+        tables.append(held_out_table(Synthesizer(context.baselines[HELD_OUT[0]], context.synthesizer.device.torch.type),
+                                     synthesizer, seeds))
+    else:
+        text += (f"\n\nA combination of words that training never met was not asked for: weights of comparison/"
+                 f"{HELD_OUT[0]} were not given.")
+    return Section("Text is real", text, tuple(tables), (Plot("echo-time", "T2 by echo time", _picture(swept)),))
+
+
+def swap_table(answers, known) -> Table:
+    """SSIM of every target (row) under every sequence's prompt (column)."""
+    rows = []
+    for simulated in (False, True):
+        for target in known:
+            own = [rows for place, t, rows in answers if t == target and place.startswith("phantom") == simulated]
+            if not own:
+                continue
+            means = {key: [np.mean([_prompt(rows, s)[key] for rows in own]) for s in known] for key in ("ssim", "psnr")}
+            won = {key: "yes" if known[int(np.argmax(values))] == target else "no" for key, values in means.items()}
+            rows.append(("phantom" if simulated else "patients", target, *means["ssim"], won["ssim"], won["psnr"]))
+    return Table("Swap matrix: SSIM of each target under each sequence's prompt",
+                 ("images", "target", *known, "right prompt wins in SSIM", "in PSNR"), tuple(rows),
+                 "Sources: all other sequences of a validation patient; two of T1, T2 and FLAIR of a phantom.")
+
+
+def cost_table(answers) -> Table:
+    """What other words cost against the right prompt."""
+    rows = []
+    for target in dict.fromkeys(t for _, t, _ in answers):
+        own = [rows for _, t, rows in answers if t == target]
+        right = np.mean([_prompt(rows, target)["psnr"] for rows in own])
+        wrong = np.mean([r["psnr"] for rows in own for r in rows if r["kind"] == "prompt" and r["words"] != target])
+        rows.append((target, right, right - wrong, right - _mean(own, "empty"), right - _mean(own, "shuffled")))
+    return Table("What other words cost", ("target", "PSNR of the right prompt (dB)", "another sequence's prompt (dB)",
+                 "no words (dB)", "its own words in random order (dB)"), tuple(rows),
+                 "Loss in dB, mean over patients, phantoms and prompts. Words in random order still name the sequence.")
+
+
+def paraphrase_table(synthesizer: Synthesizer, answers) -> Table:
+    """How far unseen wordings give the image of the canonical prompt, and what the model takes them for."""
+    rows = []
+    for target in dict.fromkeys(t for _, t, _ in answers):
+        for text in PARAPHRASES.get(target, ()):
+            values = [r["agreement"] for _, t, rows in answers if t == target
+                      for r in rows if r["kind"] == "paraphrase" and r["words"] == text]
+            similar = similarities(synthesizer.loaded, features_of(synthesizer, text))
+            rows.append((target, text, float(np.mean(values)), float(np.min(values)), max(similar, key=similar.get)))
+    return Table("Wordings that training never met", ("sequence", "words", "PSNR to the canonical prompt's image (dB)",
+                 "lowest (dB)", "taken for"), tuple(rows), "Mean over patients and phantoms, inside the body.")
+
+
+def sweep_table(swept: dict[int, list[dict]]) -> Table:
+    """Rank agreement with the signal equations, tissue by tissue over echo times."""
+    rows = []
+    for seed, found in swept.items():
+        for tissue in dict.fromkeys(r["tissue"] for r in found):
+            own = [r for r in found if r["tissue"] == tissue]
+            rows.append((seed, tissue, own[0]["physics"], own[-1]["physics"], own[0]["made"], own[-1]["made"],
+                         rank_agreement(own)))
+        rows.append((seed, "all together", None, None, None, None, rank_agreement(found)))
+    return Table("T2 by echo time in the prompt", ("phantom", "tissue", "physics, shortest TE", "longest TE",
+                 "synthetic, shortest TE", "longest TE", "Spearman"), tuple(rows),
+                 f"TE {', '.join(map(str, ECHO_TIMES_MS))} ms; sources {' and '.join(_SWEEP_SOURCES)}; mean intensity, "
+                 "0 and 1 the body's percentiles. Training met T2 between 80 and 120 ms alone.")
+
+
+def nonsense_table(synthesizer: Synthesizer) -> Table:
+    """What happens to prompts that mean nothing, and to the paraphrases beside them."""
+    rows = []
+    for prompt in NONSENSE:
+        features, unknown = synthesizer.loaded.text_tower().encode([prompt])
+        similar = similarities(synthesizer.loaded, features)
+        nearest = max(similar, key=similar.get)
+        rows.append((prompt, verdict(synthesizer, "T2", prompt), ", ".join(unknown), nearest, similar[nearest]))
+    return Table("Nonsense", ("words given for T2", "outcome", "unknown to the model", "nearest prompt", "cosine"),
+                 tuple(rows))
+
+
+def held_out_table(without: Synthesizer, whole: Synthesizer, seeds) -> Table:
+    """The combination that ``without`` never met, on phantoms, beside weights that met it and the plain source."""
+    target = HELD_OUT[1]
+    rows = []
+    for seed in seeds:
+        anatomy = phantom(seed)
+        [case] = phantom_questions(anatomy, [target])
+        fat = np.isin(anatomy.labels, [anatomy.tissue_names.index(n) for n in SWEPT["fat"]]) & case.mask
+        images = {"trained with it": whole.decode(case.study, [features_of(whole, canonical_prompt(
+            get_sequence(target)))])[0]}
+        for prompt in (target, "T1", "T2FS", "T1CFS"):
+            made = without.decode(case.study, [features_of(without, canonical_prompt(get_sequence(prompt)))])[0]
+            images[f"trained without it, prompt of {prompt}"] = made
+        images["T1 as acquired"] = case.study.source("T1").array
+        for name, image in images.items():
+            figures = compare(image, case.truth, case.mask, case.study.grid.spacing)
+            rows.append((seed, name, figures.ssim, figures.psnr, float(image[fat].mean()),
+                         float(case.truth[fat].mean())))
+    return Table(f"{target}, which training never met",
+                 ("phantom", "image", "SSIM", "PSNR (dB)", "fat", "fat in truth"), tuple(rows),
+                 "Fat: mean intensity, 0 and 1 the body's percentiles.")
+
+
+def _findings(answers, swept, nonsense: Table) -> str:
+    """The answers in words."""
+    rows = [(t, r) for _, t, r in answers]
+    wins = sum(max((e for e in r if e["kind"] == "prompt"), key=lambda e: e["ssim"])["words"] == t for t, r in rows)
+    right = np.array([_prompt(r, t)["psnr"] for t, r in rows])
+    wrong = np.array([np.mean([e["psnr"] for e in r if e["kind"] == "prompt" and e["words"] != t]) for t, r in rows])
+    empty, shuffled = (np.array([_mean([r], kind) for _, r in rows]) for kind in ("empty", "shuffled"))
+    agreement = np.array([e["agreement"] for _, r in rows for e in r if e["kind"] == "paraphrase"])
+    ranks = [rank_agreement([r for r in found if r["tissue"] == tissue])
+             for found in swept.values() for tissue in {r["tissue"] for r in found}]
+    follows = sum(rank is not None and rank >= _SPEARMAN for rank in ranks)
+    stopped = sum(row[1] != "accepted" for row in nonsense.rows)
+    return (
+        f"The right prompt wins {wins} of {len(rows)} rows of the swap matrix in SSIM. Against it, another sequence's "
+        f"prompt costs {np.mean(right - wrong):.1f} dB, no words at all {np.mean(right - empty):.1f} dB (the mark is "
+        f"{_COST_DB:g} dB); its own words in random order cost {np.mean(right - shuffled):.1f} dB.\n\n"
+        f"Wordings that training never met give the canonical prompt's image within {_AGREE_DB:g} dB in "
+        f"{np.mean(agreement > _AGREE_DB):.0%} of {len(agreement)} cases (median {np.median(agreement):.1f} dB). The "
+        f"table says what the model takes each of them for; a user is warned where that is another sequence.\n\n"
+        f"An echo time in the prompt moves tissues as the signal equations do (Spearman {_SPEARMAN:g} or more) in "
+        f"{follows} of {len(ranks)} cases. Of {len(nonsense.rows)} prompts without meaning {stopped} are refused or "
+        f"flagged. That is done by looking the words up in the vocabulary: their distance from the known prompts in "
+        f"the model's own space (last column) does not tell sense from nonsense."
+    )
+
+
+def _picture(swept: dict[int, list[dict]]):
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.subplots()
+    rows = next(iter(swept.values()))
+    for number, tissue in enumerate(dict.fromkeys(r["tissue"] for r in rows)):
+        own = [r for r in rows if r["tissue"] == tissue]
+        times = [r["te"] for r in own]
+        axes.plot(times, [r["physics"] for r in own], "--", color=f"C{number}")
+        axes.plot(times, [r["made"] for r in own], "o-", color=f"C{number}", label=tissue)
+    axes.set(xlabel="TE in the prompt (ms)", ylabel="mean intensity",
+             title=f"T2 of phantom {next(iter(swept))}: synthetic (lines) and physics (dashes)")
+    axes.legend()
+    return figure
+
+
+def _prompt(rows: list[dict], sequence: str) -> dict:
+    return next(r for r in rows if r["kind"] == "prompt" and r["words"] == sequence)
+
+
+def _mean(answers: list[list[dict]], kind: str) -> float:
+    return float(np.mean([r["psnr"] for rows in answers for r in rows if r["kind"] == kind]))
