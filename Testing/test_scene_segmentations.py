@@ -21,7 +21,11 @@ from segmentation_cases import (  # noqa: E402
 )
 
 from NPCSynthLib.errors import Cancelled, InputError  # noqa: E402
-from NPCSynthLib.scene import copy_segmentation, drawn_on  # noqa: E402
+from NPCSynthLib.inference.result import Segment, SegmentationResult  # noqa: E402
+from NPCSynthLib.scene import copy_segmentation, drawn_on, is_predicted  # noqa: E402
+from NPCSynthLib.scene.matrices import ijk_to_ras  # noqa: E402
+from NPCSynthLib.scene.results import add_segmentation  # noqa: E402
+from NPCSynthLib.vocabulary import load_structures  # noqa: E402
 
 AXIAL, THICK = GRIDS["axial"], GRIDS["oblique, thick slices"]
 #: Turned about a tilted axis and shifted, RAS.
@@ -148,6 +152,26 @@ def test_part_of_a_segmentation_may_lie_outside_the_image(scene):
     small = GRIDS["axial"].from_parts((8, 20, 20), (1, 1, 1.5), CENTER, np.eye(3))
     node = add_labels(scene, AXIAL, {"GTVp": ball(AXIAL)}, shared=False)
     assert 0 < mask_of(node, add_image(scene, small)).sum() < ball(AXIAL).sum() / 4
+
+
+def test_a_saved_and_loaded_prediction_is_known_as_one_by_its_segments(scene, tmp_path):
+    image = add_image(scene, THICK)
+    structure = load_structures()[0]
+    found = SegmentationResult(
+        (ball(THICK) * structure.label).astype(np.uint8), ball(THICK),
+        (Segment(structure.name, structure.label, structure.color, structure.code),))
+    made = add_segmentation(scene, found, ijk_to_ras(image), image)
+    made.SetAttribute("NPCSynth.Synthetic", None)
+    made.AddDefaultStorageNode()
+    made.GetStorageNode().SetFileName(str(tmp_path / "mine.seg.nrrd"))
+    assert made.GetStorageNode().WriteData(made)
+    scene.RemoveNode(made)
+    loaded = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", "Contours of Dr. Doe")
+    loaded.AddDefaultStorageNode()
+    loaded.GetStorageNode().SetFileName(str(tmp_path / "mine.seg.nrrd"))
+    assert loaded.GetStorageNode().ReadData(loaded)
+    np.testing.assert_array_equal(mask_of(loaded, image), ball(THICK))
+    assert is_predicted(loaded) and not is_predicted(add_labels(scene, THICK, {"GTVp": ball(THICK)}))
 
 
 # ---- bad inputs ------------------------------------------------------------------------------------------------

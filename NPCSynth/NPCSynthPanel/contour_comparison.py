@@ -126,7 +126,14 @@ class ContourComparison:
         :raises NPCSynthError: what cannot be compared, with the reason. The function raises it too.
         """
         from NPCSynthLib.qa.contours import compare_contours
-        from NPCSynthLib.scene import content_of, copy_segmentation, node_to_node, volume_from_node
+        from NPCSynthLib.scene import (
+            content_of,
+            copy_segmentation,
+            drawn_on,
+            is_synthetic,
+            node_to_node,
+            volume_from_node,
+        )
         from NPCSynthLib.scene.volumes import check_node
 
         if reference is None or compared is None:
@@ -148,7 +155,13 @@ class ContourComparison:
         for node, whose in ((reference, _("reference")), (compared, _("compared"))):
             if self.isPredicted(node):
                 notes.append(
-                    _("The {whose} contours were made by a program: proposals, nobody's judgment.").format(whose=whose)
+                    _("The {whose} contours were made by a program, at least in part: proposals, nobody's judgment "
+                      "until somebody has checked them.").format(whose=whose)
+                )
+            elif drawn_on(node) is not None and is_synthetic(drawn_on(node)):
+                notes.append(
+                    _("The {whose} contours were drawn on a synthetic image: it shows what a network expects, not what "
+                      "was measured.").format(whose=whose)
                 )
         nodes = tuple(node.GetID() for node in (reference, compared, image))
         contents = tuple(content_of(node) for node in (reference, compared, image))
