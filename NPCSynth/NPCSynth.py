@@ -31,6 +31,7 @@ from NPCSynthPanel.marking import startMarking, stopMarking  # noqa: E402
 from NPCSynthPanel.messages import Messages  # noqa: E402
 from NPCSynthPanel.parameters import DEVICES, NPCSynthParameterNode  # noqa: E402, F401
 from NPCSynthPanel.prompts import PromptSection  # noqa: E402
+from NPCSynthPanel.report import ReportSection  # noqa: E402
 from NPCSynthPanel.results import ResultsSection  # noqa: E402
 from NPCSynthPanel.run_controls import RunSection  # noqa: E402
 from NPCSynthPanel.runner import Runner  # noqa: E402
@@ -143,6 +144,7 @@ class NPCSynthWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             ResultsSection(self.logic, self.runner, self.messages),
             ExportSection(self.logic, self.runner, self.messages),
             ContourSection(self.logic, self.runner, self.messages),
+            ReportSection(self.logic, self.runner, self.messages),
         ]
         for section in self.sections:
             self.ui.sections.layout().addWidget(section.widget)

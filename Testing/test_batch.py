@@ -344,7 +344,7 @@ def test_the_state_file_is_never_half(cohort_folder, tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "replace", full)
-    with pytest.raises(OutputError, match="goes on where it was"):
+    with pytest.raises(OutputError, match="could not be written"):
         cohort.update("anna", outcome="failed")
     assert (tmp_path / "out" / STATE).read_text() == before and names(tmp_path / "out") == {STATE}
     assert cohort.patients[0].outcome == "waiting"

@@ -16,6 +16,7 @@ from NPCSynthLib.vocabulary import get_sequence, load_sequences
 from .contour_comparison import ContourComparison
 from .dependencies import ensureDependencies, ensurePackages, ensurePromptPackages
 from .parameters import DEVICES, NPCSynthParameterNode
+from .report_writer import ReportWriter
 
 
 def pythonExecutable():
@@ -41,6 +42,7 @@ class NPCSynthLogic(ScriptedLoadableModuleLogic):
         self._identified = {}
         self._synthetic = {}
         self.contours = ContourComparison()
+        self.reports = ReportWriter(self.contours)
 
     def getParameterNode(self):
         """The choices saved in the scene."""

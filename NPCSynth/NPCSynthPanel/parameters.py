@@ -18,7 +18,7 @@ REFERENCE, COMPARED, IMAGE = CONTOUR_ROLES = ("Reference", "Compared", "Image")
 @parameterNodeWrapper
 class NPCSynthParameterNode:
     """What the user chose, saved with the scene. Nodes are node references beside these: volumes "Source.<sequence>",
-    and what is compared "Contours.<role>" (``CONTOUR_ROLES``).
+    what is compared "Contours.<role>" (``CONTOUR_ROLES``), and what the report draws "Report.Contours".
 
     segment - Whether to segment tumor and organs at risk too.
     device - Where to compute.
@@ -100,6 +100,14 @@ class NPCSynthParameterNode:
     def contourNode(self, role):
         """The node that was chosen for one of CONTOUR_ROLES, or None."""
         return self.parameterNode.GetNodeReference(f"Contours.{role}")
+
+    def reportContours(self):
+        """The segmentation node that is drawn into the report's pictures, or None."""
+        return self.parameterNode.GetNodeReference("Report.Contours")
+
+    def setReportContours(self, node):
+        """Choose it, or None."""
+        self.parameterNode.SetNodeReferenceID("Report.Contours", node.GetID() if node is not None else None)
 
     def setContourNode(self, role, node):
         """Choose a node for one of CONTOUR_ROLES, or None."""

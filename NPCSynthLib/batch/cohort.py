@@ -4,14 +4,14 @@ import json
 import os
 import platform
 import threading
-import uuid
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 from .. import __version__
 from ..errors import InputError, OutputError, UsageError
+from ..output.folder import cannot_write, write_whole
 
 #: What a batch's folder holds beside one folder for each patient.
 STATE, CSV, PAGE, LOCK = "batch.json", "summary.csv", "summary.html", ".batch.lock"
@@ -169,7 +169,7 @@ class Cohort:
                     ) from None
                 path.unlink(missing_ok=True)
             except OSError as error:
-                raise _cannot_write(self.out, error) from error
+                raise OutputError(cannot_write(self.out, error)) from error
         try:
             yield
         finally:
@@ -218,29 +218,6 @@ def patient_folders(cohort: str | Path, out: str | Path | None = None) -> list[P
         raise InputError(f"{cohort} holds no folders. Give the folder that holds one folder for each patient; for a "
                          "single patient use npcsynth synthesize.")  # fmt: skip
     return found
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a small file so that, whatever happens, it is the old one or the new one. Raises OutputError."""
-    draft = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(draft, "w", encoding="utf-8", newline="") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(draft, path)
-    except OSError as error:
-        with suppress(OSError):
-            draft.unlink(missing_ok=True)
-        raise _cannot_write(path.parent, error) from error
-
-
-def _cannot_write(folder: Path, error: OSError) -> OutputError:
-    return OutputError(
-        f"{folder} could not be written: {error.strerror or 'the write failed'}. What was finished is there. Free some "
-        "space or make the folder writable, then start the batch again: it goes on where it was."
-    )
 
 
 def _from_json(kind, entry: dict):

@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from urllib.parse import quote
 
 from ..output.discretion import without
+from ..output.folder import write_whole
 from ..output.page import Markup, bullets, page, section, table, text
 from ..output.provenance import LIMITS, UNITS
 from ..output.write import REPORT
-from .cohort import CSV, DONE, FAILED, PAGE, Cohort, Patient, write_whole
+from .cohort import CSV, DONE, FAILED, PAGE, Cohort, Patient
 
 TITLE = "NPCSynth: several patients, synthetic images, research use only"
 COLUMNS = ("patient", "outcome", "sources", "made", "mean_uncertainty", "unusual", "warnings", "seconds", "weights",

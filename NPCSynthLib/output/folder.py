@@ -1,6 +1,7 @@
 """A folder of results that is either complete or not there at all."""
 
 import json
+import os
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -38,12 +39,12 @@ def new_folder(folder: str | Path, overwrite: bool = False) -> Iterator[Path]:
             _make_parents(folder.parent, made)
             temporary.mkdir()
         except OSError as error:
-            raise OutputError(_cannot_write(folder, error)) from error
+            raise OutputError(cannot_write(folder, error)) from error
         try:
             yield temporary
             _replace(temporary, folder)
         except OSError as error:
-            raise OutputError(_cannot_write(folder, error)) from error
+            raise OutputError(cannot_write(folder, error)) from error
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         for parent in reversed(made):
@@ -72,7 +73,7 @@ def check_free(folder: str | Path, overwrite: bool = False) -> None:
     try:
         found = {entry.name for entry in folder.iterdir()}
     except OSError as error:
-        raise OutputError(_cannot_write(folder, error)) from error
+        raise OutputError(cannot_write(folder, error)) from error
     if not found:
         return
     if not overwrite:
@@ -117,7 +118,24 @@ def _replace(temporary: Path, folder: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _cannot_write(folder: Path, error: OSError) -> str:
+def write_whole(path: Path, text: str) -> None:
+    """Write a small file so that, whatever happens, it is the old one or the new one. Raises OutputError."""
+    draft = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(draft, "w", encoding="utf-8", newline="") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(draft, path)
+    except OSError as error:
+        with suppress(OSError):
+            draft.unlink(missing_ok=True)
+        raise OutputError(cannot_write(path, error)) from error
+
+
+def cannot_write(folder: Path, error: OSError) -> str:
+    """The sentence for a folder or file that cannot be written."""
     reason = error.strerror or "the write failed"
     return (
         f"{folder} could not be written: {reason}. Nothing partial was left. Choose another folder or free some space."

@@ -5,10 +5,11 @@ It names nobody unless asked to: no names, dates, UIDs, file paths or series des
 
 import base64
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from ..errors import Cancelled
 from ..inference.result import INTENSITY_HIGH, SynthesisResult, SynthesizedSequence
 from ..qa.contours import TOLERANCES_MM, StructureAgreement, table_row
 from ..study.study import Study
@@ -56,6 +57,7 @@ def report(
     agreements: Sequence[StructureAgreement] = (),
     notes: Sequence[str] = (),
     identify: bool = False,
+    cancel: Callable[[], bool] | None = None,
 ) -> str:
     """The page as HTML text that needs no other file.
 
@@ -67,6 +69,7 @@ def report(
         agreements: a comparison of contours on the result's grid, as ``qa.contours`` gives it; ``notes``: on reading
             them.
         identify: name the patient, the day of the run and the series as the scanner called them.
+        cancel: asked before each picture; when it returns True, Cancelled is raised.
     """
     told = _Told(document, identify)
     parts = [
@@ -78,7 +81,7 @@ def report(
         section("Warnings", _warnings(document, told)),
         section("What went in", _source_table(document, told)),
         section("What was made", _output_table(result, study, document, told)),
-        *(_pictures(synthetic, result, study, truth, agreements) for synthetic in result.sequences),
+        *(_pictures(synthetic, result, study, truth, agreements, cancel) for synthetic in result.sequences),
     ]
     if truth is not None and truth.images:
         parts.append(section("Agreement with the acquired images", _image_table(result, study, truth)))
@@ -202,10 +205,12 @@ def _output_table(result: SynthesisResult, study: Study, document: dict, told: _
 
 
 def _pictures(
-    synthetic: SynthesizedSequence, result: SynthesisResult, study: Study, truth: Truth | None, agreements
+    synthetic: SynthesizedSequence, result: SynthesisResult, study: Study, truth: Truth | None, agreements, cancel
 ) -> str:
     figures = []
     for k, why in _slices(synthetic, result, study, truth, agreements).items():
+        if cancel is not None and cancel():
+            raise Cancelled()
         png = base64.b64encode(picture(result, study, slice_view(result.grid, k), truth, [synthetic])).decode("ascii")
         where = f"Slice {k + 1} of {result.grid.shape[0]}"
         alt = (

@@ -1,0 +1,128 @@
+"""The latest results of the scene with all that a report about them shows: sources, acquired images, contours.
+
+On the main thread ``copy_review`` takes what is needed out of the scene; what takes longer can be done in any thread.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ..errors import Cancelled, InputError, UsageError
+from ..qa.contours import StructureAgreement
+from ..study.build import build_study
+from ..study.volume import Volume
+from .collect import SOURCE_ROLE, SceneResult, latest_nodes, latest_result
+from .segmentations import CopiedSegmentation, copy_segmentation, node_to_node
+from .volumes import STUDY_TO_NODE, study_volumes, volume_from_node
+
+#: Share of the progress that registering and normalizing the sources again takes.
+_STUDY_SHARE = 0.6
+
+
+@dataclass(frozen=True)
+class SceneReview:
+    """Everything that a report shows, sharing nothing with the scene.
+
+    Attributes:
+        found: the latest run's results.
+        sources: sequence id -> image that they were made from.
+        acquired: sequence id -> acquired image of a sequence that was synthesized too, in the same space.
+        drawn: contours to draw into the pictures, or None.
+        reference_id: id of the volume node that gave the grid.
+    """
+
+    found: SceneResult
+    sources: Mapping[str, Volume]
+    acquired: Mapping[str, Volume]
+    drawn: CopiedSegmentation | None
+    reference_id: str
+
+    def report(
+        self,
+        agreements: Sequence[StructureAgreement] = (),
+        notes: Sequence[str] = (),
+        identify: bool = False,
+        on_progress: Callable[[float, str], None] | None = None,
+        cancel: Callable[[], bool] | None = None,
+    ) -> str:
+        """The page as HTML, see ``output.report.report``.
+
+        The sources are brought onto the grid once more, by the same steps as for the run.
+
+        Raises:
+            Cancelled.
+            InputError: the sources, or the contours, are no longer what they were.
+        """
+        from ..output.report import report
+        from ..output.truth import Truth, truth_on_grid
+
+        document, result = dict(self.found.document), self.found.result
+        study = build_study(
+            self.sources, reference=document["reference_grid"]["sequence"], cancel=cancel,
+            on_progress=lambda done, stage: on_progress(_STUDY_SHARE * done, stage) if on_progress else None,
+        )  # fmt: skip
+        if study.grid.shape != result.grid.shape:
+            raise InputError("The volume that gave the grid has another size than when the results were made. Load "
+                             "the acquired images again, or run once more.")  # fmt: skip
+        truth = truth_on_grid(study, self.acquired, {}) if self.acquired else Truth({}, {})
+        if self.drawn is not None:
+            contours = self.drawn.contours("the reference", cancel)
+            truth = replace(truth, structures={s.name: s.mask for s in contours.structures})
+        if self.found.left_out:
+            document["warnings"] = [
+                *document["warnings"], "Not in this report, because it was changed after NPCSynth had made it or lacks "
+                f"a part: {len(self.found.left_out)} of the results.",
+            ]  # fmt: skip
+        if result.segmentation is None:
+            document["segments"] = []
+        if cancel is not None and cancel():
+            raise Cancelled()
+        if on_progress is not None:
+            on_progress(_STUDY_SHARE, "Drawing the pictures")
+        return report(result, study, document, truth, agreements, notes, identify, cancel=cancel)
+
+
+def copy_review(scene, acquired_nodes: Mapping | None = None, drawn=None) -> SceneReview:
+    """Take out of the scene what a report on the latest run shows. The scene is not changed.
+
+    Args:
+        acquired_nodes: sequence id -> volume node; taken are those of sequences that the run made.
+        drawn: vtkMRMLSegmentationNode, or None.
+
+    Raises:
+        UsageError: there are no unchanged results.
+        InputError: the sources are no longer there, or cannot be used; the contours do not belong on them.
+    """
+    found = latest_result(scene)
+    if found is None or not found.result.sequences:
+        raise UsageError("There are no unchanged synthetic images in the scene. Run first, then write the report.")
+    nodes = _sources(scene, found.document)
+    wanted = found.document["reference_grid"]["sequence"]
+    if wanted not in nodes:
+        raise InputError(f"The {wanted} volume that the results lie on was removed from the scene. Load it again and "
+                         "run once more.")  # fmt: skip
+    sources = study_volumes(nodes)
+    reference = nodes[wanted]
+    to_study = np.linalg.inv(sources[wanted].metadata[STUDY_TO_NODE])
+    made = {synthetic.sequence for synthetic in found.result.sequences}
+    acquired = {
+        sequence: volume_from_node(node, to_study @ node_to_node(node, reference))
+        for sequence, node in (acquired_nodes or {}).items()
+        if sequence in made and not any(node is source for source in nodes.values())
+    }
+    copied = None if drawn is None else copy_segmentation(drawn, reference)
+    return SceneReview(found, sources, acquired, copied, reference.GetID())
+
+
+def _sources(scene, document: dict) -> dict:
+    """Sequence id -> volume node of the latest run's sources, as far as they are still there."""
+    node = latest_nodes(scene)[0]
+    there = [node.GetNthNodeReference(SOURCE_ROLE, n) for n in range(node.GetNumberOfNodeReferences(SOURCE_ROLE))]
+    there = [source for source in there if source is not None]
+    told = document["sources"]
+    if len(there) == len(told):
+        return {entry["sequence"]: source for entry, source in zip(told, there)}
+    # Some were removed: the others are known by their names of then.
+    names = {entry["description"]: entry["sequence"] for entry in told}
+    return {names[source.GetName()]: source for source in there if source.GetName() in names}
