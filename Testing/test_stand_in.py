@@ -118,6 +118,15 @@ def test_the_argument_of_a_signal_takes_the_place_of_a_default_value():
     assert got == [False]
 
 
+def test_signals_of_objects_that_qt_made_and_signals_with_many_arguments():
+    table, got = qt.QTableWidget(2, 3), []
+    table.horizontalHeader().connect("sectionClicked(int)", got.append)
+    table.connect("currentCellChanged(int,int,int,int)", lambda row, column: got.append((row, column)))
+    table.horizontalHeader().sectionClicked.emit(2)
+    table.setCurrentCell(1, 2)
+    assert got == [2, (1, 2)]
+
+
 def test_a_slot_can_be_disconnected():
     box, got = qt.QComboBox(), []
     slot = got.append
