@@ -10,6 +10,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA_FOLDERS = ("Resources", "weights")
+#: Not installed.
+FOR_THE_WEB = {"Docs", "ExtensionsIndex", "Screenshots"}
 
 
 def cmake_list(path, name):
@@ -36,7 +38,7 @@ def files(folder, pattern="*"):
     return [
         path for path in sorted((ROOT / folder).rglob(pattern))
         if path.is_file() and path.name != "CMakeLists.txt" and "__pycache__" not in path.parts
-        and not path.name.startswith(".") and "Screenshots" not in path.parts  # for the web, not for the installation
+        and not path.name.startswith(".") and not FOR_THE_WEB & set(path.parts)
     ]
 
 

@@ -1,0 +1,56 @@
+"""The pages: their links lead somewhere, and every message that a user can meet is on the troubleshooting page."""
+
+import re
+from pathlib import Path
+
+import message_list
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "Resources" / "Docs").glob("*.md"))]
+
+
+def anchor(heading):
+    """As GitHub makes it from a heading."""
+    return re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_links_within_the_repository_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
+        if "://" in target:
+            continue
+        path, _, part = target.partition("#")
+        there = (page.parent / path).resolve() if path else page
+        assert there.exists(), f"{page.name}: {target}"
+        if part:
+            headings = re.findall(r"^#+ (.*)$", there.read_text(encoding="utf-8"), re.M)
+            assert part in map(anchor, headings), f"{page.name}: {target}"
+
+
+def test_every_message_is_on_the_troubleshooting_page():
+    page = message_list.PAGE.read_text(encoding="utf-8")
+    missing = [
+        text for texts in message_list.messages().values() for text in texts
+        if message_list.beginning(text) not in page
+    ]
+    assert not missing, f"Run python Testing/message_list.py; missing: {missing}"
+
+
+def test_messages_are_found_in_every_manner_of_writing_them():
+    found = {text for texts in message_list.messages().values() for text in texts}
+    assert "No source was chosen. Choose at least one MR volume." in found  # _("...")
+    assert any(text.startswith("“…” was chosen twice") for text in found)  # _("... {name} ...").format
+    assert any("cannot be written (…). Free some disk space" in text for text in found)  # f"..." in two parts
+    assert len(found) > 150
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_commands_on_the_pages_exist(page):
+    from typer.main import get_command
+
+    from NPCSynthLib.cli.main import app
+
+    known = set(get_command(app).commands)
+    named = set(re.findall(r"^npcsynth (\w+)|`npcsynth (\w+)", page.read_text(encoding="utf-8"), re.M))
+    assert {first or second for first, second in named} <= known
