@@ -94,12 +94,14 @@ def test_second_job_finds_the_worker_warm(warm):
     assert warm.pid == first is not None
 
 
-def test_progress_names_stage_and_memory(warm):
+def test_progress_names_stage_device_and_memory(warm):
     seen = []
-    warm.compute({"T1": head((60, 160, 160))}, ["T2"], on_progress=lambda f, s: seen.append((f, s)))
+    warm.compute(
+        {"T1": head((60, 160, 160))}, ["T2"], device="cpu", on_progress=lambda f, s: seen.append((f, s))
+    )
     fractions = [fraction for fraction, _ in seen]
     assert fractions == sorted(fractions)
-    assert any("slice" in stage and "GB" in stage for _, stage in seen)
+    assert any("slice" in stage and "CPU" in stage and "GB" in stage for _, stage in seen)
 
 
 def test_wrong_request_is_said_as_it_is_here(warm):

@@ -157,10 +157,12 @@ class RunSection:
             self._addResult(*outcome, job.sources, seconds)
         elif worst(job.found) == RED:
             self.messages.showError(UsageError("\n".join(sentencesOf(job.found, RED))))
-        elif self._agreed(sentencesOf(job.found, AMBER)):
-            self.runner.start(job.compute, lambda result, took: self._addResult(*result, job.sources, took))
-        else:
+        elif not self._agreed(sentencesOf(job.found, AMBER)):
             self.showStatus(_("Not run. Nothing was changed."))
+        elif self._job is not job:  # a script, or another module, has worked on while the question was open
+            self.showStatus(_("Not run, because the scene or the choice has changed meanwhile. Press Run again."))
+        else:
+            self.runner.start(job.compute, lambda result, took: self._addResult(*result, job.sources, took))
 
     def _agreed(self, doubts):
         question = _("{doubts}\n\nRun all the same?").format(doubts="\n\n".join(doubts))

@@ -101,15 +101,16 @@ class WorkerProcess:
     def _run(self, call: str, volumes: Mapping[str, Volume], options: dict, on_progress, cancel, take):
         """One job in a folder of its own, which is gone afterwards; ``take`` reads what it left there."""
         with self._lock:
-            folder = None
+            folder = temporary = None
             try:
                 try:
+                    temporary = tempfile.gettempdir()
                     _remove_orphans()
                     folder = Path(tempfile.mkdtemp(prefix=f"{_FOLDER_PREFIX}{os.getpid()}-"))
                     _active.add(folder)
                     write_job(folder, volumes, options)
                 except OSError as error:
-                    where = "the folder for temporary files" if folder is None else str(folder.parent)
+                    where = temporary or "the folder for temporary files"
                     raise OutputError(
                         f"The images could not be handed to the computation: {where} cannot be written "
                         f"({error.strerror or error}). Free some disk space there and run again."
@@ -146,14 +147,14 @@ class WorkerProcess:
         try:
             self._send(job)
             answer = self._follow(on_progress, cancel)
-            if answer is None:  # it had just ended for want of work
+            if answer is None:  # it had just ended, for want of work or killed from outside
                 self._send(job)
                 answer = self._follow(on_progress, cancel)
+            if answer is None:
+                raise _broken_down(self._process.returncode, self._last_words)
         except BaseException:
             self.close()  # whatever it still had to say would be taken for the next job's answer
             raise
-        if answer is None:
-            raise WorkerError("The computation ended before it had begun. Nothing was changed. Run again.")
         return answer
 
     def _send(self, job: dict) -> None:
@@ -189,7 +190,7 @@ class WorkerProcess:
             threading.Thread(target=target, args=arguments, daemon=True).start()
 
     def _follow(self, on_progress, cancel) -> dict | None:
-        """The answer to the job; None when the worker ended of itself without having said anything."""
+        """The answer to the job; None when the worker ended without having said anything about it."""
         process, silent = self._process, True
         while True:
             if cancel is not None and cancel():
@@ -200,7 +201,7 @@ class WorkerProcess:
                 continue
             if line is None:
                 code = process.wait()
-                if silent and code == 0:
+                if silent:
                     return None
                 raise _broken_down(code, self._last_words)
             silent = False

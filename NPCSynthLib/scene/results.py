@@ -70,7 +70,7 @@ def add_result(result: SynthesisResult, study: Study, source_nodes: Mapping, sce
     """
     scene = slicer.mrmlScene if scene is None else scene
     reference = source_nodes.get(study.reference)
-    if reference is None or scene.GetNodeByID(reference.GetID() or "") is not reference:
+    if reference is None or not _is_in(scene, reference):
         raise InputError(
             f"The {study.reference} volume that gives the grid was removed from the scene, so the result has no "
             "place. Load it again and run once more."
@@ -82,7 +82,8 @@ def add_result(result: SynthesisResult, study: Study, source_nodes: Mapping, sce
         **_provenance(result), RUN: uuid.uuid4().hex, PROVENANCE: json.dumps(provenance(result, study)),
         GRID: json.dumps(ijk_to_node.tolist()),
     }  # fmt: skip
-    sources = [source_nodes[s] for s in result.sources if source_nodes.get(s) is not None]
+    # One that was deleted meanwhile: its ID may be given to another node.
+    sources = [node for node in map(source_nodes.get, result.sources) if node is not None and _is_in(scene, node)]
     volumes, uncertainties, segmentation = {}, {}, None
     with scene_transaction(scene):
         for output in result.sequences:
@@ -106,6 +107,10 @@ def add_result(result: SynthesisResult, study: Study, source_nodes: Mapping, sce
             voxels = digest(result.segmentation.labelmap, result.segmentation.external)
             _finish(scene, segmentation, reference, sources, {**about, QUANTITY: SEGMENTATION, DIGEST: voxels})
     return SceneNodes(volumes, uncertainties, segmentation)
+
+
+def _is_in(scene, node) -> bool:
+    return scene.GetNodeByID(node.GetID() or "") is node
 
 
 def synthetic_name(scene, what: str) -> str:

@@ -77,8 +77,6 @@ def _set(self, name, value):
     if _has_property(self, name) or name == "name":
         if not _accepts(self, name, value) or not _write(self, "objectName" if name == "name" else name, value):
             raise AttributeError(f"Property '{name}' of {type(self).__name__} does not accept {value!r}")
-    elif isinstance(value, QtCore.SignalInstance):
-        self.__dict__[name] = value  # PySide6 keeps the signals of objects that Qt made, such as headers, in them
     elif isinstance(value, QtCore.QObject) and _read(value, "objectName") == name:
         self.__dict__[name] = value  # QUiLoader does so: children are attributes in PythonQt too
     elif isinstance(value, QtCore.SignalInstance):
