@@ -64,7 +64,10 @@ def test_a_patient_never_met_is_usual(judge, patients):
 def test_an_abdomen_has_the_wrong_size_and_ct_crowded_grays(judge, patients):
     assert judge(abdomen_like(0))["size"] > 1.2
     scores = judge(ct_like(patients[3].anatomy, 0))
-    assert scores["crowded grays"] > 1 > scores["size"]
+    assert scores["crowded grays"] > 1 > scores["size"] and scores["far below zero"] == 2
+    shifted = ct_like(patients[3].anatomy, 0)
+    shifted = replace(shifted, array=shifted.array + 1024)  # as some programs store it
+    assert judge(shifted)["far below zero"] == 0 and judge(shifted)["crowded grays"] > 1
 
 
 def test_noise_and_halves_of_heads_are_noticed(judge, patients):
@@ -90,7 +93,7 @@ def test_the_side_that_is_cut_off_is_named_on_a_sagittal_flipped_grid(patients):
 def test_head_the_wrong_way_up_or_round_is_told_from_features():
     """Features of 20 channels of which one grows upwards; slopes of which one is larger behind."""
     rng = np.random.default_rng(0)
-    usual_look = Look(150, 180, 200, (0, 0, 0, 0), 0.9, np.linspace(0, 1, 33), np.zeros(0), np.zeros(0))
+    usual_look = Look(150, 180, 200, (0, 0, 0, 0), 0.9, 0, np.linspace(0, 1, 33), np.zeros(0), np.zeros(0))
 
     def look(front):
         features, slopes = rng.normal(0, 0.5, (2, 8, 20))

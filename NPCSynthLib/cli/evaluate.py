@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from ..errors import UsageError
+from ..evaluation.section import SECTIONS
 from .console import command, progress_bar, say
 from .options import Device, Weights
 
@@ -20,7 +21,7 @@ def run(
     out: Annotated[Path, typer.Option("--out", help="Folder of the report; a run that was stopped in it goes on.")],
     weights: Weights = None,
     only: Annotated[
-        str | None, typer.Option("--only", help="Sections to run, e.g. any-to-all,robustness. [dim]Default: all.[/]")
+        str | None, typer.Option("--only", help=f"Sections to run, of: {', '.join(SECTIONS)}. [dim]Default: all.[/]")
     ] = None,
     baseline: Annotated[
         list[Path] | None,
@@ -37,8 +38,6 @@ def run(
     the folder. What is measured is kept there: with further baselines only these are computed, and a run that was
     stopped goes on.
 
-    Sections: any-to-all, uncertainty, robustness, out-of-distribution.
-
     [bold]Examples[/]
 
     [cyan]npcsynth evaluate --data data --out report[/]
@@ -48,7 +47,7 @@ def run(
     [cyan]npcsynth evaluate --data data --out report --baseline runs/channel-unet --baseline runs/swin-unetr[/]
     """
     from ..evaluation.report import PAGE, write_section
-    from ..evaluation.section import SECTIONS, Context, run_section
+    from ..evaluation.section import Context, run_section
     from ..inference.synthesizer import Synthesizer
 
     if quick and full:

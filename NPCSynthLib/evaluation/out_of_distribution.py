@@ -115,5 +115,7 @@ def _figure(rows: list[dict]) -> Figure:
     axis.set_yticks(range(len(kinds)), kinds)
     axis.invert_yaxis()
     axis.set_xscale("log")
+    axis.xaxis.set_minor_formatter("{x:g}")
+    axis.xaxis.set_major_formatter("{x:g}")
     axis.set_xlabel("score (1: limit)")
     return figure

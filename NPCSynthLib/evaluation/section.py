@@ -13,6 +13,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .. import __version__
 from ..errors import InputError, OutputError, UsageError
 
 if TYPE_CHECKING:
@@ -108,8 +109,8 @@ class Context:
 class Kept:
     """Rows in a file, one JSON object a line, written as they come and found again by their key.
 
-    ``key`` holds everything that the answer depends on, the weights' hash included: a row under another key is another
-    question, never a stale answer.
+    ``key`` holds everything that the answer depends on, the weights' hash included (the version of the software is
+    added to it): a row under another key is another question, never a stale answer.
     """
 
     def __init__(self, path: Path):
@@ -120,6 +121,7 @@ class Kept:
 
     def get(self, key: dict, compute: Callable[[], dict]) -> dict:
         """The row of ``key``: from the file, or computed and added to it. Raises OutputError."""
+        key = {**key, "software": __version__}
         text = _text(key)
         if text not in self._rows:
             row = compute()

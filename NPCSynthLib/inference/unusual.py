@@ -3,7 +3,7 @@
 No opaque number: several cheap measurements of each acquired image, each with a limit and a sentence of its own.
 
 - size of the body, in mm; whether the image cuts it off; whether neighboring voxels have anything in common; whether
-  the gray values crowd together as in CT. Their limits are anatomy and physics, the same for any weights.
+  the gray values are those of CT. Their limits are anatomy and physics, the same for any weights.
 - how gray values are spread; how far the encoder's coarsest features lie from those of the training images; whether
   slices, read from top to bottom and from front to back, look like a head the right way up. These were fitted to the
   training images (``evaluation.usual``) and are kept beside the weights in ``usual.safetensors``; weights without that
@@ -48,6 +48,8 @@ NEIGHBOR_LIMIT = 0.6
 #: Least part of the gray scale that half of the body takes up. In CT nearly all soft tissue lies between -100 and 100
 #: of some 2500 units; the narrowest MR image met here, T2 of a brain, has 0.083.
 CROWD_LIMIT = 0.07
+#: Share of the image that may lie below Hounsfield units that only air has.
+BELOW_LIMIT, _FAR_BELOW = 0.05, -500.0
 #: Less of a head than this does not tell which end is up.
 _ENOUGH_MM = 80.0
 _FACES = ("right", "left", "front", "back")
@@ -58,7 +60,8 @@ class Finding:
     """One measurement.
 
     Attributes:
-        check: "size", "cut off", "noise", "crowded grays", "gray values", "features", "up and down", "front and back".
+        check: "size", "cut off", "noise", "far below zero", "crowded grays", "gray values", "features", "up and down",
+            "front and back".
         score: 0 is perfectly usual, 1 the limit; higher is more unusual.
         sentence: what is wrong, for a person, with {sequence} where the sequence's name belongs.
     """
@@ -76,6 +79,7 @@ class Look:
         width_mm, depth_mm: of the body, the medians over its slices; height_mm: of all of it.
         faces: share of the image's right, left, front and back face that body fills.
         neighbor: correlation of neighboring voxels within the body.
+        below: share of the whole image that lies below -500 in the scanner's units.
         quantiles: (33,) of the gray values inside the body, 0 and 1 its 0.5 and 99.5 percentiles.
         features: (H, C) mean over the body of the encoder's coarsest invariant features, at H heights from below.
         slopes: (H, C) how they change from front to back, per half depth of the body.
@@ -86,6 +90,7 @@ class Look:
     height_mm: float
     faces: tuple[float, float, float, float]
     neighbor: float
+    below: float
     quantiles: np.ndarray
     features: np.ndarray
     slopes: np.ndarray
@@ -149,7 +154,7 @@ def look_at(loaded: LoadedModel, device: Device, volume: Volume) -> Look:
     features, slopes = _features(loaded, device, volume, low, high, grid, body, places)
     height = float(np.ptp(places[:, 2]))
     return Look(width, depth, height, _face_shares(grid, body), _neighbors(volume, grid, body),
-                quantiles, features, slopes)
+                float((coarse < _FAR_BELOW).mean()), quantiles, features, slopes)
 
 
 def why_unusual(usual: Usual, look: Look) -> list[Finding]:
@@ -165,6 +170,10 @@ def why_unusual(usual: Usual, look: Look) -> list[Finding]:
         Finding(
             "noise", (1 - look.neighbor) / (1 - NEIGHBOR_LIMIT),
             "{sequence} is hardly more than noise: neighboring voxels have little in common.",
+        ),
+        Finding(
+            "far below zero", min(2.0, look.below / BELOW_LIMIT),
+            f"{{sequence}} has values below {_FAR_BELOW:.0f}, as CT has for air and magnitude images in MR never have.",
         ),
         Finding(
             "crowded grays", CROWD_LIMIT / max(crowd, 1e-6),
