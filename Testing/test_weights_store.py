@@ -5,6 +5,7 @@ import shutil
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 pytest.importorskip("open_clip", reason="writing weights needs open_clip_torch")
@@ -14,7 +15,7 @@ from tiny_weights import write_tiny_weights
 from NPCSynthLib.errors import OutputError, WeightsError
 from NPCSynthLib.model import store
 from NPCSynthLib.model.store import import_weights, model_card, store_folder, stored_weights, weights_folder
-from NPCSynthLib.model.weights import load_weights
+from NPCSynthLib.model.weights import add_file, load_weights
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +74,24 @@ def test_the_folder_is_the_users_own_and_not_the_extensions(monkeypatch, tmp_pat
 
 def test_nothing_is_chosen_means_the_shipped_ones():
     assert weights_folder("") is None and "NPCSynth" in model_card(None)
+
+
+def test_further_files_of_the_weights_come_along(given):
+    add_file(given, "usual.safetensors", {"mean": np.zeros(3, np.float32)})
+    imported = import_weights(given)
+    np.testing.assert_array_equal(load_weights(imported.folder).further("usual.safetensors")["mean"], np.zeros(3))
+    (given / "usual.safetensors").write_bytes(b"another")
+    with pytest.raises(WeightsError, match="usual.safetensors is damaged"):
+        import_weights(given)
+
+
+@pytest.mark.parametrize("name", ["../elsewhere.safetensors", "C:\\elsewhere.safetensors", "/etc/passwd"])
+def test_files_that_lie_elsewhere_are_refused(given, name):
+    manifest = json.loads((given / "manifest.json").read_text(encoding="utf-8"))
+    manifest["files"][name] = {"sha256": "0" * 64}
+    (given / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    with pytest.raises(WeightsError, match="incomplete"):
+        import_weights(given)
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "text.safetensors"])

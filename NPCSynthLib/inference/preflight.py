@@ -67,6 +67,15 @@ def check_sequences(study: Study, recognitions: Mapping) -> list[Check]:
     return [_sequence(source, recognitions[source.sequence]) for source in study.sources]
 
 
+def check_looks(unusual: Sequence[str] | None) -> list[Check]:
+    """What ``unusual.find_unusual`` said; nothing where the weights cannot tell."""
+    if unusual is None:
+        return []
+    if not unusual:
+        return [Check("Looks", GREEN, "The images look like those that the network learned from.")]
+    return [Check("Looks", AMBER, sentence) for sentence in unusual]
+
+
 def check_device(device, notes: Sequence[str]) -> Check:
     """A small network computed on the device beside the same in full precision on the CPU.
 
@@ -156,26 +165,29 @@ def check_disk(study: Study, targets: int, segment: bool, folder: Path) -> Check
 
 
 def check_prompts(loaded, targets: Sequence[str], prompts: Mapping[str, str]) -> list[Check]:
-    """Does the model know every target, and every word of the user's own prompts?
+    """Does the model know every target, and the words of the user's own prompts, and what does it take them for?
 
     Args:
         loaded: a ``model.weights.LoadedModel``.
         prompts: target id -> the user's own words.
     """
     from ..vocabulary import canonical_prompt, get_sequence
+    from .wording import check_wording
 
     checks = []
     for target in targets:
         own = prompts.get(target)
         try:
+            # The first warning says whose words they are, which the user who is asked here knows.
+            doubts = check_wording(loaded, target, own)[1:] if own else []
             _, unknown = loaded.text_features(own or canonical_prompt(get_sequence(target)))
         except NPCSynthError as error:
             checks.append(Check(words_of(target), RED, str(error)))
             continue
         if unknown:
-            said = f"The model does not know these words, and leaves them out: {', '.join(unknown)}."
-            checks.append(Check(words_of(target), AMBER, said))
-        elif own:
+            doubts.append(f"The model does not know these words, and leaves them out: {', '.join(unknown)}.")
+        checks += [Check(words_of(target), AMBER, doubt) for doubt in doubts]
+        if own and not doubts:
             checks.append(Check(words_of(target), GREEN, "The model knows all of your words."))
         if target not in loaded.manifest["prompts"]:
             checks.append(Check(f"{target}: training", AMBER, f"The model was never trained on {target}: what it makes "

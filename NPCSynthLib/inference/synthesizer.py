@@ -174,6 +174,7 @@ class Synthesizer:
             *preflight.check_memory(self, study, len(targets), segment),
             *preflight.check_images(study),
             *preflight.check_sequences(study, seen),
+            *preflight.check_looks(find_unusual(self.loaded, self.device, study)),
             *preflight.check_prompts(self.loaded, targets, prompts or {}),
         ]
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
 from ..errors import WeightsError
 from ..resources import resource_path
@@ -30,8 +30,11 @@ def read_manifest(folder: Path | str | None = None) -> tuple[Path, dict]:
     try:
         folder = resource_path("weights") if folder is None else Path(folder)
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        for name in (MODEL, TEXT):
-            manifest["files"][name]["sha256"].lower()
+        manifest["files"][MODEL], manifest["files"][TEXT]
+        for name, entry in manifest["files"].items():
+            entry["sha256"].lower()
+            if PureWindowsPath(name).name != name:  # knows the separators of all systems
+                raise ValueError("A file of the weights lies beside the manifest, nowhere else.")
         for key in ("name", "version", "model", "tokens", "prompts"):
             manifest[key]
     except FileNotFoundError as error:
@@ -54,6 +57,6 @@ def verify_file(folder: Path, name: str, manifest: dict) -> Path:
 def verify(folder: Path | str | None = None) -> dict:
     """The manifest of a folder all of whose files are what it says. Raises WeightsError naming what is not."""
     folder, manifest = read_manifest(folder)
-    for name in (MODEL, TEXT):
+    for name in manifest["files"]:
         verify_file(folder, name, manifest)
     return manifest

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from ..errors import OutputError, WeightsError
-from .manifest import CARD, MANIFEST, MODEL, TEXT, file_sha256, read_manifest, verify
+from .manifest import CARD, MANIFEST, file_sha256, read_manifest, verify
 
 _KEY_LENGTH = 16
 _UNFINISHED = ".importing-"
@@ -113,17 +113,17 @@ def _import(source: str, read: Callable[[str], BinaryIO]) -> StoredWeights:
         with tempfile.TemporaryDirectory(prefix=_UNFINISHED, dir=store, ignore_cleanup_errors=True) as unfinished:
             folder = Path(unfinished) / "weights"
             folder.mkdir()
-            for name in (MANIFEST, MODEL, TEXT):
-                try:
-                    _copy(read(name), folder / name)
-                except (FileNotFoundError, KeyError) as error:
-                    raise WeightsError(f"{source} holds no {name}, so that nothing was imported. Weights are "
-                                       f"{MANIFEST}, {MODEL} and {TEXT} together.") from error
+            _fetch(source, read, MANIFEST, folder)
             try:
-                _copy(read(CARD), folder / CARD)
-            except (FileNotFoundError, KeyError):
-                pass
-            manifest = _verified(source, folder)
+                for name in read_manifest(folder)[1]["files"]:
+                    _fetch(source, read, name, folder)
+                manifest = verify(folder)
+            except WeightsError as error:
+                raise WeightsError(f"{str(error).replace(str(folder), source)} Nothing was imported.") from error
+            try:
+                _fetch(source, read, CARD, folder)
+            except WeightsError:
+                pass  # one without a card
             key = _key(folder)
             if (store / key).exists():
                 shutil.rmtree(store / key)
@@ -134,15 +134,12 @@ def _import(source: str, read: Callable[[str], BinaryIO]) -> StoredWeights:
     return StoredWeights(key, manifest["name"], manifest["version"], store / key)
 
 
-def _verified(source: str, folder: Path) -> dict:
+def _fetch(source: str, read: Callable[[str], BinaryIO], name: str, folder: Path) -> None:
     try:
-        return verify(folder)
-    except WeightsError as error:
-        raise WeightsError(f"{str(error).replace(str(folder), source)} Nothing was imported.") from error
-
-
-def _copy(stream: BinaryIO, target: Path) -> None:
-    with stream, target.open("wb") as out:
+        stream = read(name)
+    except (FileNotFoundError, KeyError) as error:
+        raise WeightsError(f"{source} holds no {name}, which is a part of these weights. Get them again.") from error
+    with stream, (folder / name).open("wb") as out:
         shutil.copyfileobj(stream, out, 1 << 20)
 
 
