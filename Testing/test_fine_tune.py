@@ -11,7 +11,10 @@ pytest.importorskip("open_clip", reason="training needs the train extra")
 pytest.importorskip("lightning_fabric", reason="training needs the train extra")
 
 from NPCSynthLib.cli.main import app
+from NPCSynthLib.errors import InputError
 from NPCSynthLib.training.before_after import Row, table
+from NPCSynthLib.training.held_out import remember, seen_before
+from NPCSynthLib.training.layouts import find_cohort
 
 
 @pytest.fixture
@@ -45,6 +48,27 @@ def test_fine_tuning_trains_on_the_cohort_and_compares_on_who_was_held_out(tmp_p
     cases = json.loads((out / "before_after.json").read_text())
     assert [(case["target"], case["sources"]) for case in cases] == [("T1", ["T2"]), ("T2", ["T1"])]
     assert (out / "before_after.md").read_text().count("\n") == 5 and "| all | 2 |" in told.stderr
+
+
+def test_resumed_run_never_holds_out_whom_it_was_trained_on(tmp_path, cohort):
+    a, b, c = find_cohort(cohort).patients
+    remember(tmp_path / "out", [a, b], [c], resume=True)
+    with pytest.raises(InputError, match="trained on ward/Doe_1 already"):
+        remember(tmp_path / "out", [a, c], [b], resume=True)
+    remember(tmp_path / "out", [a], [c], resume=True)
+    with pytest.raises(InputError, match="trained on ward/Doe_1 already"):
+        remember(tmp_path / "out", [a, c], [b], resume=True)
+    remember(tmp_path / "out", [a, c], [b], resume=False)
+    (tmp_path / "out" / "held_out.json").write_text("{")
+    with pytest.raises(InputError, match="damaged"):
+        remember(tmp_path / "out", [a, c], [b], resume=True)
+
+
+def test_weights_that_have_seen_the_patient_are_told(tmp_path, cohort):
+    a, b, c = find_cohort(cohort).patients
+    (tmp_path / "manifest.json").write_text(json.dumps({"training_data": ["real images: glioma/x, ward/Doe_1"]}))
+    (sentence,) = seen_before(tmp_path, [a, b])
+    assert sentence.startswith("ward/Doe_1 is held out")
 
 
 @pytest.mark.parametrize(

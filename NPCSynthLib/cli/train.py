@@ -59,6 +59,7 @@ def run(
         from ..evaluation.calibration import finish
         from ..training.before_after import before_after, table, write_before_after
         from ..training.config import TrainingConfig
+        from ..training.held_out import remember, seen_before
         from ..training.trainer import train
     except ModuleNotFoundError as error:
         raise UsageError(f'Training needs {error.name}. Install NPCSynth with its "train" extra.') from error
@@ -71,6 +72,9 @@ def run(
     try:
         with progress_bar() as on_progress:
             patients, held = _patients(cohort, hold_out or [], notes, on_progress)
+            if patients:
+                remember(out, patients, held, resume)
+                notes += seen_before(start, held) if held else []
             weights = train(config_name, data, out, resume=resume, max_minutes=max_minutes, start=start,
                   on_step=lambda step, steps, losses: on_progress(step / steps, _stage(step, steps, losses)),
                   cohort=patients, note=notes.append)

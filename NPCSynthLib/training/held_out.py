@@ -1,0 +1,51 @@
+"""Who was trained on and who was held out, remembered beside the checkpoint: a resumed run must not mix them up."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..errors import InputError, OutputError
+from ..model.manifest import MANIFEST
+from .layouts import PatientFiles
+
+_FILE = "held_out.json"
+
+
+def remember(folder: Path, trained: Sequence[PatientFiles], held: Sequence[PatientFiles], resume: bool) -> None:
+    """Write the split into the folder of a run.
+
+    Raises:
+        InputError: the run that is resumed was trained on somebody who is now held out.
+        OutputError: the folder cannot be written.
+    """
+    path = folder / _FILE
+    before = []
+    if resume and path.exists():
+        try:
+            before = json.loads(path.read_text(encoding="utf-8"))["trained_on"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise InputError(f'{_FILE} in "{folder.name}" is damaged: nothing tells whom the run was trained on. '
+                             "Choose another folder, or begin again with --fresh.") from error
+    mixed = sorted({one.name for one in held} & set(before))
+    if mixed:
+        raise InputError(f'The run in "{folder.name}" was trained on {", ".join(mixed)} already: no comparison on them '
+                         "would be fair. Choose another folder, or begin again with --fresh.")
+    trained_on = sorted({one.name for one in trained} | set(before))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        document = {"trained_on": trained_on, "held_out": [one.name for one in held]}
+        path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise OutputError(f'"{folder.name}" cannot be written to ({error.strerror or error}). Choose another '
+                          "folder.") from error
+
+
+def seen_before(weights: Path, held: Sequence[PatientFiles]) -> list[str]:
+    """Sentences on patients held out whom the weights that a run starts from were trained on, by their manifest."""
+    try:
+        lines = json.loads((weights / MANIFEST).read_text(encoding="utf-8")).get("training_data", [])
+    except (OSError, ValueError):
+        return []  # whoever loads the weights says so
+    known = {word.strip() for line in lines for word in line.split(":", 1)[-1].split(",")}
+    return [f"{one.name} is held out, but the weights that the run starts from were trained on a patient of that name: "
+            "before and after may both look too good." for one in held if one.name in known]
