@@ -24,6 +24,7 @@ for _name in [name for name in sys.modules if name.split(".")[0] == "NPCSynthPan
 
 import NPCSynthPanel  # noqa: E402, F401 - finds NPCSynthLib
 from NPCSynthLib.errors import Cancelled, UsageError, WorkerError  # noqa: E402
+from NPCSynthPanel.batch import BatchSection  # noqa: E402
 from NPCSynthPanel.contour_qa import ContourSection  # noqa: E402
 from NPCSynthPanel.export import ExportSection  # noqa: E402
 from NPCSynthPanel.logic import NPCSynthLogic  # noqa: E402
@@ -145,6 +146,7 @@ class NPCSynthWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             ExportSection(self.logic, self.runner, self.messages),
             ContourSection(self.logic, self.runner, self.messages),
             ReportSection(self.logic, self.runner, self.messages),
+            BatchSection(self.logic, self.runner, self.messages),
         ]
         for section in self.sections:
             self.ui.sections.layout().addWidget(section.widget)

@@ -27,7 +27,7 @@ from NPCSynthLib.inference.job import InProcess
 from NPCSynthLib.inference.result import SynthesisResult, SynthesizedSequence
 
 ROOT = Path(__file__).resolve().parents[1]
-QUICK = Settings(segment=False, scene=False, targets=("T1C", "FLAIR"))
+QUICK = Settings(segment=False, targets=("T1C", "FLAIR"))
 
 
 class MeanOfSources:
@@ -77,7 +77,7 @@ def cohort_folder(tmp_path):
 
 def run(cohort, synthesizer=None, **options):
     synthesizer = synthesizer or MeanOfSources()
-    run_cohort(cohort, InProcess(synthesizer), **options)
+    run_cohort(cohort, InProcess(synthesizer), scene=False, **options)
     return synthesizer
 
 
@@ -245,7 +245,7 @@ def slow(result, study, folder, *rest):
 whole, write.write_files = write.write_files, slow
 cohort = Cohort({str(out)!r}, QUICK)
 cohort.add(patient_folders({str(cohort_folder)!r}))
-run_cohort(cohort, InProcess(MeanOfSources()))
+run_cohort(cohort, InProcess(MeanOfSources()), scene=False)
 """
     process = subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE, text=True)
     assert process.stdout.readline() == "half written\n"
@@ -278,7 +278,7 @@ def test_killed_between_result_and_list_the_result_counts(cohort_folder, tmp_pat
 def test_other_settings_are_refused(cohort_folder, tmp_path):
     Cohort(tmp_path / "out", QUICK).add(patient_folders(cohort_folder))
     with pytest.raises(UsageError, match="segment"):
-        Cohort(tmp_path / "out", Settings(segment=True, scene=False, targets=("T1C", "FLAIR")))
+        Cohort(tmp_path / "out", Settings(segment=True, targets=("T1C", "FLAIR")))
     assert Cohort(tmp_path / "out").settings == QUICK
 
 

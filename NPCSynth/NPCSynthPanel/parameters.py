@@ -26,6 +26,7 @@ class NPCSynthParameterNode:
     actions - Sequence id -> USE, SYNTHESIZE or LEAVE where that is not what goes without saying: use a volume that is
       there, synthesize a sequence that is missing.
     pairs - Structures of the reference contours -> of the compared ones that belong together whatever they are called.
+    batchFolder - Folder of the batch that the section on several patients shows; empty without one.
     study - Key of the subject hierarchy's study whose volumes are offered (``NPCSynthLib.scene.studies``); empty for
       all volumes of the scene.
     weights - Key of imported weights (``NPCSynthLib.model.store``); empty for those that ship with NPCSynth.
@@ -36,6 +37,7 @@ class NPCSynthParameterNode:
     device: Annotated[str, Choice(list(DEVICES))] = "Automatic"
     reference: str = ""
     actions: dict[str, str] = {}
+    batchFolder: str = ""
     study: str = ""
     weights: str = ""
     prompts: dict[str, str] = {}

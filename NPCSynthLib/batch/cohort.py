@@ -30,7 +30,6 @@ class Settings:
         segment: propose contours too.
         report: write ``report.html`` for each patient.
         dicom, enhanced, deidentify: DICOM objects too, see ``output.write.write_result``.
-        scene: write ``scene.mrb`` for each patient.
         numbered: call patients by numbers, not by the names of their folders.
     """
 
@@ -41,7 +40,6 @@ class Settings:
     dicom: bool = False
     enhanced: bool = False
     deidentify: bool = False
-    scene: bool = True
     numbered: bool = False
 
 

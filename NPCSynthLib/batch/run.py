@@ -26,6 +26,8 @@ def run_cohort(
     computer,
     known: Sequence[str] | None = None,
     device: str | None = None,
+    weights: Path | None = None,
+    scene: bool = True,
     on_progress: Callable[[float, str], None] | None = None,
     cancel: Callable[[], bool] | None = None,
     pause: Callable[[], bool] | None = None,
@@ -39,7 +41,8 @@ def run_cohort(
     Args:
         computer: ``inference.job.InProcess`` or ``inference.process.WorkerProcess``.
         known: sequence ids that the weights can make; by default the whole vocabulary.
-        device: as for ``Synthesizer``.
+        device, weights: as for the computer's ``compute``.
+        scene: write ``scene.mrb`` for each patient; not from a thread of Slicer, see ``output.write.write_result``.
         on_progress: called with the fraction 0..1 of the whole and a stage in words that names nobody.
         cancel: asked often. The patient at hand waits again then.
         pause: asked before each patient; true ends the run there.
@@ -51,6 +54,7 @@ def run_cohort(
         OutputError: the batch's own files could not be written; what was finished is there.
     """
     known = tuple(load_sequences()) if known is None else tuple(known)
+    where = {"device": device, "weights": weights}
     with cohort.locked():
         _tidy_up(cohort)
         left = [patient for patient in cohort.patients if patient.outcome == WAITING]
@@ -67,7 +71,7 @@ def run_cohort(
             cohort.update(patient.name, outcome=RUNNING)
             failure = None
             try:
-                facts = _one(cohort, patient, computer, known, device, part, cancel)
+                facts = _one(cohort, patient, computer, known, where, scene, part, cancel)
             except Exception as error:
                 if isinstance(error, Cancelled):
                     cohort.update(patient.name, outcome=WAITING)
@@ -83,7 +87,7 @@ def run_cohort(
         write_summary(cohort)
 
 
-def _one(cohort: Cohort, patient: Patient, computer, known, device, on_progress, cancel) -> dict:
+def _one(cohort: Cohort, patient: Patient, computer, known, where: dict, scene, on_progress, cancel) -> dict:
     """The facts about one patient who was read, computed and written."""
     started = time.perf_counter()
     folder, settings, out = Path(patient.folder), cohort.settings, cohort.results(patient)
@@ -108,7 +112,7 @@ def _one(cohort: Cohort, patient: Patient, computer, known, device, on_progress,
         reference = settings.reference if settings.reference in volumes else next(iter(volumes))
         check_from_dicom(reference, volumes[reference].metadata)
     study, result = computer.compute(
-        volumes, targets, reference=settings.reference, segment=settings.segment, device=device,
+        volumes, targets, reference=settings.reference, segment=settings.segment, **where,
         on_progress=part(_READING, _READING + _COMPUTING), cancel=cancel,
     )  # fmt: skip
     study = replace(study, warnings=(*warnings, *study.warnings), refused=refused)
@@ -120,7 +124,7 @@ def _one(cohort: Cohort, patient: Patient, computer, known, device, on_progress,
 
         files = files_below(folder)
     document = write_result(result, study, out, dicom_files=files, enhanced=settings.enhanced,
-                            deidentify=settings.deidentify, report=settings.report, scene=settings.scene)  # fmt: skip
+                            deidentify=settings.deidentify, report=settings.report, scene=scene)  # fmt: skip
     return {**_facts(document), "seconds": time.perf_counter() - started}
 
 

@@ -78,9 +78,8 @@ def run(
 
     from ..batch.run import run_cohort
     from ..inference.job import InProcess
-    from ..inference.synthesizer import Synthesizer
 
-    computer = InProcess(lambda device: Synthesizer(weights=weights, device=device))
+    computer = InProcess(weights=weights)
 
     def on_patient(patient, error):
         if error is not None and tracebacks_wanted():
