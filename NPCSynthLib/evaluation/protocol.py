@@ -92,7 +92,7 @@ class PatientCases:
         if self._read is None:
             self._read = load_patient(self.folder)
         volumes, label = self._read
-        whole = build_study(volumes, reference=target, register=not _one_grid(volumes))
+        whole = build_study(volumes, reference=target, register=not one_grid(volumes))
         body = body_mask(volumes[target].array, volumes[target].grid.spacing)
         core, lesion = (None, None) if label is None else _lesion(label, whole.grid)
         bodies = {s.sequence: body_mask(s.array, whole.grid.spacing) & s.inside
@@ -144,7 +144,7 @@ def training_studies(cohorts_dir: str | Path) -> Iterator[Study]:
                          "It must hold <cohort>/<patient> folders.")
     for folder in folders:
         volumes, _ = load_patient(folder)
-        yield build_study(volumes, register=not _one_grid(volumes))
+        yield build_study(volumes, register=not one_grid(volumes))
 
 
 def load_patient(folder: str | Path) -> tuple[dict[str, Volume], Volume | None]:
@@ -158,7 +158,7 @@ def load_patient(folder: str | Path) -> tuple[dict[str, Volume], Volume | None]:
     return volumes, read_file(labels[0]) if labels else None
 
 
-def _one_grid(volumes: Mapping[str, Volume]) -> bool:
+def one_grid(volumes: Mapping[str, Volume]) -> bool:
     """True for cohorts that come registered: they share one grid, and registering again would only blur them."""
     first, *others = volumes.values()
     return all(first.grid.matches(other.grid, 1e-2) for other in others)

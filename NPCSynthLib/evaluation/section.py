@@ -26,6 +26,7 @@ SECTIONS: dict[str, str] = {
     "any-to-all": "any_to_all",
     "text": "text",
     "recognition": "recognition",
+    "representation": "representation",
     "robustness": "robustness",
     "uncertainty": "uncertainty",
     "out-of-distribution": "out_of_distribution",
