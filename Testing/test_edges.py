@@ -107,6 +107,13 @@ def test_each_structure_says_how_its_contour_follows_each_image(tmp_path):
     assert "edges_T2 (synthetic)" in (tmp_path / "table.csv").read_text(encoding="utf-8").splitlines()[0]
 
 
+def test_an_image_that_is_the_same_everywhere_gives_no_figures_and_stops_nothing():
+    mask = radius(GRID) < 15
+    flat = Volume(np.full(GRID.shape, 50, np.int16), GRID)
+    (one,) = compare_contours(contours(GTVp=mask), contours(GTVp=mask), {"T1": flat, "T2": cylinder()})
+    assert math.isnan(one.edges["T1"]) and one.edges["T2"] > 0 and one.dice == 1
+
+
 def test_structures_are_paired_by_hand():
     mask, other = radius(GRID) < 15, radius(GRID) < 12
     reference, predicted = contours(GTVp=mask, boost=mask), contours(GTVp=mask, tumor2=other)

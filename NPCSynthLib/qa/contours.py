@@ -82,7 +82,8 @@ def compare_contours(
     too: their remark says why.
 
     Args:
-        images: name -> image in which the contours' edges are looked up, on any grid in the same space.
+        images: name -> image in which the contours' edges are looked up, on any grid in the same space. In one that is
+            the same everywhere there are no figures.
         pairs: name in the reference -> name in the prediction (``ReferenceStructure.name``) of structures that belong
             together whatever they are called; names that are not there are ignored.
         on_progress: called with a fraction 0..1 and a stage in words.
@@ -92,7 +93,6 @@ def compare_contours(
 
     Raises:
         Cancelled: ``cancel`` was true.
-        InputError: an image is constant.
         ValueError: the two lie on different grids.
     """
     if not reference.grid.matches(predicted.grid, 1e-2):
@@ -109,7 +109,10 @@ def compare_contours(
     looked_up = {}
     for name, image in (images or {}).items():
         proceed(len(looked_up), f"Looking at {name}")
-        looked_up[name] = image, body_range(image)
+        try:
+            looked_up[name] = image, body_range(image)
+        except InputError:
+            looked_up[name] = image, None
     table = []
     for name, *sides in matched:
         proceed(len(looked_up) + len(table), f"Comparing {name}")

@@ -1,5 +1,6 @@
 """How well a contour follows the edges of an image."""
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -46,7 +47,7 @@ def edge_contrast(mask: np.ndarray, grid: Grid, image: Volume, intensity_range: 
         raise ValueError(f"a mask of shape {mask.shape} does not lie on a grid of shape {grid.shape}")
     points, normals, lengths = _outline(mask, grid)
     if not len(points):
-        return float("nan")
+        return math.nan
     offsets = np.arange(-3 * REACH_MM, 3 * REACH_MM + _STEP_MM / 2, _STEP_MM)
     kernel = offsets / REACH_MM**2 * np.exp(-(offsets**2) / (2 * REACH_MM**2)) * _STEP_MM
     to_ijk = np.linalg.inv(image.grid.ijk_to_lps)
@@ -61,7 +62,7 @@ def edge_contrast(mask: np.ndarray, grid: Grid, image: Volume, intensity_range: 
         inside &= ((index >= -0.5) & (index <= last + 0.5)).all(axis=1)
         response += weight * ndimage.map_coordinates(array, index.T[::-1], np.float64, order=1, mode="nearest")
     if lengths[inside].sum() < _ENOUGH * lengths.sum():
-        return float("nan")
+        return math.nan
     low, high = intensity_range
     return float(np.average(np.abs(response[inside]), weights=lengths[inside]) / (high - low))
 
@@ -72,10 +73,16 @@ def body_range(image: Volume) -> tuple[float, float]:
 
 
 def edges_in(
-    mask: np.ndarray, grid: Grid, images: Mapping[str, tuple[Volume, tuple[float, float]]]
+    mask: np.ndarray, grid: Grid, images: Mapping[str, tuple[Volume, tuple[float, float] | None]]
 ) -> dict[str, float]:
-    """``edge_contrast`` in each of several images: name -> (image, its ``body_range``) gives name -> figure."""
-    return {name: edge_contrast(mask, grid, image, limits) for name, (image, limits) in images.items()}
+    """``edge_contrast`` in each of several images: name -> (image, its ``body_range``) gives name -> figure.
+
+    NaN where there is no range, since the image is the same everywhere.
+    """
+    return {
+        name: math.nan if limits is None else edge_contrast(mask, grid, image, limits)
+        for name, (image, limits) in images.items()
+    }
 
 
 def _outline(mask: np.ndarray, grid: Grid) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
