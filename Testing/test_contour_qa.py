@@ -17,6 +17,7 @@ pytest.importorskip(
 )
 pytest.importorskip("monai")
 
+from scipy import ndimage
 from slicer_stand_in import install, load_module, new_scene, open_panel
 
 from NPCSynthLib.errors import NPCSynthError, UsageError
@@ -41,6 +42,7 @@ from segmentation_cases import (  # noqa: E402
     ball,
     circles,
 )
+from vtk.util import numpy_support  # noqa: E402
 
 from NPCSynthLib.scene import add_result, add_volume, study_volumes  # noqa: E402
 from NPCSynthPanel.contour_qa import ContourSection  # noqa: E402
@@ -426,6 +428,23 @@ def test_a_table_of_contours_that_were_changed_since_says_so(scene, balls, make_
     assert not section.stateLabel.isHidden()
     section.show(0)
     assert "image was removed" in errors[0]
+
+
+def test_comparing_again_sees_what_was_redrawn_in_contours_and_in_images(scene, balls, make_panel):
+    image, mine, yours, _ = balls
+    panel, section = make_panel()
+    compare(panel, section)
+    (first,) = [one for one in section.rows if one.name == "GTVp"]
+    labels = yours.GetSegmentation().GetNthSegment(0).GetRepresentation("Binary labelmap")
+    numpy_support.vtk_to_numpy(labels.GetPointData().GetScalars()).reshape(labels.GetDimensions()[::-1])[:4] = 0
+    labels.Modified()
+    voxels = slicer.util.arrayFromVolume(image)
+    voxels[:] = ndimage.gaussian_filter(voxels, (0, 3, 3))
+    slicer.util.arrayFromVolumeModified(image)
+    compare(panel, section)
+    (second,) = [one for one in section.rows if one.name == "GTVp"]
+    assert second.dice < first.dice - 0.1 and second.predicted_ml < first.predicted_ml
+    assert second.edges["T1"] < first.edges["T1"] - 0.1
 
 
 def test_undo_brings_deleted_contours_back_to_be_compared(scene, balls, make_panel, errors):

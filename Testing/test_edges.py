@@ -107,6 +107,25 @@ def test_each_structure_says_how_its_contour_follows_each_image(tmp_path):
     assert "edges_T2 (synthetic)" in (tmp_path / "table.csv").read_text(encoding="utf-8").splitlines()[0]
 
 
+def test_a_second_look_measures_only_what_was_redrawn(monkeypatch):
+    from NPCSynthLib.qa import contours as room
+
+    measured, real = [], room.compare_masks
+    monkeypatch.setattr(room, "compare_masks", lambda name, *rest: measured.append(name) or real(name, *rest))
+    mask, other, known, images = radius(GRID) < 15, radius(GRID) < 12, {}, {"T2": cylinder()}
+    first = compare_contours(contours(GTVp=mask, Brain=other), contours(GTVp=other, Brain=mask), images, known=known)
+    assert measured == ["GTVp", "Brain"]
+    redrawn = contours(GTVp=other, Brainstem=mask, Brain=other)
+    second = compare_contours(
+        contours(GTVp=mask, Brain=other), redrawn, images, {"Brain": "Brainstem"}, known)
+    assert measured == ["GTVp", "Brain"] and second[0] == first[0]
+    assert second[1].name == "Brain" and second[1].predicted_name == "Brainstem" and second[1].dice == first[1].dice
+    moved = ReferenceContours((ReferenceStructure.of("GTVp", np.roll(other, 1, 2)),), GRID, None, (), ())
+    (third,) = compare_contours(contours(GTVp=mask), moved, images, known=known)
+    assert third.surface_dice != first[0].surface_dice
+    assert measured[2:] == ["GTVp"]
+
+
 def test_an_image_that_is_the_same_everywhere_gives_no_figures_and_stops_nothing():
     mask = radius(GRID) < 15
     flat = Volume(np.full(GRID.shape, 50, np.int16), GRID)

@@ -43,6 +43,7 @@ class ContourComparison:
     def __init__(self):
         self.table = None
         self._predicted = {}
+        self._known, self._knownOf = {}, None
 
     # What to compare
 
@@ -165,6 +166,11 @@ class ContourComparison:
                 )
         nodes = tuple(node.GetID() for node in (reference, compared, image))
         contents = tuple(content_of(node) for node in (reference, compared, image))
+        # After one structure was redrawn or paired, the others need not be measured again.
+        knownOf = contents[2], tuple((name, content_of(images[name][0])) for name in volumes)
+        if knownOf != self._knownOf:
+            self._known, self._knownOf = {}, knownOf
+        known = self._known
 
         def compute(onProgress, cancel):
             onProgress(0.0, _("Reading the contours"))
@@ -173,7 +179,7 @@ class ContourComparison:
                 for one, whose in zip(copies, (_("the reference"), _("the compared contours")))
             ]
             agreements = compare_contours(
-                *sides, volumes, pairs, lambda done, stage: onProgress(0.1 + 0.9 * done, stage), cancel
+                *sides, volumes, pairs, known, lambda done, stage: onProgress(0.1 + 0.9 * done, stage), cancel
             )
             told = dict.fromkeys((*notes, *(note for side in sides for note in side.notes)))
             names = tuple(structure.name for structure in sides[1].structures)
@@ -195,6 +201,7 @@ class ContourComparison:
     def clear(self):
         """Forget the table."""
         self.table = None
+        self._known, self._knownOf = {}, None
 
     def isCurrent(self):
         """Whether the segmentations and the image are still as they were compared."""

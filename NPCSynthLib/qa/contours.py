@@ -8,6 +8,7 @@ of one grid only.
 """
 
 import csv
+import hashlib
 import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -73,6 +74,7 @@ def compare_contours(
     predicted: ReferenceContours,
     images: Mapping[str, Volume] | None = None,
     pairs: Mapping[str, str] | None = None,
+    known: dict | None = None,
     on_progress: Callable[[float, str], None] | None = None,
     cancel: Callable[[], bool] | None = None,
 ) -> tuple[StructureAgreement, ...]:
@@ -86,6 +88,8 @@ def compare_contours(
             the same everywhere there are no figures.
         pairs: name in the reference -> name in the prediction (``ReferenceStructure.name``) of structures that belong
             together whatever they are called; names that are not there are ignored.
+        known: what earlier comparisons on this grid and with these images found, {} at first: what is in it is not
+            measured again, so that a second look after one structure was redrawn takes no time. Added to.
         on_progress: called with a fraction 0..1 and a stage in words.
         cancel: asked before each structure.
 
@@ -98,6 +102,7 @@ def compare_contours(
     if not reference.grid.matches(predicted.grid, 1e-2):
         raise ValueError("the contours were read onto different grids")
     matched = _matched(reference, predicted, pairs or {})
+    known = {} if known is None else known
     steps = len(images or {}) + len(matched)
 
     def proceed(done: int, stage: str) -> None:
@@ -109,17 +114,22 @@ def compare_contours(
     looked_up = {}
     for name, image in (images or {}).items():
         proceed(len(looked_up), f"Looking at {name}")
-        try:
-            looked_up[name] = image, body_range(image)
-        except InputError:
-            looked_up[name] = image, None
+        if name not in known:
+            try:
+                known[name] = body_range(image)
+            except InputError:
+                known[name] = None
+        looked_up[name] = image, known[name]
     table = []
     for name, *sides in matched:
         proceed(len(looked_up) + len(table), f"Comparing {name}")
-        # One structure at a time: dozens of whole masks would fill the memory.
-        masks = [None if side is None else side.mask for side in sides]
+        content = tuple(None if side is None else _content(side) for side in sides)
+        if content not in known:
+            # One structure at a time: dozens of whole masks would fill the memory.
+            masks = [None if side is None else side.mask for side in sides]
+            known[content] = _agreement(name, *masks, reference.grid, looked_up)
+        one = replace(known[content], name=name)
         names = ["" if side is None else side.original_name for side in sides]
-        one = _agreement(name, *masks, reference.grid, looked_up)
         if sides[0] is None and name in (structure.name for structure in reference.structures):
             one = replace(one, remark=f"Not compared: {name} of the reference was paired with another one by hand.")
         table.append(replace(one, reference_name=names[0], predicted_name=names[1]))
@@ -136,6 +146,11 @@ def compare_contours(
             table[number:number + 1] = [
                 replace(one, remark=remark, **{field_name: getattr(one, field_name) or original})]
     return tuple(table)
+
+
+def _content(structure: ReferenceStructure) -> tuple:
+    """The same for two structures of the same voxels alone."""
+    return structure.start, structure.crop.shape, hashlib.sha256(np.packbits(structure.crop).tobytes()).digest()
 
 
 def _matched(
