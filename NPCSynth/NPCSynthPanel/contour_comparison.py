@@ -194,7 +194,7 @@ class ContourComparison:
         """
         if any(slicer.mrmlScene.GetNodeByID(node) is None for node in table.nodes):
             raise InputError(_("One of the segmentations, or their image, was removed from the scene while they were "
-                               "compared. Nothing is shown. Choose others and compare again."))
+                               "compared, so the comparison was dropped. Choose others and compare again."))
         self.table = table
         return table
 

@@ -286,12 +286,13 @@ class ContourSection:
         toolTip = _(
             "How well the contour follows edges in {image}: how much the brightness changes right across it, as a part "
             "of the body's brightness range. 0: there is nothing to be seen where the contour runs. It is the "
-            "reference's contour, or the compared one where the reference has none."
+            "reference's contour, or the compared one where the reference has none. Images count where they lie in the "
+            "scene: in one that is not aligned with the contours the values are lower."
         ).format(image=image)
         if real is not None:
             toolTip += "\n" + _(
                 "✓ good from {0:.0%} of the value in the acquired {real}, ~ fair from {1:.0%}, else ✗ poor: there the "
-                "synthetic image does not show what the contour was drawn by."
+                "synthetic image does not show what the contour was drawn by. A good value does not make an edge real."
             ).format(*LIMITS["edges"], real=real)
 
         def value(one):
