@@ -18,7 +18,7 @@ _SEGMENTS = {"T1": ("T1WI", "ROI-T1"), "T2": ("T2WI", "ROI-T2"), "T1C": ("CE-T1W
 
 
 @cache
-def phantom(seed: int, sequences: tuple[str, ...] = ("T1", "T2", "T1C")) -> Patient:
+def phantom(seed: int, sequences: tuple[str, ...] = ("T1", "T2")) -> Patient:
     """A coarse phantom (4 mm); its sequences lie on grids of their own, most of them oblique and anisotropic."""
     return make_patient(seed, sequences, "small")
 
@@ -46,13 +46,13 @@ def write_sequence_files(folder: Path, seed: int, sequences=("T1", "T2"), label=
     return folder
 
 
-def write_segments(folder: Path, seed: int, turns: dict[str, tuple[int, int, int]]) -> Path:
+def write_segments(folder: Path, seed: int, turns: dict[str, tuple[int, int, int]], sequences=("T1", "T2")) -> Path:
     """A patient as the public NPC set has it: ``T1WI/*.dcm`` …, and masks whose headers say nothing true.
 
     Args:
         turns: sequence -> signs of (slices, rows, columns) of its mask's array against its image's.
     """
-    patient = phantom(seed)
+    patient = phantom(seed, sequences)
     study = folder / "all"
     *series, contours = write_dicom(patient, study)
     contours.unlink()
