@@ -82,7 +82,7 @@ def _print(found) -> None:
 
     table = Table("Patient", "Sequences", "Grids", "Labels", "Use", title=f"Layout: {escape(found.layout)}")
     uses = {"training": "training", "validation": "[yellow]validation[/]", "none": "[red]none[/]"}
-    sits = {True: "[green]sits[/]", None: "[yellow]not confirmed[/]", False: "[red]not used[/]"}
+    sits = {True: "[green]sits[/]", None: "[yellow]not confirmed[/]", False: "[red]see below[/]"}
     for one in found.patients:
         labels = [f"{escape(label.file)}: {sits[label.sits]}" for label in one.labels]
         table.add_row(escape(one.name), ", ".join(one.sequences), "one" if one.registered else "own",

@@ -14,7 +14,7 @@ from ..study.volume import Volume
 from ..vocabulary import load_sequences
 from .labels import read_labels
 from .layouts import Cohort, PatientFiles, read_image
-from .mask_orientation import LEAST_BODY, place_mask
+from .mask_orientation import place_mask
 
 #: A training patient needs so many bytes for each voxel of each sequence (float16 image and mask of where it is).
 _BYTES = 3
@@ -22,7 +22,14 @@ _BYTES = 3
 
 @dataclass(frozen=True)
 class LabelFinding:
-    """One label: ``sits`` on its image (None: not looked at), ``how`` it lies and how sure that is (0..1 or None)."""
+    """One label.
+
+    Attributes:
+        file, of: its name, and the sequence that it was held against.
+        sits: whether it sits on that image; None where it was not looked at or the image does not tell.
+        how: which way round it lies, in words.
+        confidence: 0..1, how sure that is, or None.
+    """
 
     file: str
     of: str | None
@@ -155,54 +162,50 @@ def _doubled(files: PatientFiles, volumes: dict[str, Volume], seen: dict, proble
 
 
 def _label(files: PatientFiles, label, volumes: dict[str, Volume], quick: bool, problems: list) -> LabelFinding:
+    file = label.path.name
+    if quick:
+        return LabelFinding(file, label.of, None, "not looked at", None)
     said: list[str] = []
-    if quick or label.is_contours:
-        used = bool(volumes) and bool(read_labels(_only(files, label), volumes, said.append)) if not quick else None
-        problems += [text.removeprefix(f"{files.name}: ") for text in said]
-        how = "not looked at" if quick else "by its coordinates" if used else "not used"
-        return LabelFinding(label.path.name, label.of, used, how, None)
-    images = [label.of] if label.of in volumes else _same_grid(label, volumes) if label.of is None else []
+    mask, images = None, [label.of] if label.of in volumes else []
     if not images:
         used = read_labels(_only(files, label), volumes, said.append)
         problems += [text.removeprefix(f"{files.name}: ") for text in said]
-        if used:
-            problems.append(f"{label.path.name} lies on another grid than every image; it is resampled.")
-        return LabelFinding(label.path.name, None, bool(used), "on another grid" if used else "not used", None)
-    of, placement = images[0], None
+        if not used:
+            return LabelFinding(file, label.of, False, "not used", None)
+        of, mask = used[0]
+        images = [of] if of else [s for s, volume in volumes.items() if volume.grid.matches(mask.grid, 1e-2)]
+    if not images:
+        problems.append(f"{file} lies on another grid than every image; it is resampled.")
+        return LabelFinding(file, None, None, "on another grid", None)
     try:
+        mask = mask or read_file(label.path)
+        of, placement = images[0], None
         for sequence in images:  # what one sequence does not show another one may
             if placement is None or placement.doubt:
-                of, placement = sequence, place_mask(read_file(label.path), volumes[sequence])
+                of, placement = sequence, place_mask(mask, volumes[sequence])
     except InputError as error:
-        problems.append(f"{label.path.name} is not used: {error}")
-        return LabelFinding(label.path.name, of, False, "not used", None)
+        problems.append(f"{file} is not used: {error}")
+        return LabelFinding(file, label.of, False, "not used", None)
+    confidence = round(placement.confidence, 3)
     if not label.believed:
         if placement.doubt:
             problems.append(f"{placement.doubt} It is not used.")
         elif not placement.by_header:
-            problems.append(f"{label.path.name} is used {placement.how}, which is how it sits on {of} "
-                            f"({placement.confidence:.0%} sure); its header says otherwise.")
-        sits = placement.doubt is None
-        return LabelFinding(label.path.name, of, sits, placement.how, round(placement.confidence, 3))
-    if placement.doubt is None and not placement.by_header:
-        problems.append(f"{label.path.name} does not sit on {of} as its header says; {placement.how} it would "
-                        f"({placement.confidence:.0%} sure). Look at it, and save it again the right way round.")
-        return LabelFinding(label.path.name, of, False, "as its header says", None)
-    return LabelFinding(label.path.name, of, placement.by_header and placement.in_body >= LEAST_BODY or None,
-                        "as its header says", round(placement.confidence, 3) if placement.doubt is None else None)
+            problems.append(f"{file} is used {placement.how}, which is how it sits on {of} ({confidence:.0%} sure); "
+                            "its header says otherwise.")
+        return LabelFinding(file, of, placement.doubt is None, placement.how, confidence)
+    if placement.doubt:
+        return LabelFinding(file, of, None, "as its header says", None)
+    if not placement.by_header:
+        problems.append(f"{file} does not sit on {of} as its header says; {placement.how} it would ({confidence:.0%} "
+                        "sure). It is used as its header says: look at it, and save it the right way round or take it "
+                        "out.")
+        return LabelFinding(file, of, False, "as its header says", None)
+    return LabelFinding(file, of, True, "as its header says", confidence)
 
 
 def _only(files: PatientFiles, label) -> PatientFiles:
     return PatientFiles(files.name, files.layout, files.images, (label,))
-
-
-def _same_grid(label, volumes: dict[str, Volume]) -> list[str]:
-    """The sequences on whose grid a mask lies."""
-    try:
-        grid = read_file(label.path).grid
-    except InputError:
-        return []
-    return [s for s, volume in volumes.items() if volume.grid.matches(grid, 1e-2)]
 
 
 def _memory(cohort: Cohort, patients: list[PatientFinding]) -> float:

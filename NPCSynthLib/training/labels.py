@@ -57,19 +57,20 @@ def _read_label(label: LabelFile, volumes, note) -> tuple[str | None, Volume]:
 
 def _tumors(label: LabelFile, volumes: Mapping[str, Volume]) -> tuple[str, Volume]:
     """All gross tumor volumes of a DICOM RTSTRUCT or SEG, on the image that it refers to."""
-    reasons = []
-    found = {}
-    for sequence, volume in volumes.items():
+    reasons, contours, sequence = [], None, None
+    for candidate, volume in volumes.items():
         try:
-            found[sequence] = read_contours(label.path, volume)
+            contours, sequence = read_contours(label.path, volume), candidate
+            break
         except InputError as error:
             reasons.append(str(error))
-    if not found:
+    if contours is None:
         raise InputError(reasons[0] if reasons else "no image is used that it could lie on.")
-    referred = [s for s, contours in found.items()
-                if volumes[s].metadata.get("SeriesInstanceUID") in contours.series_uids]
-    sequence = (referred or list(found))[0]
-    tumors = [one.mask for one in found[sequence].structures if one.name.upper().startswith("GTV")]
+    referred = [s for s, volume in volumes.items() if volume.metadata.get("SeriesInstanceUID") in contours.series_uids]
+    if referred and sequence not in referred:
+        sequence = referred[0]
+        contours = read_contours(label.path, volumes[sequence])
+    tumors = [one.mask for one in contours.structures if one.name.upper().startswith("GTV")]
     if not tumors:
         raise InputError("it holds no structure called GTV.")
     return sequence, Volume(np.logical_or.reduce(tumors).astype(np.uint8), volumes[sequence].grid, label.path.name)
