@@ -15,6 +15,7 @@ import os
 import tempfile
 import time
 import unittest
+from unittest import mock
 
 import slicer
 
@@ -41,6 +42,10 @@ class NPCSynthInSlicerTest(unittest.TestCase):
     def setUp(self):
         """An empty scene, and the panel as the user opens it."""
         slicer.mrmlScene.Clear(0)
+        # The checks before a run may ask whether to go on; in testing mode Slicer answers that no question agrees to.
+        agreed = mock.patch.object(slicer.util, "confirmYesNoDisplay", lambda *_arguments, **_keywords: True)
+        agreed.start()
+        self.addCleanup(agreed.stop)
         self.module = slicer.modules.npcsynth
         self.panel = slicer.util.getModuleWidget("NPCSynth")
         if hasMainWindow():
@@ -143,7 +148,7 @@ class NPCSynthInSlicerTest(unittest.TestCase):
         self.loadPatient()
         before = slicer.mrmlScene.GetNumberOfNodes()
         self.panel.run.runButton.click()
-        self.waitUntil(lambda: self.panel.runner.current.stage, PATIENCE)
+        self.waitUntil(lambda: self.panel.runner.current is not None and self.panel.runner.current.stage, PATIENCE)
         self.panel.run.cancelButton.click()
         self.assertFalse(self.panel.runner.running)
         self.assertEqual(slicer.mrmlScene.GetNumberOfNodes(), before)
