@@ -166,6 +166,7 @@ def synthesizer(weights):
 @pytest.mark.parametrize("free, level", [(1e12, GREEN), (4e6, RED)])
 def test_memory_is_compared_with_what_is_free(synthesizer, head, monkeypatch, free, level):
     monkeypatch.setattr(psutil, "virtual_memory", lambda: types.SimpleNamespace(available=int(free)))
+    monkeypatch.setattr(psutil, "swap_memory", lambda: types.SimpleNamespace(free=0))
     (check,) = preflight.check_memory(synthesizer, head, 3, True)
     assert check.level == level and "GB are free" in check.sentence
 
@@ -175,7 +176,11 @@ def test_memory_that_is_tight_is_amber(synthesizer, head, monkeypatch):
     monkeypatch.setattr(device_module, "slice_bytes", lambda *_a: 1)
     monkeypatch.setattr(psutil, "virtual_memory", lambda: types.SimpleNamespace(available=int(1.1 * need)))
     (check,) = preflight.check_memory(synthesizer, head, 3, True)
-    assert check.level == AMBER
+    assert check.level == AMBER and "tight" in check.sentence
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: types.SimpleNamespace(available=int(0.9 * need)))
+    monkeypatch.setattr(psutil, "swap_memory", lambda: types.SimpleNamespace(free=int(0.2 * need)))
+    (check,) = preflight.check_memory(synthesizer, head, 3, True)
+    assert check.level == AMBER, "it fits with what the system can put aside"
 
 
 def test_a_disk_that_is_too_full_is_red(head, tmp_path, monkeypatch):
@@ -244,7 +249,13 @@ def test_images_that_cannot_be_used_are_red(weights, head):
     apart = dataclasses.replace(head.source("T2").original, grid=Grid.from_parts(
         head.grid.shape, head.grid.spacing, head.grid.origin + 1000, head.grid.direction))  # fmt: skip
     (check,) = InProcess(weights=weights).preflight({**volumes(head), "T2": apart}, ["PD"])
-    assert check.level == RED and "show no common region" in check.sentence
+    assert check.level == RED and check.name == "Images" and "show no common region" in check.sentence
+
+
+def test_a_request_that_makes_no_sense_is_red(weights, head):
+    for targets, reference, words in ((["T1"], None, "both a source and a target"), (["PD"], "FLAIR", "cannot be the")):
+        (check,) = InProcess(weights=weights).preflight(volumes(head), targets, reference=reference, device="cpu")
+        assert check.level == RED and check.name == "Request" and words in check.sentence
 
 
 def test_a_weights_file_replaced_by_another_one_is_red(tmp_path, head):

@@ -87,6 +87,13 @@ def test_amber_asks(nodes, make_panel, asked, answer):  # noqa: F811
     assert not panel.run.preflight.widget.collapsed
 
 
+def test_a_question_stays_small_enough_for_the_screen(nodes, make_panel, asked):  # noqa: F811
+    panel = make_panel(Checked(*(Check(f"{n}", AMBER, f"Doubt {n}.") for n in range(20))))
+    press(panel, panel.run.runButton)
+    assert "Doubt 5." in asked()[0] and "Doubt 6." not in asked()[0] and "14 more" in asked()[0]
+    assert "Doubt 19." in panel.run.preflight.label.text
+
+
 def test_red_blocks(nodes, make_panel, asked):  # noqa: F811
     computer = Checked(LOOK, STOP)
     panel = make_panel(computer)

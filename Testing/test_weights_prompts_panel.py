@@ -92,10 +92,13 @@ def test_the_model_card_is_one_click_away(nodes, make_panel):  # noqa: F811
 
 
 def write(panel, target, words):
-    """Do what a user does: type and leave the line."""
+    """Do what a user does: type, letter by letter."""
     edit = panel.prompts.rows[target][1]
-    edit.text = words
-    edit.editingFinished.emit()
+    edit.clear()
+    edit.textEdited.emit("")
+    for letter in words:
+        edit.insert(letter)
+        edit.textEdited.emit(edit.text)
 
 
 def test_own_words_are_folded_away_and_offered_for_targets_alone(nodes, make_panel):  # noqa: F811

@@ -23,7 +23,6 @@ class PreflightList:
         layout = qt.QVBoxLayout(self.widget)
         self.label = qt.QLabel()
         self.label.wordWrap = True
-        self.label.setTextFormat(qt.Qt.RichText)
         self.label.setTextInteractionFlags(qt.Qt.TextSelectableByMouse | qt.Qt.TextSelectableByKeyboard)
         layout.addWidget(self.label)
 

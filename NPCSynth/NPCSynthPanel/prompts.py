@@ -16,7 +16,6 @@ class PromptSection:
     def __init__(self):
         self._parameterNode = None
         self._running = False
-        self._updating = False
         self.rows = {}
         self.widget = ctk.ctkCollapsibleButton()
         self.widget.text = _("In your own words (advanced)")
@@ -38,11 +37,12 @@ class PromptSection:
         layout.addLayout(grid)
         for number, sequence in enumerate(load_sequences().values()):
             label, edit, mark = qt.QLabel(sequence.id), qt.QLineEdit(), qt.QLabel()
-            edit.setPlaceholderText(canonical_prompt(sequence))
-            edit.setMaxLength(200)
-            edit.setToolTip(_("Your own words for the synthetic {name} image.").format(name=sequence.name))
+            edit.placeholderText = canonical_prompt(sequence)
+            edit.maxLength = 200
+            edit.toolTip = _("Your own words for the synthetic {name} image.").format(name=sequence.name)
             label.setBuddy(edit)
-            edit.connect("editingFinished()", lambda s=sequence.id: self._onEdited(s))
+            # At every letter: on macOS a line is not left when a button is pressed.
+            edit.connect("textEdited(QString)", lambda words, s=sequence.id: self._onEdited(s, words))
             mark.wordWrap = True
             mark.visible = False
             mark.styleSheet = f"color: {COLORS[AMBER]};"
@@ -65,15 +65,11 @@ class PromptSection:
         """A line for each target."""
         targets = self._parameterNode.targets() if self._parameterNode is not None else []
         prompts = self._parameterNode.prompts if self._parameterNode is not None else {}
-        self._updating = True
-        try:
-            for sequence, (label, edit, _mark) in self.rows.items():
-                label.visible = edit.visible = sequence in targets
-                edit.enabled = not self._running
-                if edit.text != prompts.get(sequence, "") and not edit.hasFocus():
-                    edit.text = prompts.get(sequence, "")
-        finally:
-            self._updating = False
+        for sequence, (label, edit, _mark) in self.rows.items():
+            label.visible = edit.visible = sequence in targets
+            edit.enabled = not self._running
+            if edit.text.strip() != prompts.get(sequence, ""):
+                edit.text = prompts.get(sequence, "")  # unlike the user's letters, this is not textEdited
 
     def mark(self, checks):
         """Say below each line what was found about its words; what was said before is gone."""
@@ -87,8 +83,6 @@ class PromptSection:
     def cleanup(self):
         """Nothing of its own goes on."""
 
-    def _onEdited(self, sequence):
-        if not self._updating and self._parameterNode is not None:
-            words = self.rows[sequence][1].text
-            if words.strip() != self._parameterNode.prompts.get(sequence, ""):
-                self._parameterNode.setPrompt(sequence, words)
+    def _onEdited(self, sequence, words):
+        if self._parameterNode is not None:
+            self._parameterNode.setPrompt(sequence, words)

@@ -13,6 +13,9 @@ from NPCSynthLib.model.store import weights_folder
 from .parameters import DEVICES
 from .preflight import PreflightList, sentencesOf
 
+#: So many findings fit into a question.
+_MOST_DOUBTS = 6
+
 
 class RunSection:
     """The button that the rest is for. Has no title: it is never folded away.
@@ -165,6 +168,9 @@ class RunSection:
             self.runner.start(job.compute, lambda result, took: self._addResult(*result, job.sources, took))
 
     def _agreed(self, doubts):
+        if len(doubts) > _MOST_DOUBTS:  # a message box that is taller than the screen has no buttons
+            more = _("{count} more are listed below the buttons.").format(count=len(doubts) - _MOST_DOUBTS)
+            doubts = [*doubts[:_MOST_DOUBTS], more]
         question = _("{doubts}\n\nRun all the same?").format(doubts="\n\n".join(doubts))
         return slicer.util.confirmYesNoDisplay(question, windowTitle="NPCSynth")
 

@@ -140,10 +140,10 @@ class SettingsSection:
             return
         self._closeCard()
         self._card = qt.QDialog()
-        self._card.setWindowTitle(_("NPCSynth: model card"))
+        self._card.windowTitle = _("NPCSynth: model card")
         layout = qt.QVBoxLayout(self._card)
         browser = qt.QTextBrowser()
-        browser.setOpenExternalLinks(True)
+        browser.openExternalLinks = True
         browser.setMarkdown(text)
         layout.addWidget(browser)
         self._card.resize(800, 800)

@@ -15,6 +15,9 @@ from .result import SynthesisResult
 #: Share of the progress that registering and normalizing take.
 STUDY_SHARE = 0.2
 
+#: What pre-flight calls what was refused.
+_REFUSED = {InputError: "Images", UsageError: "Request", WeightsError: "Weights"}
+
 
 class InProcess:
     """Runs jobs in this process, for scripts and tests; ``process.WorkerProcess`` does the same in another one.
@@ -59,17 +62,15 @@ class InProcess:
         """
         try:
             study = self._build(volumes, reference, on_progress, cancel)
-        except (InputError, UsageError) as error:
-            return (Check("Images", RED, str(error)),)
-        if cancel is not None and cancel():
-            raise Cancelled()
-        if on_progress is not None:
-            on_progress(STUDY_SHARE, "Checking device, weights and images")
-        try:
+            if cancel is not None and cancel():
+                raise Cancelled()
+            if on_progress is not None:
+                on_progress(STUDY_SHARE, "Checking device, weights and images")
             synthesizer = self.synthesizer(device, weights)
-        except (WeightsError, UsageError) as error:
-            return (Check("Weights", RED, str(error)),)
-        checks = list(synthesizer.check(study, targets, segment, prompts)) if hasattr(synthesizer, "check") else []
+            checks = list(synthesizer.check(study, targets, segment, prompts)) if hasattr(synthesizer, "check") else []
+        except tuple(_REFUSED) as error:
+            self._made = {}
+            return (Check(_REFUSED[type(error)], RED, str(error)),)
         if self._handover is not None:
             checks.append(check_disk(study, len(targets), segment, self._handover))
         if worst(checks) == RED:

@@ -55,7 +55,7 @@ def check_images(study: Study) -> list[Check]:
     return [
         *_values(study), *_origin(study), *_same_image_twice(study), _field_of_view(study), _resolution(study),
         *_overlap(study), *_alignment(study),
-    ]
+    ]  # fmt: skip
 
 
 def check_sequences(study: Study, recognitions: Mapping) -> list[Check]:
@@ -109,7 +109,8 @@ def check_weights(loaded) -> Check:
     if manifest != loaded.manifest:
         return Check("Weights", RED, f"The weights in {loaded.folder} were exchanged for others ({name}) since they "
                      "were loaded. Press Run again to use the new ones.")
-    return Check("Weights", GREEN, f"{name}: intact, every file is the one that its manifest describes.")
+    short = loaded.identity["sha256"][:12]
+    return Check("Weights", GREEN, f"{name} ({short}): every file is the one that its manifest describes.")
 
 
 def check_memory(synthesizer, study: Study, targets: int, segment: bool) -> list[Check]:
@@ -133,7 +134,7 @@ def check_memory(synthesizer, study: Study, targets: int, segment: bool) -> list
         need += one * plan_batch(device, config, len(study.sources), *slicing.padded, slicing.shape[0])
     free = psutil.virtual_memory().available
     said = f"The run takes about {_gb(need)}, and {_gb(free)} are free."
-    if need > free:
+    if need > free + psutil.swap_memory().free:
         remedy = " Close other programs, or make fewer sequences in one run."
         return [*checks, Check("Memory", RED, said + remedy)]
     if need > TIGHT * free:

@@ -166,7 +166,11 @@ class Synthesizer:
     def check(
         self, study: Study, targets: Sequence[str], segment: bool = True, prompts: Mapping[str, str] | None = None
     ) -> list[Check]:
-        """What ``run`` would do well or badly, in a few seconds; see ``preflight``. Nothing is made."""
+        """What ``run`` would do well or badly, in a few seconds; see ``preflight``. Nothing is made.
+
+        Raises UsageError as ``run`` does; WeightsError: the files have changed since they were loaded.
+        """
+        targets = self._check_targets(study, targets)
         seen = {s.sequence: recognize(self.loaded, self.device, study, s) for s in study.sources}
         return [
             preflight.check_device(self.device, self._notes),

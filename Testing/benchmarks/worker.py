@@ -1,10 +1,13 @@
-"""What the worker process costs: first start, later starts, Cancel, and its overhead over the same call in-process.
+"""What the worker process costs: first start, later starts, pre-flight, Cancel, and its overhead over in-process.
 
     python Testing/benchmarks/worker.py
 
 Every figure is measured in this one run, on the phantom (T1 and T2 to T1C, with segmentation) and the shipped weights.
+Pre-flight prepares the study, which the run after it does not do again: what it adds to a run is the sum of both, less
+a run without it.
 """
 
+import os
 import statistics
 import sys
 import time
@@ -50,12 +53,22 @@ def main() -> None:
 
     cold = seconds(there)
     warm = [seconds(there) for _ in range(REPEATS)]
+    checked, after = [], []
+    for _ in range(REPEATS):
+        checked.append(seconds(lambda: worker.preflight(volumes, ["T1C"], segment=True)))
+        after.append(seconds(there))
     here.compute(volumes, ["T1C"], segment=True)
     inside = [seconds(lambda: here.compute(volumes, ["T1C"], segment=True)) for _ in range(REPEATS)]
     latency = [cancel_latency(worker, volumes) for _ in range(REPEATS)]
     worker.close()
+    if hasattr(os, "getloadavg"):
+        print(f"load of the machine            {os.getloadavg()[0]:6.1f}     on {os.cpu_count()} cores")
     print(f"first job (cold start)         {cold:6.1f} s")
     print(f"later jobs (warm), median      {statistics.median(warm):6.1f} s   of {[round(x, 1) for x in warm]}")
+    added = statistics.median(checked) + statistics.median(after) - statistics.median(warm)
+    print(f"pre-flight (warm), median      {statistics.median(checked):6.1f} s   of {[round(x, 1) for x in checked]}")
+    print(f"run after pre-flight, median   {statistics.median(after):6.1f} s   of {[round(x, 1) for x in after]}")
+    print(f"pre-flight adds to a run       {added:6.1f} s")
     print(f"same call in-process, median   {statistics.median(inside):6.1f} s   of {[round(x, 1) for x in inside]}")
     print(f"worker / in-process            {statistics.median(warm) / statistics.median(inside):6.2f}")
     print(f"Cancel, slowest of {REPEATS}           {max(latency):6.2f} s")
