@@ -350,6 +350,23 @@ def test_the_state_file_is_never_half(cohort_folder, tmp_path, monkeypatch):
     assert cohort.patients[0].outcome == "waiting"
 
 
+def test_the_list_is_there_before_slicer_has_installed_anything(cohort_folder, tmp_path):
+    """The panel shows the list when it opens; packages are installed when a run begins."""
+    lacking = ("torch", "psutil", "slicerio", "matplotlib", "skimage", "monai", "safetensors")
+    script = f"""
+import sys
+for name in {lacking!r}:
+    sys.modules[name] = None
+from NPCSynthLib.batch import Cohort, patient_folders, run_cohort
+from NPCSynthLib.batch.summary import counts
+cohort = Cohort({str(tmp_path / "out")!r})
+cohort.add(patient_folders({str(cohort_folder)!r}))
+print(counts(cohort.patients))
+"""
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout == "{'waiting': 3}\n", done.stderr
+
+
 def npcsynth(*arguments):
     done = CliRunner().invoke(app, [str(argument) for argument in arguments])
     return done.exit_code, done.stdout, done.stderr

@@ -157,6 +157,12 @@ def test_what_the_weights_have_not_seen_is_told_first(result, study, unusual, to
     assert ("T1 looks unlike all" in text) is told
 
 
+def test_what_is_unusual_is_not_told_twice(result, study):
+    result = replace(result, unusual=("T1 is cut off.",), warnings=("T1 is cut off.", "Another."))
+    page = Page(report(result, study, provenance(result, study)))
+    assert page.text.count("T1 is cut off.") == 1 and "Another." in page.text
+
+
 @pytest.fixture(scope="module")
 def dicom_patient(tmp_path_factory):
     """A phantom in DICOM whose headers, series descriptions and folder name him, twice where a warning comes of it."""

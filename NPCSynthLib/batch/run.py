@@ -11,7 +11,6 @@ from pathlib import Path
 from ..errors import Cancelled, InputError, NPCSynthError
 from ..output.discretion import discreet
 from ..output.folder import MANIFEST, check_free
-from ..output.write import write_result
 from ..study.build import volumes_from_folder
 from ..vocabulary import load_sequences
 from .cohort import COMPLETE, CSV, DONE, FAILED, PAGE, RUNNING, STATE, WAITING, Cohort, Patient
@@ -89,6 +88,8 @@ def run_cohort(
 
 def _one(cohort: Cohort, patient: Patient, computer, known, where: dict, scene, on_progress, cancel) -> dict:
     """The facts about one patient who was read, computed and written."""
+    from ..output.write import write_result  # needs packages that Slicer installs when a run begins
+
     started = time.perf_counter()
     folder, settings, out = Path(patient.folder), cohort.settings, cohort.results(patient)
     if not folder.is_dir():
@@ -131,15 +132,15 @@ def _one(cohort: Cohort, patient: Patient, computer, known, where: dict, scene, 
 def _facts(document: dict) -> dict:
     """What the list keeps of a result's provenance."""
     clean = discreet(document)
-    unusual = document.get("unusual") or ()
+    unusual = tuple(document.get("unusual") or ())
     return {
         "outcome": DONE,
         "error": "",
         "sources": tuple(source["sequence"] for source in document["sources"]),
         "made": tuple(output["sequence"] for output in document["outputs"]),
         "mean_uncertainty": {output["sequence"]: output["mean_uncertainty"] for output in document["outputs"]},
-        "warnings": tuple(dict.fromkeys(clean(warning) for warning in document["warnings"])),
-        "unusual": tuple(clean(sentence) for sentence in unusual if isinstance(sentence, str)),
+        "warnings": tuple(dict.fromkeys(clean(one) for one in document["warnings"] if one not in unusual)),
+        "unusual": tuple(clean(sentence) for sentence in unusual),
         "seconds": sum(document["seconds"].values()),
         "weights": document["weights"]["sha256"],
     }

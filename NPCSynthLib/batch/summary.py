@@ -8,10 +8,9 @@ from collections.abc import Sequence
 from urllib.parse import quote
 
 from ..output.discretion import without
-from ..output.folder import write_whole
+from ..output.folder import REPORT, write_whole
 from ..output.page import Markup, bullets, page, section, table, text
 from ..output.provenance import LIMITS, UNITS
-from ..output.write import REPORT
 from .cohort import CSV, DONE, FAILED, PAGE, Cohort, Patient
 
 TITLE = "NPCSynth: several patients, synthetic images, research use only"

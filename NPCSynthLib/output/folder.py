@@ -12,6 +12,8 @@ from ..errors import OutputError, UsageError
 
 #: Lists the files of a folder that NPCSynth wrote, so that it may be replaced without touching anything else.
 MANIFEST = "result.json"
+#: The report on a result, in the same folder.
+REPORT = "report.html"
 
 
 @contextmanager

@@ -146,8 +146,9 @@ def _warnings(document: dict, told: _Told) -> str:
     if unusual:
         parts.append("<p><strong>Outside what the weights have seen:</strong></p>" +
                      bullets(map(told.sentence, unusual), "alarm"))
-    if document["warnings"]:
-        parts.append(bullets(dict.fromkeys(map(told.sentence, document["warnings"]))))
+    others = [sentence for sentence in document["warnings"] if sentence not in unusual]
+    if others:
+        parts.append(bullets(dict.fromkeys(map(told.sentence, others))))
     return "".join(parts) or "<p>None. That proves nothing: look at the images all the same.</p>"
 
 

@@ -14,7 +14,7 @@ from ..errors import OutputError
 from ..inference.result import SynthesisResult
 from ..study.study import Study
 from ..study.volume import Grid, to_sitk
-from .folder import MANIFEST, new_folder
+from .folder import MANIFEST, REPORT, new_folder
 from .provenance import provenance
 from .segmentation import write_segmentation
 
@@ -23,7 +23,6 @@ DESCRIPTION = "SYNTHETIC, research use"
 SEGMENTATION = "segmentation.seg.nrrd"
 SCENE = "scene.mrb"
 DICOM = "dicom"
-REPORT = "report.html"
 NO_SCENE = (
     "scene.mrb was not written because slicer-core is not installed. "
     'Install NPCSynth with its "slicer" extra to get it.'
