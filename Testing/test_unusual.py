@@ -2,13 +2,14 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
 from tiny_weights import write_tiny_weights
 
-from NPCSynthLib.errors import WeightsError
+from NPCSynthLib.errors import OutputError, WeightsError
 from NPCSynthLib.evaluation import usual as learning
 from NPCSynthLib.evaluation.out_of_distribution import auroc, run
 from NPCSynthLib.evaluation.section import Context
@@ -16,7 +17,8 @@ from NPCSynthLib.evaluation.strange import abdomen_like, cropped, ct_like, noise
 from NPCSynthLib.inference.device import choose_device
 from NPCSynthLib.inference.exchange import read_outcome, write_outcome
 from NPCSynthLib.inference.synthesizer import Synthesizer
-from NPCSynthLib.inference.unusual import NOT_CHECKED, Look, _face_shares, load_usual, look_at, why_unusual
+from NPCSynthLib.inference.unusual import NOT_CHECKED, Look, _face_shares, load_usual, look_at, save_usual, why_unusual
+from NPCSynthLib.model import store
 from NPCSynthLib.model.weights import load_weights
 from NPCSynthLib.output.provenance import provenance
 from NPCSynthLib.phantom.patient import make_patient
@@ -157,6 +159,37 @@ def test_damaged_statistics_are_refused(weights, tmp_path):
     (folder / "usual.safetensors").write_bytes(b"x" * 100)
     with pytest.raises(WeightsError, match="usual.safetensors"):
         load_usual(load_weights(folder))
+
+
+def test_imported_weights_bring_their_statistics_along(weights, tmp_path, monkeypatch):
+    monkeypatch.setattr(store, "store_folder", lambda: tmp_path / "user")
+    imported = store.import_weights(weights)
+    assert load_usual(load_weights(imported.folder)) is not None
+    (tmp_path / "w").mkdir()
+    for file in weights.iterdir():
+        if file.name != "usual.safetensors":
+            (tmp_path / "w" / file.name).write_bytes(file.read_bytes())
+    with pytest.raises(WeightsError, match="usual.safetensors"):
+        store.import_weights(tmp_path / "w")
+
+
+def test_full_disk_leaves_the_weights_as_they_were(weights, tmp_path, monkeypatch):
+    folder = tmp_path / "w"
+    folder.mkdir()
+    for file in weights.iterdir():
+        (folder / file.name).write_bytes(file.read_bytes())
+    before = {file.name: file.read_bytes() for file in folder.iterdir()}
+    usual = load_usual(load_weights(folder))
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    write = Path.write_bytes
+    for fails in ("usual.safetensors.part", "manifest.json.part"):
+        with monkeypatch.context() as patch, pytest.raises(OutputError, match="No space"):
+            patch.setattr(Path, "write_bytes", lambda path, data: (full if path.name == fails else write)(path, data))
+            save_usual(folder, replace(usual, rest=2 * usual.rest))
+        assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
 
 
 def test_estimate_is_what_a_run_gives(weights, patients):

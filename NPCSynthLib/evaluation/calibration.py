@@ -1,7 +1,6 @@
 """Uncertainty that means what it says: on patients never trained on, its mean is the mean absolute error, and the true
 intensity lies within the intervals (``inference.intervals``) as often as they say."""
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ import numpy as np
 from ..inference.intervals import LEVELS
 from ..inference.result import INTENSITY_HIGH
 from ..inference.synthesizer import Synthesizer
-from ..model.manifest import MANIFEST
+from ..model.manifest import read_manifest, write_manifest
 from .protocol import Case, cases, validation_folders
 from .usual import LEAST_PATIENTS, learn_usual
 
@@ -50,7 +49,6 @@ def calibrate(weights: Path, cohorts_dir: Path) -> dict[str, float]:
     Returns:
         The factors by which the network's scale becomes the mean absolute error.
     """
-    manifest_path = Path(weights) / MANIFEST
     synthesizer = Synthesizer(weights)
     for entry in ("calibration", "intervals"):
         synthesizer.loaded.manifest.pop(entry, None)
@@ -59,12 +57,12 @@ def calibrate(weights: Path, cohorts_dir: Path) -> dict[str, float]:
         for case in cases(folder, quick=True):
             checked.setdefault(case.target, []).append(check(case, *synthesizer.estimate(case.study, case.target)))
     factors = {target: round(scale_factor(found), 3) for target, found in checked.items()}
-    manifest = json.loads(manifest_path.read_text(encoding="utf-8"))
+    folder, manifest = read_manifest(weights)
     manifest["calibration"] = factors
     manifest["intervals"] = {
         target: [round(f / factors[target], 3) for f in quantile_factors(found)] for target, found in checked.items()
     }
-    manifest_path.write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+    write_manifest(folder, manifest)
     return factors
 
 

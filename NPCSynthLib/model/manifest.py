@@ -2,9 +2,11 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path, PureWindowsPath
+from types import MappingProxyType
 
-from ..errors import WeightsError
+from ..errors import OutputError, WeightsError
 from ..resources import resource_path
 
 MANIFEST, CARD = "manifest.json", "MODEL_CARD.md"
@@ -60,3 +62,22 @@ def verify(folder: Path | str | None = None) -> dict:
     for name in manifest["files"]:
         verify_file(folder, name, manifest)
     return manifest
+
+
+def write_manifest(folder: Path, manifest: dict, files: Mapping[str, bytes] = MappingProxyType({})) -> None:
+    """Write a manifest, and files that it vouches for; nothing is replaced before all of it is written.
+
+    Raises OutputError; the folder is as it was then.
+    """
+    contents = {**files, MANIFEST: (json.dumps(manifest, indent=1) + "\n").encode("utf-8")}
+    partial = {name: folder / f"{name}.part" for name in contents}
+    try:
+        for name, content in contents.items():
+            partial[name].write_bytes(content)
+        for name, path in partial.items():
+            path.replace(folder / name)
+    except OSError as error:
+        for path in partial.values():
+            path.unlink(missing_ok=True)
+        raise OutputError(f"Nothing could be written to the weights in {folder} ({error.strerror or error}); they are "
+                          "as they were. Make room on the disk, or see to it that it can be written.") from error

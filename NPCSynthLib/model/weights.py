@@ -1,6 +1,6 @@
 """Weights on disk: ``manifest.json`` beside ``*.safetensors``; verified before use, no pickle anywhere."""
 
-import json
+import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from ..errors import WeightsError
-from .manifest import MANIFEST, MODEL, REMEDY, TEXT, file_sha256, read_manifest, verify_file
+from .manifest import MANIFEST, MODEL, REMEDY, TEXT, file_sha256, read_manifest, verify_file, write_manifest
 from .network import AnyToAll, ModelConfig, TextFeatures
 from .text import TextTower
 
@@ -121,17 +121,18 @@ def save_weights(folder: Path, model: AnyToAll, tower: TextTower, about: dict) -
         (folder / name).chmod(0o644)  # safetensors makes them readable by their owner alone
     files = {name: {"sha256": file_sha256(folder / name)} for name in (MODEL, TEXT)}
     manifest = {**about, "files": files, "model": model.config.to_dict(), "tokens": tower.tokens}
-    (folder / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+    write_manifest(folder, manifest)
     return manifest
 
 
 def add_file(folder: Path, name: str, arrays: dict) -> None:
-    """Write NumPy arrays as a further file of weights that lie in ``folder``, and its hash into their manifest."""
-    from safetensors.numpy import save_file as save_arrays
+    """Write NumPy arrays as a further file of weights that lie in ``folder``, and its hash into their manifest.
 
-    save_arrays(arrays, folder / name)
-    (folder / name).chmod(0o644)
-    path = folder / MANIFEST
-    manifest = json.loads(path.read_text(encoding="utf-8"))
-    manifest["files"][name] = {"sha256": file_sha256(folder / name)}
-    path.write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+    Raises OutputError; the weights are as they were then. WeightsError: there are none.
+    """
+    from safetensors.numpy import save as to_bytes
+
+    _, manifest = read_manifest(folder)
+    content = to_bytes(arrays)
+    manifest["files"][name] = {"sha256": hashlib.sha256(content).hexdigest()}
+    write_manifest(folder, manifest, {name: content})
