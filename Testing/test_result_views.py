@@ -1,5 +1,7 @@
 """Looking at results in the slice views: what the views then show, as they draw it, and the way back."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -14,6 +16,7 @@ from slicer_stand_in import install, new_scene
 from slicer_stand_in.slice_views import SliceViews, can_render
 
 from NPCSynthLib.errors import InputError, UsageError
+from NPCSynthLib.inference.result import NOT_CHECKED
 from NPCSynthLib.study.volume import Grid, Volume
 
 slicer = install()
@@ -25,7 +28,7 @@ from NPCSynthLib.scene.layouts import LAYOUTS, PANES  # noqa: E402
 from NPCSynthLib.scene.marks import SyntheticMarks  # noqa: E402
 from NPCSynthLib.scene.matrices import ijk_to_ras, to_numpy  # noqa: E402
 from NPCSynthLib.scene.mixed import SQUARE_MM, display_range  # noqa: E402
-from NPCSynthLib.scene.views import ResultViews  # noqa: E402
+from NPCSynthLib.scene.views import SHOWN_FROM, ResultViews  # noqa: E402
 
 #: Another grid over the same patient as conftest's: coronal slices, other spacing, turned about another axis.
 C, S = np.cos(0.15), np.sin(0.15)
@@ -93,6 +96,14 @@ def window(node):
     return display.GetAutoWindowLevel(), display.GetWindow(), display.GetLevel()
 
 
+def looks(node):
+    display = node.GetDisplayNode()
+    return (
+        *window(node), display.GetApplyThreshold(), display.GetLowerThreshold(), display.GetUpperThreshold(),
+        display.GetColorNodeID(), node.GetNumberOfDisplayNodes(),
+    )  # fmt: skip
+
+
 def ids(scene):
     return {scene.GetNthNode(number).GetID() for number in range(scene.GetNumberOfNodes())}
 
@@ -110,14 +121,14 @@ WAYS = {
 def test_every_way_of_looking_can_be_undone(scene, slice_views, views, nodes, way):
     WAYS["compare"](views, nodes)  # the panes stay in the scene: only what they show is of a while
     views.back()
-    before, windows, present = state(slice_views), [window(n) for n in nodes.values()], ids(scene)
+    before, windows, present = state(slice_views), [looks(n) for n in nodes.values()], ids(scene)
     WAYS[way](views, nodes)
     assert views.changed
     assert state(slice_views) != before
     views.back()
     assert not views.changed
     assert state(slice_views) == before
-    assert [window(n) for n in nodes.values()] == windows
+    assert [looks(n) for n in nodes.values()] == windows
     assert ids(scene) == present
 
 
@@ -326,20 +337,44 @@ def test_images_that_do_not_overlap_are_refused_and_the_views_stay(scene, slice_
     assert state(slice_views) == before and ids(scene) == present and not views.changed
 
 
-def test_the_uncertainty_lies_over_the_image_with_a_legend(scene, slice_views, views, nodes):
+def test_the_uncertainty_lies_over_the_image_with_a_legend(scene, slice_views, views, nodes, study):
     array = np.zeros((12, 40, 32), np.int16)
     array[:, 10:30, 8:24] = 290
+    array[:, :10] = SHOWN_FROM - 1  # little uncertainty: the image itself is to be seen
     slicer.util.updateVolumeFromArray(nodes["uncertainty"], array)
     view = slice_views["Red"]
     before = view.render()
     views.uncertainty(nodes["synthetic"], nodes["uncertainty"])
     picture = view.render().astype(int)
     colored = np.abs(picture[..., 0] - picture[..., 2]) > 40
+    place = np.diag([-1, -1, 1, 1]) @ study.grid.ijk_to_lps
+    view.node.JumpSliceByCentering(*(place @ [16, 4, 6, 1])[:3])
+    little = view.render().astype(int)[view.pixel((place @ [16, 4, 6, 1])[:3])]
+    assert np.ptp(little) == 0, "colored where there is little uncertainty"
+    view.logic.FitSliceToBackground()
     assert colored[:, : picture.shape[1] * 3 // 4].any(), "the map is not drawn in color"
     legend = np.ptp(picture[:, picture.shape[1] * 4 // 5:], axis=(0, 1))
     assert legend.max() > 100, "there is no legend at the right"
     views.back()
     assert np.array_equal(view.render(), before)
+
+
+def test_a_map_of_errors_covers_the_body_alone(scene, slice_views, views, nodes, study):
+    slicer.util.updateVolumeFromArray(nodes["uncertainty"], np.full(study.grid.shape, 120, np.int16))
+    views.uncertainty(nodes["synthetic"], nodes["uncertainty"])
+    found = slicer.util.arrayFromVolume(foreground(scene, slice_views))
+    raw = ball(study.grid)
+    assert np.median(found[raw == 900]) == 120
+    assert (found[0] == 0).all() and (found[:, 0, 0] == 0).all()
+    assert foreground(scene, slice_views).GetAttribute("NPCSynth.Synthetic") == "YES"
+
+
+def test_a_map_that_was_moved_away_is_refused(scene, slice_views, views, nodes):
+    nodes["uncertainty"].SetOrigin(0, 0, 0)
+    before = state(slice_views)
+    with pytest.raises(InputError, match="moved"):
+        views.uncertainty(nodes["synthetic"], nodes["uncertainty"])
+    assert state(slice_views) == before
 
 
 # ---- the list --------------------------------------------------------------------------------------------------
@@ -356,6 +391,13 @@ def test_outputs_are_listed_with_what_is_known_of_them(scene, nodes):
 def test_older_provenance_says_nothing_of_unusual_images(scene, nodes):
     text = nodes["synthetic"].GetAttribute("NPCSynth.Provenance")
     nodes["synthetic"].SetAttribute("NPCSynth.Provenance", text.replace('"unusual"', '"other"'))
+    assert scene_outputs(scene)[0].unusual is None
+
+
+def test_weights_that_cannot_tell_what_is_unusual_do_not_count_as_having_looked(scene, nodes):
+    document = json.loads(nodes["synthetic"].GetAttribute("NPCSynth.Provenance"))
+    document["warnings"].append(NOT_CHECKED)
+    nodes["synthetic"].SetAttribute("NPCSynth.Provenance", json.dumps(document))
     assert scene_outputs(scene)[0].unusual is None
 
 

@@ -16,8 +16,9 @@ from NPCSynthLib.evaluation.section import Context
 from NPCSynthLib.evaluation.strange import abdomen_like, cropped, ct_like, noise_only
 from NPCSynthLib.inference.device import choose_device
 from NPCSynthLib.inference.exchange import read_outcome, write_outcome
+from NPCSynthLib.inference.result import NOT_CHECKED
 from NPCSynthLib.inference.synthesizer import Synthesizer
-from NPCSynthLib.inference.unusual import NOT_CHECKED, Look, _face_shares, load_usual, look_at, save_usual, why_unusual
+from NPCSynthLib.inference.unusual import Look, _face_shares, load_usual, look_at, save_usual, why_unusual
 from NPCSynthLib.model import store
 from NPCSynthLib.model.weights import load_weights
 from NPCSynthLib.output.provenance import provenance

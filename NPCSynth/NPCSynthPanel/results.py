@@ -149,7 +149,9 @@ class ResultsSection:
             mark = "" if output.calibrated else " *"
             uncertainty = (_("{percent:.1f} %").format(percent=100 * output.mean_uncertainty) + mark, sentence)
         if output.unusual is None:
-            unusual = (_("not looked at"), _("It was made by a version that did not look at this."))
+            unusual = (
+                _("unknown"), _("Nobody looked whether the images are like those that the weights learned from.")
+            )  # fmt: skip
         elif output.unusual:
             unusual = (_("⚠ no"), "\n".join(output.unusual))
         else:

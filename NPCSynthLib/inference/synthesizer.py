@@ -19,9 +19,9 @@ from .intervals import interval_factors
 from .labels import to_segments, with_margin
 from .preflight import Check
 from .recognition import Recognition, recognize
-from .result import ENHANCEMENT_GUESSED, INTENSITY_HIGH, SynthesisResult, SynthesizedSequence
+from .result import ENHANCEMENT_GUESSED, INTENSITY_HIGH, NOT_CHECKED, SynthesisResult, SynthesizedSequence
 from .slicing import Slicing
-from .unusual import NOT_CHECKED, find_unusual
+from .unusual import find_unusual
 from .wording import check_wording
 
 #: Farther than this outside the body there is air, and air is 0: nothing is synthesized there.

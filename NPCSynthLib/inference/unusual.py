@@ -29,8 +29,6 @@ from ..study.volume import Grid, Volume
 from .device import Device
 from .geometry import axis_steps
 
-NOT_CHECKED = "These weights do not know what images they learned from looked like: unusual images go unnoticed."
-
 _FILE = "usual.safetensors"
 _COARSE_MM = 2.5
 #: Pictures shown to the encoder: so many heights, pixels of this size, within this field of view.

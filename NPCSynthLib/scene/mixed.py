@@ -1,4 +1,4 @@
-"""Images made of an acquired volume and the synthetic one of the same sequence, to be looked at: nodes for a while.
+"""Images to look at for a while: what an acquired and a synthetic volume make together, and maps of errors in the body.
 
 They are synthetic in part, so they are named and marked as synthetic. They are not saved with the scene and are no
 results: no export takes them.
@@ -48,6 +48,24 @@ def add_checkerboard(scene, acquired, synthetic):
     ]
     turn = (tiles[0][:, None, None] + tiles[1][None, :, None] + tiles[2][None, None, :]) % 2 == 0
     return _add(scene, synthetic, f"{_what(synthetic)} checkerboard", np.where(turn & inside, real, made), False)
+
+
+def add_error_map(scene, image, uncertainty):
+    """Volume node of the predicted error inside the image's body, 0 outside, on its grid and in its units.
+
+    Args:
+        image, uncertainty: the vtkMRMLScalarVolumeNodes of one synthetic sequence.
+
+    Raises InputError when one of them is empty or was moved away from the other.
+    """
+    made, error = (volume_from_node(node, copy=False) for node in (image, uncertainty))
+    if not made.grid.matches(error.grid, tolerance_mm=0.01):
+        raise InputError(
+            f'"{uncertainty.GetName()}" was moved or resampled and no longer lies on "{image.GetName()}". '
+            "Undo that, or run again."
+        )
+    body = body_mask(made.array, made.grid.spacing)
+    return _add(scene, image, f"{_what(image)} uncertainty in the body", np.where(body, error.array, 0), True)
 
 
 def display_range(node) -> tuple[float, float]:

@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass
 from functools import lru_cache
 
-from ..inference.result import INTENSITY_HIGH, INTENSITY_LOW
+from ..inference.result import INTENSITY_HIGH, INTENSITY_LOW, NOT_CHECKED
 from .collect import IMAGE, PROVENANCE, QUANTITY, RUN, SEQUENCE, SOURCE_ROLE, UNCERTAINTY, result_nodes
 from .matrices import ijk_to_ras
 
@@ -58,7 +58,8 @@ def _output(image, nodes) -> SceneOutput:
     sequence = image.GetAttribute(SEQUENCE)
     about = next((one for one in document.get("outputs", ()) if one["sequence"] == sequence), {})
     mean = about.get("mean_uncertainty")
-    unusual = document.get("unusual")
+    warnings = tuple(document.get("warnings", ()))
+    looked = "unusual" in document and NOT_CHECKED not in warnings
     return SceneOutput(
         image,
         next(
@@ -72,8 +73,8 @@ def _output(image, nodes) -> SceneOutput:
         sequence,
         None if mean is None else mean / (INTENSITY_HIGH - INTENSITY_LOW),
         bool(about.get("uncertainty_calibrated", False)),
-        None if unusual is None else tuple(unusual),
-        tuple(document.get("warnings", ())),
+        tuple(document["unusual"] or ()) if looked else None,
+        warnings,
         _source(image),
     )  # fmt: skip
 

@@ -13,10 +13,12 @@ import slicer
 from ..errors import NPCSynthError, UsageError
 from .layouts import LAYOUTS, PANES, add_layouts
 from .matrices import to_numpy
-from .mixed import add_checkerboard, add_difference, display_range
+from .mixed import add_checkerboard, add_difference, add_error_map, display_range
 from .volumes import is_synthetic
 
 OVERLAY_OPACITY = 0.5
+#: Errors below this (of the 1000 between the body's black and white) stay transparent: elsewhere the image is seen.
+SHOWN_FROM = 50
 _KEPT = (
     "BackgroundVolumeID", "ForegroundVolumeID", "LabelVolumeID", "ForegroundOpacity", "LabelOpacity", "Compositing",
     "LinkedControl", "HotLinkedControl", "DoPropagateVolumeSelection",
@@ -125,12 +127,14 @@ class ResultViews:
         with self._changing():
             composites = self._shown_composites()
             node = self._add(add_difference(self._scene, acquired, synthetic))
-            self._cover(composites, acquired, node, "Difference\n(1000: range\nof the body)")
+            self._cover(composites, acquired, node, "Difference\n(of 1000)")
 
     def uncertainty(self, image, uncertainty) -> None:
-        """The predicted error over an image."""
+        """The predicted error over the synthetic image. Raises InputError as ``mixed.add_error_map`` does."""
         with self._changing():
-            self._cover(self._shown_composites(), image, uncertainty, "Uncertainty\n(1000: range\nof the body)")
+            composites = self._shown_composites()
+            node = self._add(add_error_map(self._scene, image, uncertainty))
+            self._cover(composites, image, node, "Uncertainty\n(of 1000)")
 
     def back(self) -> None:
         """Restore the views as they were, as far as it is still there."""
@@ -243,6 +247,10 @@ class ResultViews:
     def _cover(self, composites, image, node, title: str) -> None:
         """An image, and a map of errors half transparent over it, with its legend."""
         self._suit(image)
+        display = node.GetDisplayNode()
+        display.SetAutoThreshold(False)
+        display.SetThreshold(SHOWN_FROM, np.iinfo(np.int16).max)
+        display.SetApplyThreshold(True)
         for composite in composites:
             _show(composite, image, node, OVERLAY_OPACITY)
         legend = slicer.vtkSlicerColorLogic.AddDefaultColorLegendDisplayNode(node)
@@ -253,6 +261,9 @@ class ResultViews:
         legend.SetTitleText(title)
         legend.SetLabelFormat("%.0f")
         legend.SetNumberOfLabels(4)
+        legend.SetSize(0.12, 0.4)
+        for style in (legend.GetTitleTextProperty(), legend.GetLabelTextProperty()):
+            style.SetFontSize(14)
         legend.SetVisibility3D(False)
         legend.SetVisibility2D(True)
         legend.SetVisibility(True)

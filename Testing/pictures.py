@@ -1,0 +1,115 @@
+"""Draws the pictures of the README and the tutorial: ``python Testing/pictures.py [NAME ...]``.
+
+A digital patient is loaded, two sequences are synthesized with the shipped weights, and the slice views are drawn as
+Slicer's own classes draw them; the panel comes from the stand-in. Nobody's images are in them, and no face: the views
+show slices alone.
+"""
+
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "Testing")]
+
+import numpy as np  # noqa: E402
+import slicer_stand_in  # noqa: E402
+
+slicer = slicer_stand_in.install()
+
+import qt  # noqa: E402
+from PIL import Image, ImageDraw, ImageFont  # noqa: E402
+from slicer_stand_in.slice_views import SliceViews  # noqa: E402
+
+OUT = ROOT / "Resources" / "Screenshots"
+SEED, SOURCES, TARGETS = 7, ("T1", "T2"), ("T1C", "T2FS")
+#: Slice view in pixels: three side by side still fit into a page.
+SIZE = (420, 420)
+PANEL_WIDTH = 560
+LARGEST = 300_000
+
+
+def main(names):
+    """Draw the pictures of these names; all when none is given."""
+    module = slicer_stand_in.load_module(ROOT / "NPCSynth" / "NPCSynth.py")
+    from NPCSynthLib.inference.job import InProcess
+    from NPCSynthLib.phantom.patient import make_patient
+    from NPCSynthLib.scene import add_volume
+    from NPCSynthLib.scene.layouts import PANES
+
+    scene = slicer_stand_in.new_scene()
+    views = SliceViews(scene, slicer.app.applicationLogic(), size=SIZE)
+    panel = slicer_stand_in.open_panel(module.NPCSynthWidget)
+    panel.logic.computer = InProcess()
+    patient = make_patient(SEED, sequences=(*SOURCES, "T1C"))
+    nodes = {s: add_volume(scene, volume, f"Phantom {s}") for s, volume in patient.volumes.items()}
+    place = tumor(patient)
+    created = panel.logic.process({s: nodes[s] for s in SOURCES}, list(TARGETS), reference="T1")
+    panel.study.detect()
+    panel._parameterNode.setAction("T1C", "synthesize")  # acquired, to be compared with
+    created.segmentation.GetDisplayNode().SetVisibility(False)
+    slicer.util.setSliceViewerLayers(background=nodes["T1"])
+    views["Red"].node.SetOrientation("Axial")
+    views["Red"].logic.FitSliceToBackground()
+    views["Red"].node.JumpSliceByOffsetting(*place)
+    section = next(one for one in panel.sections if type(one).__name__ == "ResultsSection")
+    panel.refresh()
+    section.choose("T1C")
+
+    def comparison():
+        section.compare()
+        titles = (nodes["T1"].GetName(), created.volumes["T1C"].GetName(), f"{nodes['T1C'].GetName()}, acquired")
+        return beside([views[name].render() for name in PANES], titles)
+
+    def uncertainty():
+        section.uncertainty()
+        title = f"{created.volumes['T1C'].GetName()} and its uncertainty"
+        return beside([views["Red"].render()], [title])
+
+    def draw_panel():
+        section.back()
+        widget = panel.parent
+        widget.resize(PANEL_WIDTH, 10)
+        widget.resize(PANEL_WIDTH, widget.layout().heightForWidth(PANEL_WIDTH))
+        slicer.app.processEvents()
+        pixels = widget.grab().toImage().convertToFormat(qt.QImage.Format_RGB888)
+        lines = np.frombuffer(pixels.constBits(), np.uint8).reshape(pixels.height(), pixels.bytesPerLine())
+        return Image.fromarray(lines[:, :3 * pixels.width()].reshape(pixels.height(), pixels.width(), 3).copy())
+
+    OUT.mkdir(exist_ok=True)
+    for name, draw in (("comparison", comparison), ("uncertainty", uncertainty), ("panel", draw_panel)):
+        if not names or name in names:
+            save(draw(), OUT / f"{name}.png")
+    panel.cleanup()
+
+
+def tumor(patient):
+    """Middle of the phantom's tumor, RAS mm."""
+    grid = patient.anatomy.grid
+    k, j, i = np.argwhere(patient.structures["GTVp"]).mean(axis=0)
+    return (np.diag([-1, -1, 1, 1]) @ grid.ijk_to_lps @ [i, j, k, 1])[:3]
+
+
+def beside(pictures, titles):
+    """Pictures (row, column, 3) side by side, each with its title below."""
+    font, gap, strip = ImageFont.load_default(15), 4, 26
+    rows, columns, _colors = pictures[0].shape
+    sheet = Image.new("RGB", (len(pictures) * (columns + gap) - gap, rows + strip), "white")
+    for number, (picture, title) in enumerate(zip(pictures, titles, strict=True)):
+        left = number * (columns + gap)
+        sheet.paste(Image.fromarray(np.ascontiguousarray(picture)), (left, 0))
+        ImageDraw.Draw(sheet).text((left + columns / 2, rows + strip / 2), title, "black", font, anchor="mm")
+    return sheet
+
+
+def save(picture, path):
+    """As PNG, with as few colors as it takes to stay small."""
+    for colors in (None, 256, 128, 64):
+        reduced = picture if colors is None else picture.quantize(colors)
+        reduced.save(path, optimize=True)
+        if path.stat().st_size < LARGEST:
+            break
+    print(f"{path.relative_to(ROOT)}: {picture.size[0]} x {picture.size[1]}, {path.stat().st_size / 1000:.0f} kB")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
