@@ -31,7 +31,8 @@ module = load_module(Path(__file__).resolve().parents[1] / "NPCSynth" / "NPCSynt
 import qt  # noqa: E402
 from segmentation_cases import add_labels, add_transform  # noqa: E402
 
-from NPCSynthLib.scene import add_result, add_volume, copy_review, study_volumes  # noqa: E402
+from NPCSynthLib.scene import add_result, add_volume, study_volumes  # noqa: E402
+from NPCSynthLib.scene.review import copy_review  # noqa: E402
 from NPCSynthPanel.contour_comparison import ContourTable  # noqa: E402
 from NPCSynthPanel.report import ReportSection  # noqa: E402
 

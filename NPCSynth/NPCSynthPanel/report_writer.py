@@ -26,7 +26,7 @@ class ReportWriter:
         :return: a function of (onProgress, cancel) for any thread, whose outcome is the page as HTML.
         :raises NPCSynthError: there is nothing to report on. The function raises it too.
         """
-        from NPCSynthLib.scene import copy_review
+        from NPCSynthLib.scene.review import copy_review
 
         review = copy_review(slicer.mrmlScene, parameterNode.assigned(), drawn)
         agreements, notes = (), ()

@@ -24,6 +24,8 @@ from .result import SynthesisResult
 _POLL_SECONDS = 0.05
 _DYING_SECONDS = 5
 _KEPT_LINES = 50
+#: So long the pipe of a dead worker is emptied for what it said last; a child of it may hold the pipe open.
+_LAST_WORDS_SECONDS = 1
 _FOLDER_PREFIX = "npcsynth-job-"
 _HOME = Path(__file__).resolve().parents[2]
 #: Folders of the jobs that are going on in this process.
@@ -184,10 +186,10 @@ class WorkerProcess:
             ) from error
         self._lines = queue.Queue()
         self._last_words = collections.deque(maxlen=_KEPT_LINES)
-        for target, arguments in (
-            (_pass_on, (self._process.stdout, self._lines)), (_remember, (self._process.stderr, self._last_words)),
-        ):  # fmt: skip
-            threading.Thread(target=target, args=arguments, daemon=True).start()
+        answers = threading.Thread(target=_pass_on, args=(self._process.stdout, self._lines), daemon=True)
+        self._listener = threading.Thread(target=_remember, args=(self._process.stderr, self._last_words), daemon=True)
+        answers.start()
+        self._listener.start()
 
     def _follow(self, on_progress, cancel) -> dict | None:
         """The answer to the job; None when the worker ended without having said anything about it."""
@@ -203,6 +205,7 @@ class WorkerProcess:
                 code = process.wait()
                 if silent:
                     return None
+                self._listener.join(_LAST_WORDS_SECONDS)
                 raise _broken_down(code, self._last_words)
             silent = False
             message = json.loads(line)

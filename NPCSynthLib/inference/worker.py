@@ -65,13 +65,13 @@ def _answer(folder: Path, call: str, computers: list, say) -> dict:
 
         computer = computers[0]
         own = psutil.Process()
-        told = 0.0
+        told, doing = 0.0, ""
 
         def on_progress(fraction: float, stage: str) -> None:
-            nonlocal told
-            now = time.monotonic()
-            if now - told > _PROGRESS_SECONDS:
-                told = now
+            nonlocal told, doing
+            now, began = time.monotonic(), stage.split(maxsplit=1)[0]
+            if began != doing or now - told > _PROGRESS_SECONDS:  # no stage is passed over, however short
+                told, doing = now, began
                 where = [computer.device] if computer.device else []
                 where.append(f"{own.memory_info().rss / 1e9:.1f} GB")
                 say({"progress": fraction, "stage": f"{stage} ({'; '.join(where)})"})

@@ -3,7 +3,6 @@
 from .collect import SceneResult, changed_nodes, latest_nodes, latest_result, result_nodes
 from .outputs import SceneOutput, remove_nodes, scene_outputs
 from .results import SceneNodes, add_result
-from .review import SceneReview, copy_review
 from .save import save_mrb, write_scene
 from .segmentations import (
     CopiedSegmentation,
@@ -18,8 +17,8 @@ from .studies import SceneStudy, studies
 from .volumes import add_volume, header_from_node, is_synthetic, study_volumes, volume_from_node
 
 __all__ = [
-    "CopiedSegmentation", "SceneNodes", "SceneOutput", "SceneResult", "SceneReview", "SceneStudy", "add_result",
-    "add_volume", "changed_nodes", "content_of", "copy_review", "copy_segmentation", "drawn_on", "header_from_node",
+    "CopiedSegmentation", "SceneNodes", "SceneOutput", "SceneResult", "SceneStudy", "add_result",
+    "add_volume", "changed_nodes", "content_of", "copy_segmentation", "drawn_on", "header_from_node",
     "is_predicted", "is_synthetic", "latest_nodes", "latest_result", "node_to_node", "remove_nodes", "result_nodes",
     "save_mrb", "scene_outputs", "show_place", "studies", "study_volumes", "volume_from_node", "write_scene",
 ]
