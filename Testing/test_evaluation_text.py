@@ -92,6 +92,7 @@ def test_echo_times_are_judged_by_the_signal_equations(monkeypatch):
     for tissue in ("muscle", "tumor"):
         ranks = [text.rank_agreement([r for r in rows if r["tissue"] == tissue]) for rows in (right, wrong)]
         assert ranks == [pytest.approx(1), pytest.approx(-1)]
+    assert text.slope([{"made": 0.5 + n / 1000, "physics": n / 10} for n in range(4)]) == pytest.approx(0.01)
     assert text.rank_agreement([{"made": 0.5, "physics": n} for n in range(4)]) is None
 
 

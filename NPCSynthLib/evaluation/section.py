@@ -30,6 +30,7 @@ SECTIONS: dict[str, str] = {
     "robustness": "robustness",
     "uncertainty": "uncertainty",
     "out-of-distribution": "out_of_distribution",
+    "cost": "cost",
 }
 
 
