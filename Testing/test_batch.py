@@ -309,8 +309,7 @@ def test_numbered_patients_are_named_nowhere_but_in_the_key(tmp_path):
     for name in ("summary.csv", "summary.html", "patient-001/report.html"):
         content = re.sub("base64,[^']*", "", (tmp_path / "out" / name).read_text(encoding="utf-8"))
         assert "Doe" not in content and "Muster" not in content and "Klara" not in content
-    assert "holds no images" in table(tmp_path / "out")["patient-002"]["error"] or \
-        "is empty" in table(tmp_path / "out")["patient-002"]["error"]
+    assert table(tmp_path / "out")["patient-002"]["error"] == "The folder …_… is empty."
     assert "Doe_Jane" in (tmp_path / "out" / STATE).read_text()
     assert not any("Doe" in stage for _, stage in stages)
     fractions = [fraction for fraction, _ in stages]
@@ -393,6 +392,21 @@ def test_the_command_tells_outcomes_and_goes_on(cohort_folder, tmp_path, quick_w
     write_patient(cohort_folder / "empty")
     code, out, said = npcsynth(*options, "--retry")
     assert code == 0 and len(quick_weights.runs) == 4 and "Wrote 4 patients" in said and out == ""
+
+
+def test_the_command_with_a_real_network(cohort_folder, tmp_path):
+    pytest.importorskip("open_clip", reason="writing weights needs open_clip_torch")
+    from tiny_weights import write_tiny_weights
+
+    weights = write_tiny_weights(tmp_path / "weights", ("T1", "T2", "T1C"))
+    options = ("batch", cohort_folder, "--out", tmp_path / "out", "--weights", weights, "--device", "cpu", "--report")
+    code, _, said = npcsynth(*options)
+    assert code == 0, said
+    row = table(tmp_path / "out")["carl"]
+    assert (row["outcome"], row["made"]) == ("done", "T1C")
+    document = json.loads((tmp_path / "out" / "carl" / "result.json").read_text())
+    assert document["weights"]["name"] == "tiny" and row["weights"] == document["weights"]["sha256"][:12]
+    assert {"T1C.nii.gz", "segmentation.seg.nrrd", "report.html"} <= names(tmp_path / "out" / "carl")
 
 
 def test_ctrl_c_says_that_the_same_command_goes_on(cohort_folder, tmp_path, quick_weights):

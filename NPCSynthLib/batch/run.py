@@ -23,6 +23,7 @@ _READING, _COMPUTING = 0.2, 0.75
 def run_cohort(
     cohort: Cohort,
     computer,
+    *,
     known: Sequence[str] | None = None,
     device: str | None = None,
     weights: Path | None = None,

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from urllib.parse import quote
 
-from ..output.discretion import without
+from ..output.discretion import GAP, without
 from ..output.folder import REPORT, write_whole
 from ..output.page import Markup, bullets, page, section, table, text
 from ..output.provenance import LIMITS, UNITS
@@ -49,8 +49,8 @@ def error_of(cohort: Cohort, patient: Patient) -> str:
     if not cohort.settings.numbered or not patient.error:
         return patient.error
     first = re.split(r"(?<=[.!?]) ", patient.error)[0]
-    folder = patient.folder.replace("\\", "/")
-    return without([patient.folder, *folder.split("/")[-2:]])(first)
+    parts = patient.folder.replace("\\", "/").split("/")[-2:]
+    return without([], parts)(first.replace(patient.folder, GAP))
 
 
 def counts(patients: Sequence[Patient]) -> dict[str, int]:

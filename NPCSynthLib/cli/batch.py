@@ -97,7 +97,7 @@ def run(
         if retry:
             batch.retry_failed()
         try:
-            run_cohort(batch, computer, known, device, on_progress, on_patient=on_patient)
+            run_cohort(batch, computer, known=known, device=device, on_progress=on_progress, on_patient=on_patient)
         except (KeyboardInterrupt, Cancelled) as error:
             done = sum(patient.finished for patient in batch.patients)
             raise Cancelled(f"Canceled. {done} of {len(batch.patients)} patients are finished; the same command goes "
