@@ -61,6 +61,20 @@ def test_killed_while_idle_is_mended_silently(cold):  # noqa: F811
     assert study.source("T1").original is volumes["T1"] and result.sequences[0].sequence == "T2"
 
 
+def test_a_program_that_got_the_number_of_an_ended_worker_is_left_alone(cold):  # noqa: F811
+    cold.compute({"T1": head()}, ["T2"], segment=False)
+    kill(cold)
+    cold._process.wait()
+    stranger = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    try:
+        cold._process.pid = stranger.pid
+        cold.close()
+        assert stranger.poll() is None
+    finally:
+        stranger.kill()
+        stranger.wait()
+
+
 @pytest.mark.parametrize("stubborn", [False, True])
 def test_ended_without_a_word_is_tried_once_more(weights, tmp_path, stubborn):  # noqa: F811
     """A worker that was killed and is not quite gone yet takes a job and never answers."""

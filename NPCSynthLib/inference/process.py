@@ -133,10 +133,11 @@ class WorkerProcess:
             return
         import psutil
 
-        try:  # in Slicer the process is a launcher, and the worker its child
-            family = [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]
-        except psutil.NoSuchProcess:
-            family = []
+        family = []
+        if process.poll() is None:  # once it has ended, its number may be another program's
+            with contextlib.suppress(psutil.NoSuchProcess):
+                # In Slicer the process is a launcher, and the worker its child.
+                family = [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]
         for member in family:
             with contextlib.suppress(psutil.NoSuchProcess):
                 member.kill()
