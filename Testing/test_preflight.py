@@ -22,6 +22,7 @@ from NPCSynthLib.inference.job import InProcess
 from NPCSynthLib.inference.preflight import AMBER, GREEN, RED, Check, check_images, check_sequences, worst
 from NPCSynthLib.inference.process import WorkerProcess
 from NPCSynthLib.inference.recognition import Recognition
+from NPCSynthLib.inference.request import SynthesisRequest
 from NPCSynthLib.inference.synthesizer import Synthesizer
 from NPCSynthLib.study.study import Source, Study
 from NPCSynthLib.study.volume import Grid, Volume
@@ -236,58 +237,62 @@ def test_the_run_uses_what_was_prepared_for_the_check(weights, head, monkeypatch
     monkeypatch.setattr(job, "build_study", lambda *a, **k: built.append(1) or real(*a, **k))
     computer = InProcess(weights=weights)
     given = volumes(head)
-    computer.preflight(given, ["PD"], device="cpu", segment=False)
-    study, _ = computer.compute(given, ["PD"], device="cpu", segment=False)
+    computer.preflight(given, SynthesisRequest(("PD",), device="cpu", segment=False))
+    study, _ = computer.compute(given, SynthesisRequest(("PD",), device="cpu", segment=False))
     assert len(built) == 1 and study.source("T1").original is given["T1"]
-    computer.preflight(given, ["PD"], device="cpu")
+    computer.preflight(given, SynthesisRequest(("PD",), device="cpu"))
     given["T1"] = dataclasses.replace(given["T1"], array=np.flip(given["T1"].array, 2))
-    study, _ = computer.compute(given, ["PD"], device="cpu", segment=False)
+    study, _ = computer.compute(given, SynthesisRequest(("PD",), device="cpu", segment=False))
     assert len(built) == 3 and study.source("T1").original is given["T1"], "another image is prepared anew"
 
 
 def test_images_that_cannot_be_used_are_red(weights, head):
     apart = dataclasses.replace(head.source("T2").original, grid=Grid.from_parts(
         head.grid.shape, head.grid.spacing, head.grid.origin + 1000, head.grid.direction))  # fmt: skip
-    (check,) = InProcess(weights=weights).preflight({**volumes(head), "T2": apart}, ["PD"])
+    (check,) = InProcess(weights=weights).preflight({**volumes(head), "T2": apart}, SynthesisRequest(("PD",)))
     assert check.level == RED and check.name == "Images" and "show no common region" in check.sentence
 
 
 def test_a_request_that_makes_no_sense_is_red(weights, head):
     for targets, reference, words in ((["T1"], None, "both a source and a target"), (["PD"], "FLAIR", "cannot be the")):
-        (check,) = InProcess(weights=weights).preflight(volumes(head), targets, reference=reference, device="cpu")
+        (check,) = InProcess(weights=weights).preflight(
+            volumes(head), SynthesisRequest(tuple(targets), reference=reference, device="cpu")
+        )
         assert check.level == RED and check.name == "Request" and words in check.sentence
 
 
 def test_a_weights_file_replaced_by_another_one_is_red(tmp_path, head):
     folder = write_tiny_weights(tmp_path / "mine")
     computer = InProcess(weights=folder)
-    assert found(computer.preflight(volumes(head), ["PD"], device="cpu"), "Weights").level == GREEN
+    assert found(computer.preflight(volumes(head), SynthesisRequest(("PD",), device="cpu")), "Weights").level == GREEN
     (folder / "text.safetensors").write_bytes((folder / "model.safetensors").read_bytes())
-    check = found(computer.preflight(volumes(head), ["PD"], device="cpu"), "Weights")
+    check = found(computer.preflight(volumes(head), SynthesisRequest(("PD",), device="cpu")), "Weights")
     assert check.level == RED and "not the one that its manifest describes" in check.sentence
     (folder / "model.safetensors").write_bytes(b"")
-    check = found(computer.preflight(volumes(head), ["PD"], device="cpu"), "Weights")
+    check = found(computer.preflight(volumes(head), SynthesisRequest(("PD",), device="cpu")), "Weights")
     assert check.level == RED and "model.safetensors" in check.sentence
 
 
 def test_weights_exchanged_as_a_whole_are_said_and_the_new_ones_are_used_next(tmp_path, head):
     folder = write_tiny_weights(tmp_path / "mine")
     computer = InProcess(weights=folder)
-    computer.preflight(volumes(head), ["PD"], device="cpu")
+    computer.preflight(volumes(head), SynthesisRequest(("PD",), device="cpu"))
     shutil.rmtree(folder)
     write_tiny_weights(folder, ("T1", "T2", "PD"))
-    check = found(computer.preflight(volumes(head), ["PD"], device="cpu"), "Weights")
+    check = found(computer.preflight(volumes(head), SynthesisRequest(("PD",), device="cpu")), "Weights")
     assert check.level == RED and "exchanged" in check.sentence
-    assert found(computer.preflight(volumes(head), ["PD"], device="cpu"), "Weights").level == GREEN
+    assert found(computer.preflight(volumes(head), SynthesisRequest(("PD",), device="cpu")), "Weights").level == GREEN
 
 
 def test_the_worker_finds_the_same(weights, head, tmp_path):
     worker = WorkerProcess(weights=weights)
     try:
-        there = worker.preflight(volumes(head), ["PD"], device="cpu")
+        there = worker.preflight(volumes(head), SynthesisRequest(("PD",), device="cpu"))
     finally:
         worker.close()
-    here = InProcess(weights=weights, handover=tmp_path).preflight(volumes(head), ["PD"], device="cpu")
+    here = InProcess(weights=weights, handover=tmp_path).preflight(
+        volumes(head), SynthesisRequest(("PD",), device="cpu")
+    )
     assert [check.name for check in there] == [check.name for check in here] and there[-1].name == "Disk"
     levels = [(c.name, c.level) for c in here if c.name != "Memory"]
     assert [(c.name, c.level) for c in there if c.name != "Memory"] == levels

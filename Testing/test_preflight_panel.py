@@ -13,6 +13,7 @@ from test_module import MeanOfSources, act, make_panel, nodes, scene, slicer, sy
 
 from NPCSynthLib.inference.job import InProcess
 from NPCSynthLib.inference.preflight import AMBER, GREEN, RED, Check
+from NPCSynthLib.inference.request import SynthesisRequest
 
 FINE = Check("Memory", GREEN, "The run takes about 0.5 GB, and 15 GB are free.")
 LOOK = Check("T2: sequence", AMBER, "The image given as T2 looks like T1 & <PD>.")
@@ -26,15 +27,15 @@ class Checked(InProcess):
         super().__init__(MeanOfSources())
         self.checks, self.checked, self.computed = checks, [], []
 
-    def preflight(self, volumes, targets, **settings):
+    def preflight(self, volumes, request, on_progress=None, cancel=None):
         """As InProcess.preflight."""
-        self.checked.append((list(targets), settings))
+        self.checked.append(request)
         return self.checks
 
-    def compute(self, volumes, targets, **settings):
+    def compute(self, volumes, request, on_progress=None, cancel=None):
         """As InProcess.compute."""
-        self.computed.append((list(targets), settings))
-        return super().compute(volumes, targets, **settings)
+        self.computed.append(request)
+        return super().compute(volumes, request, on_progress, cancel)
 
 
 @pytest.fixture
@@ -67,8 +68,7 @@ def test_green_goes_on_without_a_click(nodes, make_panel, asked):  # noqa: F811
     assert "T1C (synthetic)" in synthetic_names() and not asked()
     assert panel.run.preflight.widget.collapsed and not panel.run.preflight.widget.isHidden()
     (checked,), (computed,) = computer.checked, computer.computed
-    for targets, settings in (checked, computed):
-        assert targets == ["T1C"] and settings["device"] is None and settings["segment"] is True
+    assert checked == computed == SynthesisRequest(("T1C",), segment=True, device=None)
 
 
 @pytest.mark.parametrize("answer", [True, False])

@@ -17,6 +17,7 @@ from NPCSynthLib.errors import Cancelled, OutputError, UsageError, WorkerError
 from NPCSynthLib.inference.exchange import read_job, read_outcome, write_job, write_outcome
 from NPCSynthLib.inference.job import InProcess
 from NPCSynthLib.inference.process import WorkerProcess
+from NPCSynthLib.inference.request import SynthesisRequest
 from NPCSynthLib.study.volume import Grid, Volume
 
 HOME = Path(__file__).resolve().parents[1]
@@ -72,9 +73,9 @@ def wait_for_end(pid: int, seconds: float) -> None:
 
 def test_answer_is_that_of_the_same_call_in_this_process(warm, weights):
     volumes = {"T1": head(), "T2": head(sequence="T2")}
-    study, result = warm.compute(volumes, ["FLAIR", "T1C"], reference="T2", device="cpu")
+    study, result = warm.compute(volumes, SynthesisRequest(("FLAIR", "T1C"), reference="T2", device="cpu"))
     own_study, own = InProcess(weights=weights).compute(
-        volumes, ["FLAIR", "T1C"], reference="T2", device="cpu"
+        volumes, SynthesisRequest(("FLAIR", "T1C"), reference="T2", device="cpu")
     )
     for there, here in zip(result.sequences, own.sequences, strict=True):
         np.testing.assert_array_equal(there.array, here.array)
@@ -88,16 +89,18 @@ def test_answer_is_that_of_the_same_call_in_this_process(warm, weights):
 
 def test_second_job_finds_the_worker_warm(warm):
     volumes = {"T1": head()}
-    warm.compute(volumes, ["T2"], segment=False)
+    warm.compute(volumes, SynthesisRequest(("T2",), segment=False))
     first = warm.pid
-    warm.compute(volumes, ["T1C"], segment=False)
+    warm.compute(volumes, SynthesisRequest(("T1C",), segment=False))
     assert warm.pid == first is not None
 
 
 def test_progress_names_stage_device_and_memory(warm):
     seen = []
     warm.compute(
-        {"T1": head((60, 160, 160))}, ["T2"], device="cpu", on_progress=lambda f, s: seen.append((f, s))
+        {"T1": head((60, 160, 160))},
+        SynthesisRequest(("T2",), device="cpu"),
+        on_progress=lambda f, s: seen.append((f, s)),
     )
     fractions = [fraction for fraction, _ in seen]
     assert fractions == sorted(fractions)
@@ -106,7 +109,7 @@ def test_progress_names_stage_device_and_memory(warm):
 
 def test_wrong_request_is_said_as_it_is_here(warm):
     with pytest.raises(UsageError, match="both a source and a target"):
-        warm.compute({"T1": head()}, ["T1"])
+        warm.compute({"T1": head()}, SynthesisRequest(("T1",)))
     assert warm.pid is not None
 
 
@@ -119,8 +122,12 @@ def test_cancel_ends_the_worker_within_a_second(cold, stage):
             state["asked"], state["pid"] = time.monotonic(), cold.pid
 
     with pytest.raises(Cancelled):
-        cold.compute({"T1": head((60, 256, 256))}, ["T2", "T1C", "FLAIR"], on_progress=on_progress,
-                     cancel=lambda: "asked" in state)
+        cold.compute(
+            {"T1": head((60, 256, 256))},
+            SynthesisRequest(("T2", "T1C", "FLAIR")),
+            on_progress=on_progress,
+            cancel=lambda: "asked" in state,
+        )
     assert time.monotonic() - state["asked"] < 1
     wait_for_end(state["pid"], 1)
     assert cold.pid is None
@@ -131,14 +138,14 @@ def test_worker_killed_from_outside_is_said_and_the_next_job_has_a_new_one(cold)
         os.kill(cold.pid, signal.SIGKILL)
 
     with pytest.raises(WorkerError, match="memory ran out"):
-        cold.compute({"T1": head()}, ["T2"], on_progress=kill)
-    _, result = cold.compute({"T1": head()}, ["T2"], segment=False)
+        cold.compute({"T1": head()}, SynthesisRequest(("T2",)), on_progress=kill)
+    _, result = cold.compute({"T1": head()}, SynthesisRequest(("T2",), segment=False))
     assert result.sequences[0].sequence == "T2"
 
 
 def test_worker_that_is_not_needed_ends_by_itself(weights):
     worker = WorkerProcess(weights=weights, idle_seconds=0.5)
-    worker.compute({"T1": head()}, ["T2"], segment=False)
+    worker.compute({"T1": head()}, SynthesisRequest(("T2",), segment=False))
     wait_for_end(worker._process.pid, 10)
     worker.close()
 
@@ -147,9 +154,9 @@ def test_worker_ends_and_removes_its_files_when_its_parent_is_killed(weights, pr
     script = (
         f"import sys, tempfile; sys.path[:0] = [{str(HOME)!r}, {str(HOME / 'Testing')!r}]\n"
         f"tempfile.tempdir = {str(private_temp)!r}\n"
-        "from test_worker import WorkerProcess, head\n"
+        "from test_worker import SynthesisRequest, WorkerProcess, head\n"
         f"worker = WorkerProcess(weights={str(weights)!r})\n"
-        "worker.compute({'T1': head((60, 256, 256))}, ['T2', 'T1C', 'FLAIR'],\n"
+        "worker.compute({'T1': head((60, 256, 256))}, SynthesisRequest(('T2', 'T1C', 'FLAIR')),\n"
         "               on_progress=lambda f, s: print(worker.pid, flush=True))\n"
     )
     parent = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
@@ -163,13 +170,13 @@ def test_worker_ends_and_removes_its_files_when_its_parent_is_killed(weights, pr
 def test_no_room_for_the_images_is_said(warm, monkeypatch, tmp_path):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
     with pytest.raises(OutputError, match="Free some disk space"):
-        warm.compute({"T1": head()}, ["T2"])
+        warm.compute({"T1": head()}, SynthesisRequest(("T2",)))
 
 
 def test_interpreter_that_cannot_be_started_is_said(weights, tmp_path):
     worker = WorkerProcess(python=str(tmp_path / "no python"), weights=weights)
     with pytest.raises(WorkerError, match="could not be started"):
-        worker.compute({"T1": head()}, ["T2"])
+        worker.compute({"T1": head()}, SynthesisRequest(("T2",)))
 
 
 def test_what_two_killed_processes_left_is_removed_by_the_next_job(warm, private_temp):
@@ -177,18 +184,19 @@ def test_what_two_killed_processes_left_is_removed_by_the_next_job(warm, private
     dead.wait()
     orphan = private_temp / f"npcsynth-job-{dead.pid}-abc"
     orphan.mkdir()
-    warm.compute({"T1": head()}, ["T2"], segment=False)
+    warm.compute({"T1": head()}, SynthesisRequest(("T2",), segment=False))
     assert not orphan.exists()
 
 
 def test_job_crosses_with_exact_geometry_and_without_objects(tmp_path):
     volume = head()
     given = Volume(volume.array, volume.grid, "T1 tra", {"EchoTime": 12.0, "matrix": np.eye(4)})
-    write_job(tmp_path, {"T1": given}, {"targets": ["T2"]})
-    volumes, options = read_job(tmp_path)
+    asked = SynthesisRequest(("T2", "T1C"), "T1", False, "cpu", {"T2": "T2-weighted"}, tmp_path.resolve())
+    write_job(tmp_path, {"T1": given}, asked)
+    volumes, request = read_job(tmp_path)
     np.testing.assert_array_equal(volumes["T1"].array, given.array)
     assert volumes["T1"].grid.matches(given.grid, 0) and volumes["T1"].metadata == {"EchoTime": 12.0}
-    assert options == {"targets": ["T2"]}
+    assert request == asked
 
 
 def test_outcome_crosses_whole(tmp_path, study, result):

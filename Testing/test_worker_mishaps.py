@@ -23,6 +23,7 @@ from tiny_weights import write_tiny_weights
 from NPCSynthLib.errors import Cancelled, OutputError, WeightsError, WorkerError
 from NPCSynthLib.inference.preflight import RED
 from NPCSynthLib.inference.process import WorkerProcess
+from NPCSynthLib.inference.request import SynthesisRequest
 
 
 def kill(worker: WorkerProcess) -> None:
@@ -48,21 +49,23 @@ def when(stage: str, action):
 def test_killed_at_any_stage_of_a_job(cold, stage):  # noqa: F811
     volumes = {"T1": head((30, 120, 120))}
     with pytest.raises(WorkerError, match="Nothing was changed") as caught:
-        cold.compute(volumes, ["T2"], on_progress=when(stage, lambda: os.kill(cold.pid, signal.SIGKILL)))
+        cold.compute(
+            volumes, SynthesisRequest(("T2",)), on_progress=when(stage, lambda: os.kill(cold.pid, signal.SIGKILL))
+        )
     assert caught.value.cpu_may_help and "code" in caught.value.details and cold.pid is None
 
 
 def test_killed_while_idle_is_mended_silently(cold):  # noqa: F811
     """Also between the check and the run, while the user is asked."""
     volumes = {"T1": head()}
-    cold.preflight(volumes, ["T2"], segment=False)
+    cold.preflight(volumes, SynthesisRequest(("T2",), segment=False))
     kill(cold)
-    study, result = cold.compute(volumes, ["T2"], segment=False)
+    study, result = cold.compute(volumes, SynthesisRequest(("T2",), segment=False))
     assert study.source("T1").original is volumes["T1"] and result.sequences[0].sequence == "T2"
 
 
 def test_a_program_that_got_the_number_of_an_ended_worker_is_left_alone(cold):  # noqa: F811
-    cold.compute({"T1": head()}, ["T2"], segment=False)
+    cold.compute({"T1": head()}, SynthesisRequest(("T2",), segment=False))
     kill(cold)
     cold._process.wait()
     stranger = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
@@ -86,24 +89,32 @@ def test_ended_without_a_word_is_tried_once_more(weights, tmp_path, stubborn):  
     try:
         if stubborn:
             with pytest.raises(WorkerError, match="Nothing was changed") as caught:
-                worker.compute({"T1": head()}, ["T2"])
+                worker.compute({"T1": head()}, SynthesisRequest(("T2",)))
             assert "code 3" in caught.value.details and "no driver" in caught.value.details
         else:
-            assert worker.compute({"T1": head()}, ["T2"], segment=False)[1].sequences
+            assert worker.compute({"T1": head()}, SynthesisRequest(("T2",), segment=False))[1].sequences
     finally:
         worker.close()
 
 
 def test_killed_during_the_check(cold):  # noqa: F811
     with pytest.raises(WorkerError, match="Nothing was changed"):
-        cold.preflight({"T1": head()}, ["T2"], on_progress=when("Starting", lambda: os.kill(cold.pid, signal.SIGKILL)))
+        cold.preflight(
+            {"T1": head()},
+            SynthesisRequest(("T2",)),
+            on_progress=when("Starting", lambda: os.kill(cold.pid, signal.SIGKILL)),
+        )
 
 
 def test_a_check_that_is_canceled_ends_the_worker(cold):  # noqa: F811
     pressed = []
     with pytest.raises(Cancelled):
-        cold.preflight({"T1": head()}, ["T2"], on_progress=when("Starting", lambda: pressed.append(cold.pid)),
-                       cancel=lambda: bool(pressed))
+        cold.preflight(
+            {"T1": head()},
+            SynthesisRequest(("T2",)),
+            on_progress=when("Starting", lambda: pressed.append(cold.pid)),
+            cancel=lambda: bool(pressed),
+        )
     wait_for_end(pressed[0], 1)
 
 
@@ -113,7 +124,7 @@ def test_a_folder_for_temporary_files_that_cannot_be_written(cold, monkeypatch, 
     blocked.write_text("a file where the folder should be", encoding="utf-8")
     monkeypatch.setattr(tempfile, "tempdir", str(blocked))
     with pytest.raises(OutputError, match=f"{blocked} cannot be written .*Free some disk space"):
-        getattr(cold, call)({"T1": head()}, ["T2"])
+        getattr(cold, call)({"T1": head()}, SynthesisRequest(("T2",)))
     assert cold.pid is None, "nothing needs to be started for that"
 
 
@@ -121,7 +132,7 @@ def test_no_folder_for_temporary_files_at_all(cold, monkeypatch):  # noqa: F811
     monkeypatch.setattr(tempfile, "tempdir", None)
     monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: ["/nowhere/at/all"])
     with pytest.raises(OutputError, match="the folder for temporary files cannot be written"):
-        cold.compute({"T1": head()}, ["T2"])
+        cold.compute({"T1": head()}, SynthesisRequest(("T2",)))
 
 
 def test_a_disk_that_is_full_when_the_images_are_written(cold):  # noqa: F811
@@ -129,7 +140,7 @@ def test_a_disk_that_is_full_when_the_images_are_written(cold):  # noqa: F811
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
     try:
         with pytest.raises(OutputError, match="could not be handed to the computation.*Free some disk space"):
-            cold.compute({"T1": head()}, ["T2"])
+            cold.compute({"T1": head()}, SynthesisRequest(("T2",)))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
@@ -141,7 +152,7 @@ def test_a_disk_that_is_full_when_the_result_is_written(weights, tmp_path):  # n
     worker = WorkerProcess(python=str(limited), weights=weights)
     try:
         with pytest.raises(OutputError, match="result could not be handed over.*Free some disk space"):
-            worker.compute({"T1": head()}, ["T2"], segment=False)
+            worker.compute({"T1": head()}, SynthesisRequest(("T2",), segment=False))
         assert worker.pid is not None, "the worker itself is fine"
     finally:
         worker.close()
@@ -151,12 +162,12 @@ def test_a_weights_file_replaced_by_another_one_is_refused(tmp_path):
     folder = write_tiny_weights(tmp_path / "weights")
     worker = WorkerProcess(weights=folder)
     try:
-        worker.compute({"T1": head()}, ["T2"], segment=False)
+        worker.compute({"T1": head()}, SynthesisRequest(("T2",), segment=False))
         (folder / "model.safetensors").write_bytes((folder / "text.safetensors").read_bytes())
-        found = [c for c in worker.preflight({"T1": head()}, ["T2"]) if c.level == RED]
+        found = [c for c in worker.preflight({"T1": head()}, SynthesisRequest(("T2",))) if c.level == RED]
         assert [c.name for c in found] == ["Weights"] and "not the one that its manifest describes" in found[0].sentence
         with pytest.raises(WeightsError, match="model.safetensors is damaged or not the one"):
-            worker.compute({"T1": head()}, ["T2"], segment=False)
+            worker.compute({"T1": head()}, SynthesisRequest(("T2",), segment=False))
     finally:
         worker.close()
 
@@ -167,7 +178,9 @@ def test_another_folder_of_weights_is_used_for_the_job_that_names_it(cold, tmp_p
     (other / "manifest.json").write_text(manifest.replace('"version": "0.0"', '"version": "7.0"'), encoding="utf-8")
     volumes, versions = {"T1": head()}, []
     for folder in (None, other, None):
-        versions.append(cold.compute(volumes, ["T2"], segment=False, weights=folder)[1].model["version"])
+        versions.append(
+            cold.compute(volumes, SynthesisRequest(("T2",), segment=False, weights=folder))[1].model["version"]
+        )
     assert versions == ["0.0", "7.0", "0.0"]
 
 
@@ -176,9 +189,9 @@ def test_two_programs_at_once_do_not_disturb_each_other(cold, weights, private_t
     script = (
         f"import sys, tempfile; sys.path[:0] = [{str(HOME)!r}, {str(HOME / 'Testing')!r}]\n"
         f"tempfile.tempdir = {str(private_temp)!r}\n"
-        "from test_worker import WorkerProcess, head\n"
+        "from test_worker import SynthesisRequest, WorkerProcess, head\n"
         f"worker = WorkerProcess(weights={str(weights)!r})\n"
-        "_, result = worker.compute({'T1': head()}, ['T2'], segment=False)\n"
+        "_, result = worker.compute({'T1': head()}, SynthesisRequest(('T2',), segment=False))\n"
         "print(int(result.sequences[0].array.sum())); worker.close()\n"
     )
     meanwhile = []
@@ -195,10 +208,10 @@ def test_two_programs_at_once_do_not_disturb_each_other(cold, weights, private_t
             thread.join()
             assert len(list(private_temp.glob("npcsynth-job-*"))) == 1, "the other one removed what is ours"
 
-    study, result = cold.compute(volumes, ["T2"], on_progress=hold)
+    study, result = cold.compute(volumes, SynthesisRequest(("T2",)), on_progress=hold)
     assert meanwhile[0].returncode == 0, meanwhile[0].stderr
     assert result.sequences[0].array.shape == (30, 120, 120)
-    _, same = cold.compute({"T1": head()}, ["T2"], segment=False)
+    _, same = cold.compute({"T1": head()}, SynthesisRequest(("T2",), segment=False))
     assert int(meanwhile[0].stdout) == int(same.sequences[0].array.sum())
 
 
@@ -209,11 +222,11 @@ def test_two_workers_in_one_program_keep_each_others_files(weights, private_temp
 
     def hold(_fraction, words):
         if words.startswith("Synthesizing") and not inner:
-            inner.append(second.compute({"T1": head()}, ["T2"], segment=False))
+            inner.append(second.compute({"T1": head()}, SynthesisRequest(("T2",), segment=False)))
             assert len(list(private_temp.glob("npcsynth-job-*"))) == 1
 
     try:
-        _, outer = first.compute({"T1": head()}, ["T2"], segment=False, on_progress=hold)
+        _, outer = first.compute({"T1": head()}, SynthesisRequest(("T2",), segment=False), on_progress=hold)
         np.testing.assert_array_equal(outer.sequences[0].array, inner[0][1].sequences[0].array)
     finally:
         first.close()
@@ -224,9 +237,9 @@ def test_an_idle_worker_ends_with_its_parent(weights, private_temp):  # noqa: F8
     script = (
         f"import sys, tempfile, time; sys.path[:0] = [{str(HOME)!r}, {str(HOME / 'Testing')!r}]\n"
         f"tempfile.tempdir = {str(private_temp)!r}\n"
-        "from test_worker import WorkerProcess, head\n"
+        "from test_worker import SynthesisRequest, WorkerProcess, head\n"
         f"worker = WorkerProcess(weights={str(weights)!r})\n"
-        "worker.compute({'T1': head()}, ['T2'], segment=False)\n"
+        "worker.compute({'T1': head()}, SynthesisRequest(('T2',), segment=False))\n"
         "print(worker.pid, flush=True); time.sleep(600)\n"
     )
     parent = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
@@ -249,7 +262,9 @@ def test_children_of_the_worker_end_with_it(weights, tmp_path):  # noqa: F811
         seen.extend(psutil.Process(worker.pid).children(recursive=True))
 
     with pytest.raises(Cancelled):
-        worker.compute({"T1": head()}, ["T2"], on_progress=when("Starting", look), cancel=lambda: bool(seen))
+        worker.compute(
+            {"T1": head()}, SynthesisRequest(("T2",)), on_progress=when("Starting", look), cancel=lambda: bool(seen)
+        )
     deadline = time.monotonic() + 5
     while any(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in seen):
         assert time.monotonic() < deadline

@@ -11,6 +11,7 @@ from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic
 
 from NPCSynthLib.errors import InputError, UsageError
 from NPCSynthLib.inference.process import WorkerProcess
+from NPCSynthLib.inference.request import SynthesisRequest
 from NPCSynthLib.vocabulary import get_sequence, load_sequences
 
 from .contour_comparison import ContourComparison
@@ -162,10 +163,10 @@ class NPCSynthLogic(ScriptedLoadableModuleLogic):
             raise UsageError(_("“{choice}” is no device. Choose one of: {choices}.").format(
                 choice=device, choices=", ".join(DEVICES)
             ))
-        study, result = self.computer.compute(
-            volumes, targets, reference=reference, segment=segment, device=DEVICES.get(device), prompts=prompts,
-            weights=weights, on_progress=onProgress, cancel=cancel,
+        request = SynthesisRequest(
+            tuple(targets), reference, segment, DEVICES.get(device), prompts or {}, weights
         )
+        study, result = self.computer.compute(volumes, request, on_progress=onProgress, cancel=cancel)
         return self.addToScene(result, study, volumeNodes)
 
     def prepare(self, volumeNodes, targets):

@@ -8,6 +8,7 @@ from slicer.i18n import tr as _
 
 from NPCSynthLib.errors import Cancelled, UsageError
 from NPCSynthLib.inference.preflight import AMBER, GREEN, RED, worst
+from NPCSynthLib.inference.request import SynthesisRequest
 from NPCSynthLib.model.store import weights_folder
 
 from .parameters import DEVICES
@@ -128,20 +129,21 @@ class RunSection:
         self._forgetFound()
         try:
             sources, targets = self._parameterNode.sources(), self._parameterNode.targets()
-            settings = {
-                "reference": self._parameterNode.reference if self._parameterNode.reference in sources else None,
-                "segment": self._parameterNode.segment,
-                "device": DEVICES[self._parameterNode.device],
-                "prompts": self._parameterNode.promptsOf(targets),
-                "weights": weights_folder(self._parameterNode.weights),
-            }
+            request = SynthesisRequest(
+                tuple(targets),
+                reference=self._parameterNode.reference if self._parameterNode.reference in sources else None,
+                segment=self._parameterNode.segment,
+                device=DEVICES[self._parameterNode.device],
+                prompts=self._parameterNode.promptsOf(targets),
+                weights=weights_folder(self._parameterNode.weights),
+            )
             with slicer.util.WaitCursor():
                 volumes = self.logic.prepare(sources, targets)
-            self.logic.ensureDependencies(prompts=bool(settings["prompts"]))
+            self.logic.ensureDependencies(prompts=bool(request.prompts))
         except Exception as error:
             self.messages.showError(error)
             return None
-        self._job = _Job(self.logic.computer, self._choice(), sources, volumes, targets, settings)
+        self._job = _Job(self.logic.computer, self._choice(), sources, volumes, request)
         return self._job
 
     def _choice(self):
@@ -230,20 +232,16 @@ class RunSection:
 class _Job:
     """What one run works on, away from the scene. ``found`` holds what the check found; methods are for any thread."""
 
-    def __init__(self, computer, choice, sources, volumes, targets, settings):
+    def __init__(self, computer, choice, sources, volumes, request):
         self.choice, self.sources = choice, sources
         self.found = ()
-        self._computer, self._volumes, self._targets, self._settings = computer, volumes, targets, settings
+        self._computer, self._volumes, self._request = computer, volumes, request
 
     def check(self, onProgress, cancel):
         """Findings before the run."""
-        self.found = self._computer.preflight(
-            self._volumes, self._targets, on_progress=onProgress, cancel=cancel, **self._settings
-        )
+        self.found = self._computer.preflight(self._volumes, self._request, on_progress=onProgress, cancel=cancel)
         return self.found
 
     def compute(self, onProgress, cancel):
         """Study and result."""
-        return self._computer.compute(
-            self._volumes, self._targets, on_progress=onProgress, cancel=cancel, **self._settings
-        )
+        return self._computer.compute(self._volumes, self._request, on_progress=onProgress, cancel=cancel)

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..errors import Cancelled, InputError, NPCSynthError
+from ..inference.request import SynthesisRequest
 from ..output.discretion import discreet
 from ..output.folder import MANIFEST, check_free
 from ..study.build import volumes_from_folder
@@ -41,7 +42,7 @@ def run_cohort(
     Args:
         computer: ``inference.job.InProcess`` or ``inference.process.WorkerProcess``.
         known: sequence ids that the weights can make; by default the whole vocabulary.
-        device, weights: as for the computer's ``compute``.
+        device, weights: as in ``SynthesisRequest``.
         scene: write ``scene.mrb`` for each patient; not from a thread of Slicer, see ``output.write.write_result``.
         on_progress: called with the fraction 0..1 of the whole and a stage in words that names nobody.
         cancel: asked often. The patient at hand waits again then.
@@ -54,7 +55,6 @@ def run_cohort(
         OutputError: the batch's own files could not be written; what was finished is there.
     """
     known = tuple(load_sequences()) if known is None else tuple(known)
-    where = {"device": device, "weights": weights}
     with cohort.locked():
         _tidy_up(cohort)
         left = [patient for patient in cohort.patients if patient.outcome == WAITING]
@@ -71,7 +71,7 @@ def run_cohort(
             cohort.update(patient.name, outcome=RUNNING)
             failure = None
             try:
-                facts = _one(cohort, patient, computer, known, where, scene, part, cancel)
+                facts = _one(cohort, patient, computer, known, device, weights, scene, part, cancel)
             except Exception as error:
                 if isinstance(error, Cancelled):
                     cohort.update(patient.name, outcome=WAITING)
@@ -87,7 +87,7 @@ def run_cohort(
         write_summary(cohort)
 
 
-def _one(cohort: Cohort, patient: Patient, computer, known, where: dict, scene, on_progress, cancel) -> dict:
+def _one(cohort: Cohort, patient: Patient, computer, known, device, weights, scene, on_progress, cancel) -> dict:
     """The facts about one patient who was read, computed and written."""
     from ..output.write import write_result  # needs packages that Slicer installs when a run begins
 
@@ -113,10 +113,12 @@ def _one(cohort: Cohort, patient: Patient, computer, known, where: dict, scene, 
 
         reference = settings.reference if settings.reference in volumes else next(iter(volumes))
         check_from_dicom(reference, volumes[reference].metadata)
+    request = SynthesisRequest(
+        tuple(targets), settings.reference, settings.segment, device=device, weights=weights
+    )
     study, result = computer.compute(
-        volumes, targets, reference=settings.reference, segment=settings.segment, **where,
-        on_progress=part(_READING, _READING + _COMPUTING), cancel=cancel,
-    )  # fmt: skip
+        volumes, request, on_progress=part(_READING, _READING + _COMPUTING), cancel=cancel
+    )
     study = replace(study, warnings=(*warnings, *study.warnings), refused=refused)
     result = replace(result, seconds={"reading": reading, **result.seconds})
     on_progress(_READING + _COMPUTING, "Writing")

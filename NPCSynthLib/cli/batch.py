@@ -8,7 +8,7 @@ import typer
 
 from ..errors import Cancelled, NPCSynthError, UsageError
 from .console import command, messages, print_json, progress_bar, say, tracebacks_wanted, warn
-from .options import AsJson, Deidentify, Device, Enhanced, Report, Weights
+from .options import AsJson, Deidentify, Device, Dicom, Enhanced, Reference, Report, Segment, Targets, Weights
 
 NAME = "batch"
 
@@ -23,23 +23,15 @@ def run(
     out: Annotated[
         Path, typer.Option("--out", help="Folder of the batch: new, or that of a batch to go on with.")
     ],
-    targets: Annotated[
-        str | None,
-        typer.Option("--targets", help="Sequences to make where they are missing. [dim]Default: all missing ones.[/]"),
-    ] = None,
-    segment: Annotated[bool, typer.Option("--segment/--no-segment", help="Segment tumor and organs at risk.")] = True,
-    reference: Annotated[
-        str | None,
-        typer.Option("--reference", help="Source whose grid the results take. [dim]Default: the best one.[/]"),
-    ] = None,
+    targets: Targets = None,
+    segment: Segment = True,
+    reference: Reference = None,
     numbered: Annotated[
         bool, typer.Option("--numbered", help="Call patients patient-001, patient-002, not by their folders' names.")
     ] = False,
     retry: Annotated[bool, typer.Option("--retry", help="Do the patients again that failed before.")] = False,
     report: Report = False,
-    dicom: Annotated[
-        bool, typer.Option("--dicom", help="Write DICOM objects too, into the folder dicom of each patient's results.")
-    ] = False,
+    dicom: Dicom = False,
     enhanced: Enhanced = False,
     deidentify: Deidentify = False,
     device: Device = None,

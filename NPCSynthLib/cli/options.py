@@ -17,6 +17,15 @@ Weights = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, for programs.")]
 
+Targets = Annotated[
+    str | None,
+    typer.Option("--targets", help="Sequences to make, e.g. T1C,T2FS. [dim]Default: all missing ones.[/]"),
+]
+Segment = Annotated[bool, typer.Option("--segment/--no-segment", help="Segment tumor and organs at risk.")]
+Reference = Annotated[
+    str | None, typer.Option("--reference", help="Source whose grid the results take. [dim]Default: the best one.[/]")
+]
+Dicom = Annotated[bool, typer.Option("--dicom", help="Write DICOM objects too, into the folder dicom of the results.")]
 Enhanced = Annotated[
     bool, typer.Option("--enhanced", help="One multi-frame MR file for each sequence instead of one file a slice.")
 ]

@@ -9,7 +9,20 @@ import typer
 
 from ..errors import UsageError
 from .console import command, print_json, progress_bar, say, warn
-from .options import AsJson, Deidentify, Device, Enhanced, OutFolder, Overwrite, Report, Weights
+from .options import (
+    AsJson,
+    Deidentify,
+    Device,
+    Dicom,
+    Enhanced,
+    OutFolder,
+    Overwrite,
+    Reference,
+    Report,
+    Segment,
+    Targets,
+    Weights,
+)
 
 NAME = "synthesize"
 
@@ -26,22 +39,14 @@ def run(
             "--source", metavar="SEQUENCE=FILE", help="A source by file, instead of a folder. [dim]Repeatable.[/]"
         ),
     ] = None,
-    targets: Annotated[
-        str | None,
-        typer.Option("--targets", help="Sequences to make, e.g. T1C,T2FS. [dim]Default: all missing ones.[/]"),
-    ] = None,
-    segment: Annotated[bool, typer.Option("--segment/--no-segment", help="Segment tumor and organs at risk.")] = True,
-    reference: Annotated[
-        str | None,
-        typer.Option("--reference", help="Source whose grid the results take. [dim]Default: the best one.[/]"),
-    ] = None,
+    targets: Targets = None,
+    segment: Segment = True,
+    reference: Reference = None,
     prompt: Annotated[
         list[str] | None,
         typer.Option("--prompt", metavar="SEQUENCE=TEXT", help="Own wording for a target. [dim]Repeatable.[/]"),
     ] = None,
-    dicom: Annotated[
-        bool, typer.Option("--dicom", help="Write DICOM objects too, into the folder dicom of the results.")
-    ] = False,
+    dicom: Dicom = False,
     enhanced: Enhanced = False,
     deidentify: Deidentify = False,
     report: Report = False,

@@ -9,27 +9,28 @@ import numpy as np
 
 from ..study.study import Source, Study
 from ..study.volume import Grid, Volume
+from .request import SynthesisRequest
 from .result import Segment, SegmentationResult, SynthesisResult, SynthesizedSequence
 
 
-def write_job(folder: Path, volumes: Mapping[str, Volume], options: Mapping) -> None:
-    """Leave what ``read_job`` reads; ``options`` are plain JSON values."""
+def write_job(folder: Path, volumes: Mapping[str, Volume], request: SynthesisRequest) -> None:
+    """Leave what ``read_job`` reads."""
     entries = {}
     for number, (sequence, volume) in enumerate(volumes.items()):
         _save(folder, f"volume{number}", volume.array)
         plain = {k: v for k, v in volume.metadata.items() if isinstance(v, (str, int, float, bool, list, tuple))}
         entries[sequence] = {"grid": _grid(volume.grid), "name": volume.name, "metadata": plain}
-    _write(folder, "job", {"volumes": entries, "options": dict(options)})
+    _write(folder, "job", {"volumes": entries, "request": request.to_dict()})
 
 
-def read_job(folder: Path) -> tuple[dict[str, Volume], dict]:
-    """The volumes, with what of their metadata is plain, and the options."""
+def read_job(folder: Path) -> tuple[dict[str, Volume], SynthesisRequest]:
+    """The volumes, with what of their metadata is plain, and what is asked for."""
     document = _read(folder, "job")
     volumes = {
         sequence: Volume(_load(folder, f"volume{n}"), _to_grid(entry["grid"]), entry["name"], entry["metadata"])
         for n, (sequence, entry) in enumerate(document["volumes"].items())
     }
-    return volumes, document["options"]
+    return volumes, SynthesisRequest.from_dict(document["request"])
 
 
 def write_outcome(folder: Path, study: Study, result: SynthesisResult) -> None:

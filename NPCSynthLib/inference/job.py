@@ -1,6 +1,6 @@
 """One job from volumes to result: the same calls in this process and in the worker."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +10,7 @@ from ..study.build import build_study
 from ..study.study import Study
 from ..study.volume import Volume
 from .preflight import RED, Check, check_disk, worst
+from .request import SynthesisRequest
 from .result import SynthesisResult
 
 #: Share of the progress that registering and normalizing take.
@@ -44,12 +45,7 @@ class InProcess:
     def preflight(
         self,
         volumes: Mapping[str, Volume],
-        targets: Sequence[str],
-        reference: str | None = None,
-        segment: bool = True,
-        device: str | None = None,
-        prompts: Mapping[str, str] | None = None,
-        weights: Path | None = None,
+        request: SynthesisRequest,
         on_progress: Callable[[float, str], None] | None = None,
         cancel: Callable[[], bool] | None = None,
     ) -> tuple[Check, ...]:
@@ -61,18 +57,20 @@ class InProcess:
         Raises Cancelled; whatever else is wrong with the request, the images or the weights is a finding.
         """
         try:
-            study = self._build(volumes, reference, on_progress, cancel)
+            study = self._build(volumes, request.reference, on_progress, cancel)
             if cancel is not None and cancel():
                 raise Cancelled()
             if on_progress is not None:
                 on_progress(STUDY_SHARE, "Checking device, weights and images")
-            synthesizer = self.synthesizer(device, weights)
-            checks = list(synthesizer.check(study, targets, segment, prompts)) if hasattr(synthesizer, "check") else []
+            checks = []
+            synthesizer = self.synthesizer(request.device, request.weights)
+            if hasattr(synthesizer, "check"):
+                checks += synthesizer.check(study, request.targets, request.segment, request.prompts)
         except tuple(_REFUSED) as error:
             self._made = {}
             return (Check(_REFUSED[type(error)], RED, str(error)),)
         if self._handover is not None:
-            checks.append(check_disk(study, len(targets), segment, self._handover))
+            checks.append(check_disk(study, len(request.targets), request.segment, self._handover))
         if worst(checks) == RED:
             self._made = {}  # weights that were exchanged are to be read anew
         return tuple(checks)
@@ -80,12 +78,7 @@ class InProcess:
     def compute(
         self,
         volumes: Mapping[str, Volume],
-        targets: Sequence[str],
-        reference: str | None = None,
-        segment: bool = True,
-        device: str | None = None,
-        prompts: Mapping[str, str] | None = None,
-        weights: Path | None = None,
+        request: SynthesisRequest,
         on_progress: Callable[[float, str], None] | None = None,
         cancel: Callable[[], bool] | None = None,
     ) -> tuple[Study, SynthesisResult]:
@@ -93,19 +86,16 @@ class InProcess:
 
         Args:
             volumes: sequence id -> image as it was acquired.
-            device: as for ``Synthesizer``.
-            prompts: target id -> free text instead of its canonical prompt.
-            weights: a weights folder for this job.
 
         Raises what ``build_study`` and ``Synthesizer.run`` raise.
         """
-        study = self._build(volumes, reference, on_progress, cancel)
+        study = self._build(volumes, request.reference, on_progress, cancel)
         self._study = None
         if cancel is not None and cancel():
             raise Cancelled()
-        result = self.synthesizer(device, weights).run(
-            study, tuple(targets), segment=segment, prompts=prompts, on_progress=_part(on_progress, STUDY_SHARE, 1),
-            cancel=cancel,
+        result = self.synthesizer(request.device, request.weights).run(
+            study, request.targets, segment=request.segment, prompts=request.prompts,
+            on_progress=_part(on_progress, STUDY_SHARE, 1), cancel=cancel,
         )
         return study, result
 

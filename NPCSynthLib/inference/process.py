@@ -10,7 +10,8 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from .. import errors
@@ -19,6 +20,7 @@ from ..study.study import Study
 from ..study.volume import Volume
 from .exchange import read_outcome, write_job
 from .preflight import Check
+from .request import SynthesisRequest
 from .result import SynthesisResult
 
 _POLL_SECONDS = 0.05
@@ -59,36 +61,24 @@ class WorkerProcess:
     def preflight(
         self,
         volumes: Mapping[str, Volume],
-        targets: Sequence[str],
-        reference: str | None = None,
-        segment: bool = True,
-        device: str | None = None,
-        prompts: Mapping[str, str] | None = None,
-        weights: Path | None = None,
+        request: SynthesisRequest,
         on_progress: Callable[[float, str], None] | None = None,
         cancel: Callable[[], bool] | None = None,
     ) -> tuple[Check, ...]:
         """What ``InProcess.preflight`` finds, with the disk that the images cross over; see ``compute``."""
-        options = _options(targets, reference, segment, device, prompts, weights or self._weights)
-        return self._run("preflight", volumes, options, on_progress, cancel,
+        return self._run("preflight", volumes, request, on_progress, cancel,
                          lambda folder, answer: tuple(Check(**check) for check in answer["checks"]))
 
     def compute(
         self,
         volumes: Mapping[str, Volume],
-        targets: Sequence[str],
-        reference: str | None = None,
-        segment: bool = True,
-        device: str | None = None,
-        prompts: Mapping[str, str] | None = None,
-        weights: Path | None = None,
+        request: SynthesisRequest,
         on_progress: Callable[[float, str], None] | None = None,
         cancel: Callable[[], bool] | None = None,
     ) -> tuple[Study, SynthesisResult]:
         """What ``InProcess.compute`` does, elsewhere. Blocks; call it from a thread where a window must stay alive.
 
         Args:
-            device: as for ``Synthesizer``.
             on_progress: the stage names device and memory in use too.
             cancel: asked twenty times a second; the worker and all its children are killed at once.
 
@@ -96,12 +86,12 @@ class WorkerProcess:
             Cancelled. OutputError: no room for the images on disk. WorkerError: the worker ended or could not be
             started. Otherwise what ``InProcess.compute`` raises.
         """
-        options = _options(targets, reference, segment, device, prompts, weights or self._weights)
-        return self._run("compute", volumes, options, on_progress, cancel,
+        return self._run("compute", volumes, request, on_progress, cancel,
                          lambda folder, answer: read_outcome(folder, volumes))
 
-    def _run(self, call: str, volumes: Mapping[str, Volume], options: dict, on_progress, cancel, take):
+    def _run(self, call: str, volumes: Mapping[str, Volume], request: SynthesisRequest, on_progress, cancel, take):
         """One job in a folder of its own, which is gone afterwards; ``take`` reads what it left there."""
+        request = replace(request, weights=request.weights or self._weights)
         with self._lock:
             folder = temporary = None
             try:
@@ -110,7 +100,7 @@ class WorkerProcess:
                     _remove_orphans()
                     folder = Path(tempfile.mkdtemp(prefix=f"{_FOLDER_PREFIX}{os.getpid()}-"))
                     _active.add(folder)
-                    write_job(folder, volumes, options)
+                    write_job(folder, volumes, request)
                 except OSError as error:
                     where = temporary or "the folder for temporary files"
                     raise OutputError(
@@ -227,13 +217,6 @@ class WorkerProcess:
             "The computation failed. Nothing was changed; the details are in the application's log.",
             details=message["message"], cpu_may_help=True,
         )
-
-
-def _options(targets, reference, segment, device, prompts, weights) -> dict:
-    return {
-        "targets": list(targets), "reference": reference, "segment": segment, "device": device,
-        "prompts": dict(prompts or {}), "weights": None if weights is None else str(Path(weights).resolve()),
-    }  # fmt: skip
 
 
 def _broken_down(code: int, last_words) -> WorkerError:

@@ -76,11 +76,11 @@ def _answer(folder: Path, call: str, computers: list, say) -> dict:
                 where.append(f"{own.memory_info().rss / 1e9:.1f} GB")
                 say({"progress": fraction, "stage": f"{stage} ({'; '.join(where)})"})
 
-        volumes, options = read_job(folder)
+        volumes, request = read_job(folder)
         if call == "preflight":
-            checks = computer.preflight(volumes, on_progress=on_progress, **options)
+            checks = computer.preflight(volumes, request, on_progress=on_progress)
             return {"checks": [dataclasses.asdict(check) for check in checks]}
-        study, result = computer.compute(volumes, on_progress=on_progress, **options)
+        study, result = computer.compute(volumes, request, on_progress=on_progress)
         try:
             write_outcome(folder, study, result)
         except OSError as error:

@@ -18,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from NPCSynthLib.errors import Cancelled
 from NPCSynthLib.inference.job import InProcess
 from NPCSynthLib.inference.process import WorkerProcess
+from NPCSynthLib.inference.request import SynthesisRequest
 from NPCSynthLib.phantom.patient import make_patient
 
 REPEATS = 3
@@ -38,7 +39,9 @@ def cancel_latency(worker: WorkerProcess, volumes: dict) -> float:
             pressed.append(time.perf_counter())
 
     try:
-        worker.compute(volumes, ["T1C", "FLAIR"], on_progress=on_progress, cancel=lambda: bool(pressed))
+        worker.compute(
+            volumes, SynthesisRequest(("T1C", "FLAIR")), on_progress=on_progress, cancel=lambda: bool(pressed)
+        )
     except Cancelled:
         return time.perf_counter() - pressed[0]
     raise RuntimeError("The run ended before it could be canceled.")
@@ -49,16 +52,16 @@ def main() -> None:
     worker, here = WorkerProcess(), InProcess()
 
     def there() -> None:
-        worker.compute(volumes, ["T1C"], segment=True)
+        worker.compute(volumes, SynthesisRequest(("T1C",), segment=True))
 
     cold = seconds(there)
     warm = [seconds(there) for _ in range(REPEATS)]
     checked, after = [], []
     for _ in range(REPEATS):
-        checked.append(seconds(lambda: worker.preflight(volumes, ["T1C"], segment=True)))
+        checked.append(seconds(lambda: worker.preflight(volumes, SynthesisRequest(("T1C",), segment=True))))
         after.append(seconds(there))
-    here.compute(volumes, ["T1C"], segment=True)
-    inside = [seconds(lambda: here.compute(volumes, ["T1C"], segment=True)) for _ in range(REPEATS)]
+    here.compute(volumes, SynthesisRequest(("T1C",), segment=True))
+    inside = [seconds(lambda: here.compute(volumes, SynthesisRequest(("T1C",), segment=True))) for _ in range(REPEATS)]
     latency = [cancel_latency(worker, volumes) for _ in range(REPEATS)]
     worker.close()
     if hasattr(os, "getloadavg"):
