@@ -6,6 +6,7 @@
 ``marking``         keeps the slice views marked while they show a synthetic image
 ``runner``          one computation at a time in the background, followed from the main thread
 ``messages``        what the panel tells: a status line, and errors in plain words
+``selectors``       choosing a node of the scene
 ``contour_comparison``   compares two segmentations of the scene, and keeps the table for panel and report
 ``study_table``, ``settings``, ``run_controls``, ``export``, ``contour_qa`` ...   one section of the panel each
 

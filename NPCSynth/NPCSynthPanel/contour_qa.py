@@ -12,6 +12,7 @@ from NPCSynthLib.qa.contours import TOLERANCES_MM
 from NPCSynthLib.qa.ratings import FAIR, GOOD, LIMITS, POOR, overall, rate_edges, ratings
 
 from .parameters import COMPARED, IMAGE, REFERENCE
+from .selectors import makeNodeSelector
 
 #: Sign and background of each rating. Dark text is set with them, whatever the application's theme.
 LOOKS = {GOOD: ("✓", "#d5ecd4"), FAIR: ("~", "#fbeab8"), POOR: ("✗", "#f6cfc8")}
@@ -104,19 +105,9 @@ class ContourSection:
         self.refresh()
 
     def _makeSelector(self, role, toolTip):
-        selector = slicer.qMRMLNodeComboBox()
-        selector.nodeTypes = ["vtkMRMLScalarVolumeNode" if role == IMAGE else "vtkMRMLSegmentationNode"]
-        selector.showChildNodeTypes = False
-        selector.noneEnabled = True
-        selector.noneDisplay = _("choose")
-        selector.addEnabled = False
-        selector.removeEnabled = False
-        selector.renameEnabled = False
-        selector.setMRMLScene(slicer.mrmlScene)
-        selector.setSizePolicy(qt.QSizePolicy.Ignored, qt.QSizePolicy.Fixed)
+        kind = "vtkMRMLScalarVolumeNode" if role == IMAGE else "vtkMRMLSegmentationNode"
+        selector = makeNodeSelector(kind, _("choose"), lambda node, role=role: self._onChosen(role, node))
         selector.toolTip = toolTip
-        # Not currentNodeChanged: that is also sent when the node was deleted and Qt moved on to its neighbor.
-        selector.connect("nodeActivated(vtkMRMLNode*)", lambda node, role=role: self._onChosen(role, node))
         return selector
 
     def _makeTable(self):

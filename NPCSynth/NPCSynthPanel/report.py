@@ -5,6 +5,8 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
+from .selectors import makeNodeSelector
+
 
 class ReportSection:
     """What goes into the report, and the button that writes and opens it."""
@@ -16,20 +18,12 @@ class ReportSection:
         self.widget = ctk.ctkCollapsibleButton()
         self.widget.text = _("Report")
         form = qt.QFormLayout(self.widget)
-        self.contoursSelector = slicer.qMRMLNodeComboBox()
-        self.contoursSelector.nodeTypes = ["vtkMRMLSegmentationNode"]
-        self.contoursSelector.showChildNodeTypes = False
-        self.contoursSelector.noneEnabled = True
-        self.contoursSelector.noneDisplay = _("NPCSynth's own only")
-        self.contoursSelector.addEnabled = False
-        self.contoursSelector.removeEnabled = False
-        self.contoursSelector.renameEnabled = False
-        self.contoursSelector.setMRMLScene(slicer.mrmlScene)
-        self.contoursSelector.setSizePolicy(qt.QSizePolicy.Ignored, qt.QSizePolicy.Fixed)
+        self.contoursSelector = makeNodeSelector(
+            "vtkMRMLSegmentationNode", _("NPCSynth's own only"), self._onContoursChosen
+        )
         self.contoursSelector.toolTip = _(
             "Your contours, drawn with dotted lines into the pictures beside those that NPCSynth proposes."
         )
-        self.contoursSelector.connect("nodeActivated(vtkMRMLNode*)", self._onContoursChosen)
         form.addRow(_("C&ontours in the pictures:"), self.contoursSelector)
         self.tableCheckBox = qt.QCheckBox(_("With the &table of Contour QA"))
         self.tableCheckBox.checked = True

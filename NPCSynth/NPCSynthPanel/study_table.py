@@ -4,13 +4,13 @@ from typing import NamedTuple
 
 import ctk
 import qt
-import slicer
 from slicer.i18n import tr as _
 
 from NPCSynthLib.study.build import DOUBTFUL
 from NPCSynthLib.vocabulary import load_sequences
 
 from .parameters import LEAVE, SYNTHESIZE, USE
+from .selectors import makeNodeSelector
 
 
 class SequenceRow(NamedTuple):
@@ -77,24 +77,14 @@ class StudySection:
     def _makeRow(self, sequence, grid, number):
         label = qt.QLabel(sequence.id)
         label.toolTip = sequence.name
-        selector = slicer.qMRMLNodeComboBox()
-        selector.nodeTypes = ["vtkMRMLScalarVolumeNode"]
-        selector.showChildNodeTypes = False
-        selector.noneEnabled = True
-        selector.noneDisplay = _("missing")
-        selector.addEnabled = False
-        selector.removeEnabled = False
-        selector.renameEnabled = False
-        selector.setMRMLScene(slicer.mrmlScene)
-        # Names of series can be long: they must not make the whole panel as wide.
-        selector.setSizePolicy(qt.QSizePolicy.Ignored, qt.QSizePolicy.Fixed)
+        selector = makeNodeSelector(
+            "vtkMRMLScalarVolumeNode", _("missing"), lambda node, s=sequence.id: self._onVolumeChosen(s, node)
+        )
         label.setBuddy(selector)
         confidence = qt.QLabel()
         action = qt.QComboBox()
         for column, widget in enumerate((label, selector, confidence, action)):
             grid.addWidget(widget, number, column)
-        # Not currentNodeChanged: that is also sent when the node was deleted and Qt moved on to its neighbor.
-        selector.connect("nodeActivated(vtkMRMLNode*)", lambda node, s=sequence.id: self._onVolumeChosen(s, node))
         action.connect("currentIndexChanged(int)", lambda index, s=sequence.id: self._onActionChosen(s, index))
         return SequenceRow(label, selector, confidence, action)
 
