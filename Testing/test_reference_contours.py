@@ -320,6 +320,18 @@ def test_labels_that_nobody_named_are_numbered(tmp_path):
     assert [s.name for s in found.structures] == ["Label 1", "Label 3"]
 
 
+@pytest.mark.parametrize("flip", [1, -1])
+def test_labels_that_leave_the_image_are_cut_off_and_told(tmp_path, flip):
+    """On the image's own voxels in whichever order, where nothing else would be told."""
+    mask = true_ball(14)
+    sitk.WriteImage(sitk.Flip(to_sitk(mask.astype(np.uint8), GRID), [flip < 0, False, False]), str(tmp_path / "a.nrrd"))
+    half = Grid((*GRID.shape[:2], GRID.shape[2] // 2), GRID.ijk_to_lps)
+    found = read_contours(tmp_path / "a.nrrd", image_on(half))
+    ml = np.prod(GRID.spacing) / 1000
+    lost, whole = (mask.sum() - mask[..., :GRID.shape[2] // 2].sum()) * ml, mask.sum() * ml
+    assert any(f"leaves the image with {lost:.3g} of its {whole:.3g} ml" in note for note in found.notes)
+
+
 def test_labels_written_by_another_library_arrive_in_their_place(tmp_path):
     lps_to_ras = np.diag([-1, -1, 1, 1.0])
     nibabel.save(nibabel.Nifti1Image(true_ball(12).T.astype(np.uint8), lps_to_ras @ GRID.ijk_to_lps),

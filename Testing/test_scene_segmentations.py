@@ -1,5 +1,7 @@
 """Segmentation nodes of every kind to masks on an image's grid, over the real scene of slicer-core."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -25,6 +27,7 @@ from NPCSynthLib.inference.result import Segment, SegmentationResult  # noqa: E4
 from NPCSynthLib.scene import copy_segmentation, drawn_on, is_predicted  # noqa: E402
 from NPCSynthLib.scene.matrices import ijk_to_ras  # noqa: E402
 from NPCSynthLib.scene.results import add_segmentation  # noqa: E402
+from NPCSynthLib.study.volume import Grid  # noqa: E402
 from NPCSynthLib.vocabulary import load_structures  # noqa: E402
 
 AXIAL, THICK = GRIDS["axial"], GRIDS["oblique, thick slices"]
@@ -152,6 +155,35 @@ def test_part_of_a_segmentation_may_lie_outside_the_image(scene):
     small = GRIDS["axial"].from_parts((8, 20, 20), (1, 1, 1.5), CENTER, np.eye(3))
     node = add_labels(scene, AXIAL, {"GTVp": ball(AXIAL)}, shared=False)
     assert 0 < mask_of(node, add_image(scene, small)).sum() < ball(AXIAL).sum() / 4
+
+
+@pytest.mark.parametrize("make", [
+    lambda scene: add_labels(scene, AXIAL, {"GTVp": ball(AXIAL)}),
+    lambda scene: add_labels(scene, GRIDS["flipped"], {"GTVp": ball(GRIDS["flipped"])}, shared=False),
+    lambda scene: add_surface(scene, {"GTVp": sphere()}),
+    lambda scene: add_planes(scene, {"GTVp": circles(AXIAL)}),
+], ids=["labels on the same lattice", "labels on another grid", "surface", "planes"])
+def test_what_leaves_the_image_is_told(scene, make):
+    node = make(scene)
+    half = Grid(AXIAL.shape[:2] + (AXIAL.shape[2] // 2,), AXIAL.ijk_to_lps)
+    notes = notes_of(node, add_image(scene, half))
+    assert "GTVp of the reference leaves the image with" in notes and "it was cut off there" in notes
+    if found := re.search(r"with ([0-9.]+) of its ([0-9.]+) ml", notes):
+        whole = 4 / 3 * np.pi * 1.2**3
+        assert float(found[2]) == pytest.approx(whole, rel=0.05)
+        kept = mask_of(node, scene.GetFirstNodeByClass("vtkMRMLScalarVolumeNode")).sum() * 1.5 / 1000
+        assert float(found[1]) == pytest.approx(whole - kept, rel=0.1)
+    for grid in GRIDS.values():
+        assert "cut off" not in notes_of(node, add_image(scene, grid))
+
+
+@pytest.mark.parametrize("make", [
+    lambda scene, grid: add_labels(scene, grid, {"GTVp": ball(grid), "GTVn": ball(grid, 4, CENTER + (15, 0, 0))}),
+    lambda scene, grid: add_surface(scene, {"GTVp": sphere(), "GTVn": sphere(4, CENTER + (15, 0, 0))}),
+], ids=["labels", "surface"])
+def test_a_structure_all_outside_the_image_is_told(scene, make):
+    half = Grid(AXIAL.shape[:2] + (AXIAL.shape[2] // 2,), AXIAL.ijk_to_lps)
+    assert "GTVn of the reference lies outside the image." in notes_of(make(scene, AXIAL), add_image(scene, half))
 
 
 def test_a_saved_and_loaded_prediction_is_known_as_one_by_its_segments(scene, tmp_path):

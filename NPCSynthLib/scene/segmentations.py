@@ -14,7 +14,7 @@ import vtk
 from vtk.util import numpy_support
 
 from ..errors import Cancelled, InputError
-from ..study.contours_raster import rasterize, resample_mask
+from ..study.contours_raster import cut_off, rasterize, resample_mask
 from ..study.contours_structures import ReferenceContours, ReferenceStructure, named_apart
 from ..study.headers import read_header
 from ..study.volume import Grid
@@ -121,10 +121,11 @@ class CopiedSegmentation:
         if segment.kind == LABELS and segment.data is not None:
             labels, value, matrix = segment.data
             mask = labels == value
-            return (*_onto(self.grid, mask, matrix, self.to_image), []) if mask.any() else (None, True, [])
+            return _onto(self.grid, mask, matrix, self.to_image) if mask.any() else (None, True, [])
         if segment.kind == SURFACE and segment.data.GetNumberOfCells():
-            # Filled on the image's own lattice: nothing is lost in between.
-            return _onto(self.grid, *_fill(segment.data, self.grid, self.to_image), np.eye(4))[0], True, []
+            # Filled on the image's own lattice, beyond the image too: nothing is lost in between.
+            mask, _, told = _onto(self.grid, *_fill(segment.data, self.grid, self.to_image), np.eye(4))
+            return mask, True, told
         if segment.kind == PLANES and segment.data:
             to_lps = _LPS @ self.to_image
             mask, told = rasterize([points @ to_lps[:3, :3].T + to_lps[:3, 3] for points in segment.data], self.grid)
@@ -332,9 +333,10 @@ def _closed_lines(planes) -> list[np.ndarray]:
     return contours
 
 
-def _onto(grid: Grid, mask: np.ndarray, to_ras: np.ndarray, to_image: np.ndarray) -> tuple[np.ndarray, bool]:
-    """(mask on ``grid``, whether its voxels are the grid's own) of a mask in a frame that ``to_image`` places."""
+def _onto(grid: Grid, mask: np.ndarray, to_ras: np.ndarray, to_image: np.ndarray) -> tuple[np.ndarray, bool, list[str]]:
+    """As ``_mask`` returns, of a mask in a frame that ``to_image`` places."""
     offset = np.linalg.solve(grid.ijk_to_lps, _LPS @ to_image @ to_ras)
+    told = cut_off(mask, offset, grid)
     shift = np.round(offset[:3, 3]).astype(int)
     longest = max(*mask.shape, *grid.shape)
     if np.abs(offset[:3, :3] - np.eye(3)).max() * longest < _SAME_LATTICE and \
@@ -346,10 +348,10 @@ def _onto(grid: Grid, mask: np.ndarray, to_ras: np.ndarray, to_image: np.ndarray
             here.append(slice(low, max(low, high)))
             there.append(slice(low - start, max(low, high) - start))
         result[tuple(here)] = mask[tuple(there)]
-        return result, True
+        return result, True, told
     own = Grid(mask.shape, swap_ras_lps(to_ras))
     to_mask = np.linalg.inv(_LPS @ to_image @ _LPS)
-    return resample_mask(mask, own, grid, to_mask), False
+    return resample_mask(mask, own, grid, to_mask), False, told
 
 
 def _fill(surface, grid: Grid, to_image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

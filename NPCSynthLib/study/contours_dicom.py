@@ -135,7 +135,7 @@ def read_seg(path: Path, image: Volume) -> tuple[list, str | None, list, list]:
             ) from error
         share = volume.array[..., 0]
         matrix = np.asarray(volume.affine, float)[:, [2, 1, 0, 3]]
-        mask, told = onto_image(share >= 0.5, Grid(share.shape, matrix), path, image)
+        mask, told = onto_image(share >= 0.5, Grid(share.shape, matrix), label, path, image)
         notes += told
         structures.append(ReferenceStructure.of(label, mask))
     return structures, frame, series_uids, notes

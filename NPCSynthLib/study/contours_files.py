@@ -6,7 +6,7 @@ import numpy as np
 
 from ..errors import InputError
 from .align import overlap
-from .contours_raster import resample_mask
+from .contours_raster import cut_off, resample_mask
 from .contours_structures import ReferenceStructure, check_frame, made_by_program
 from .read import read_file
 from .volume import Grid, Volume
@@ -37,7 +37,7 @@ def read_segmentation_file(path: Path, image: Volume) -> tuple[list, None, list,
                          "it again from 3D Slicer.") from error
     notes, structures = check_frame(path, set(), (), image), []
     for name, mask in masks:
-        placed, told = onto_image(mask, Grid(mask.shape, matrix), path, image)
+        placed, told = onto_image(mask, Grid(mask.shape, matrix), name, path, image)
         structures.append(ReferenceStructure.of(name, placed))
         notes += told
     if any(synthetic):
@@ -59,14 +59,17 @@ def read_label_image(path: Path, image: Volume) -> tuple[list, None, list, list]
     stem = path.name[: -len(next(s for s in (".nii.gz", path.suffix) if path.name.lower().endswith(s.lower())))]
     notes, structures = check_frame(path, set(), (), image), []
     for label in labels:
-        mask, told = onto_image(volume.array == label, volume.grid, path, image)
-        structures.append(ReferenceStructure.of(stem if len(labels) == 1 else f"Label {label}", mask))
+        name = stem if len(labels) == 1 else f"Label {label}"
+        mask, told = onto_image(volume.array == label, volume.grid, name, path, image)
+        structures.append(ReferenceStructure.of(name, mask))
         notes += told
     return structures, None, [], notes
 
 
-def onto_image(mask: np.ndarray, grid: Grid, path: Path, image: Volume) -> tuple[np.ndarray, list[str]]:
+def onto_image(mask: np.ndarray, grid: Grid, name: str, path: Path, image: Volume) -> tuple[np.ndarray, list[str]]:
     """A (k, j, i) bool mask on the image's grid: itself where the grids agree, else the nearest voxel, which is noted.
+
+    So is what of the structure (its ``name``) lies outside the image.
 
     What the file leaves out of the image is empty. Raises InputError when the grids do not overlap.
     """
@@ -79,4 +82,6 @@ def onto_image(mask: np.ndarray, grid: Grid, path: Path, image: Volume) -> tuple
     offset = np.linalg.solve(image.grid.ijk_to_lps, grid.ijk_to_lps)
     same_voxels = np.allclose(offset, np.round(offset), atol=1e-2) and abs(abs(np.linalg.det(offset)) - 1) < 1e-2
     note = f"{path.name} lies on another grid than {image.name or 'the image'}; its voxels were resampled (nearest)."
-    return resample_mask(mask, grid, image.grid), [] if same_voxels else [note]
+    notes = [] if same_voxels else [note]
+    notes += [f"{name} {phrase}." for phrase in cut_off(mask, offset, image.grid)]
+    return resample_mask(mask, grid, image.grid), notes

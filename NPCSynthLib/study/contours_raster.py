@@ -23,6 +23,8 @@ _FLAT_MM = 0.5
 #: Two planes farther apart than this, and than the slices, are not joined: they may be two nodes on two slices. Three
 #: or more are one structure drawn on every second slice, or on coarser ones.
 _LARGEST_STEP_OF_TWO_MM, _LARGEST_STEP_MM = 6.0, 10.0
+#: Less than this part of a structure outside the image is the rounding of voxels at its border.
+_LEAST_CUT_OFF = 0.01
 
 
 def fill(polygons: list[np.ndarray], shape: tuple[int, int]) -> np.ndarray:
@@ -84,7 +86,34 @@ def rasterize(contours: list[np.ndarray], grid: Grid) -> tuple[np.ndarray, list[
     to_own = np.linalg.inv(own.ijk_to_lps)
     mask, notes = _on_slices([points @ to_own[:3, :3].T + to_own[:3, 3] for points in contours], own)
     notes.insert(0, "was drawn in planes that the slices cut at an angle, and was resampled")
+    if not any("cut off" in note for note in notes):  # by the corners of an image that is tilted to the planes
+        notes += cut_off(mask, np.linalg.solve(grid.ijk_to_lps, own.ijk_to_lps), grid)
     return resample_mask(mask, own, grid), notes
+
+
+def cut_off(mask: np.ndarray, to_image: np.ndarray, image: Grid) -> list[str]:
+    """How much of a mask lies outside an image, where it is 1 % or more: a phrase as ``rasterize`` returns, or none.
+
+    Args:
+        mask: (k, j, i) bool.
+        to_image: (4, 4) affine matrix from the mask's voxel indices (i, j, k) to the image's.
+        image: its voxels reach half a voxel beyond their centers.
+    """
+    total = outside = 0
+    for k in np.flatnonzero(mask.any(axis=(1, 2))):  # slice by slice: the outline of a head has millions of voxels
+        rows, columns = np.nonzero(mask[k])
+        there = to_image[:3, :3] @ np.stack([columns, rows, np.full(len(rows), k)]) + to_image[:3, 3:]
+        size = np.array(image.shape[::-1])[:, None]
+        # A hundredth of a voxel is the rounding of coordinates.
+        outside += int(((there < -0.51) | (there > size - 0.49)).any(axis=0).sum())
+        total += len(rows)
+    if outside < max(1, _LEAST_CUT_OFF * total):
+        return []
+    if outside == total:
+        return ["lies outside the image"]
+    ml = abs(np.linalg.det((image.ijk_to_lps @ to_image)[:3, :3])) / 1000
+    return [f"leaves the image with {outside * ml:.3g} of its {total * ml:.3g} ml; it was cut off there, so its volume "
+            "and its agreement are those of the rest"]
 
 
 def _slice_distance(grid: Grid) -> float:
