@@ -184,8 +184,9 @@ class NPCSynthWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.refresh()
 
     def onSceneStartClose(self, caller, event):
-        """Called just before the scene is closed: what is running has no place to go to any more."""
-        self.run.cancel(_("Canceled, because the scene was closed."))
+        """Called just before the scene is closed: what its results were to go into is no more."""
+        if self.runner.running and self.runner.current.needsScene:
+            self.run.cancel(_("Canceled, because the scene was closed."))
         self.setParameterNode(None)
 
     def onSceneEndClose(self, caller, event):

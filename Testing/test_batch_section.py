@@ -126,6 +126,18 @@ def test_first_a_folder_then_patients_then_run(make_panel, choose, errors, patie
     assert section.summaryButton.enabled and section.retryButton.enabled and not section.runButton.enabled
 
 
+def test_closing_the_scene_does_not_stop_the_list(make_panel, choose, errors, patients, tmp_path):
+    """It reads and writes files alone, often overnight."""
+    panel, section = make_panel()
+    begin(section, choose, tmp_path / "out", patients)
+    section.runButton.click()
+    slicer.mrmlScene.Clear(0)
+    assert panel.runner.running
+    wait_for(panel)
+    assert (tmp_path / "out" / "anna" / "T1C.nii.gz").exists() and (tmp_path / "out" / "bert" / "T1C.nii.gz").exists()
+    assert not errors
+
+
 def test_retry_does_the_failed_ones_alone(make_panel, choose, patients, tmp_path):
     synthesizer = MeanOfSources()
     panel, section = make_panel(synthesizer)

@@ -23,6 +23,7 @@ from NPCSynthLib.inference.preflight import AMBER, GREEN, RED, Check, check_imag
 from NPCSynthLib.inference.process import WorkerProcess
 from NPCSynthLib.inference.recognition import Recognition
 from NPCSynthLib.inference.request import SynthesisRequest
+from NPCSynthLib.inference.result import NOT_CHECKED
 from NPCSynthLib.inference.synthesizer import Synthesizer
 from NPCSynthLib.study.study import Source, Study
 from NPCSynthLib.study.volume import Grid, Volume
@@ -215,7 +216,23 @@ def test_images_unlike_those_of_the_training_are_amber(synthesizer, head, monkey
     monkeypatch.setattr(synthesizer_module, "find_unusual", lambda *_a: ["T2 seems to be upside down."])
     check = found(synthesizer.check(head, ["PD"]), "Looks")
     assert check.level == AMBER and "upside down" in check.sentence
-    assert preflight.check_looks([])[0].level == GREEN and preflight.check_looks(None) == []
+
+
+def test_looks_that_nothing_was_compared_with_are_not_called_usual():
+    (usual,), (unknown,) = preflight.check_looks([], True), preflight.check_looks([], False)
+    assert usual.level == unknown.level == GREEN and "look like those" in usual.sentence
+    assert "look like those" not in unknown.sentence and NOT_CHECKED in unknown.sentence
+
+
+def test_enhancement_without_an_enhanced_source_asks(synthesizer, head):
+    check = found(synthesizer.check(head, ["T1C"]), "Contrast agent")
+    assert check.level == AMBER and "is a guess" in check.sentence
+    assert "Contrast agent" not in [check.name for check in synthesizer.check(head, ["PD"])]
+
+
+def test_numbers_in_words_of_ones_own_are_said_to_change_nothing(synthesizer):
+    checks = preflight.check_prompts(synthesizer.loaded, ["T2"], {"T2": "T2-weighted with TE 90 ms"})
+    assert any(check.level == AMBER and "change nothing" in check.sentence for check in checks)
 
 
 def test_a_target_that_the_model_never_met_is_amber(tmp_path):

@@ -146,7 +146,14 @@ def test_result_worker_and_provenance_say_why(weights, patients, tmp_path):
     assert provenance(result, study)["unusual"] == list(result.unusual)
 
 
-def test_weights_without_statistics_say_that_nothing_was_checked(patients, tmp_path):
+def test_weights_without_statistics_still_notice_what_needs_none(patients, tmp_path):
+    synthesizer = Synthesizer(write_tiny_weights(tmp_path / "w"), "cpu")
+    study = build_study({"T1": cropped(patients[3].volumes["T1"], 0)})
+    result = synthesizer.run(study, ["T2"], segment=False)
+    assert any("cut off" in sentence for sentence in result.unusual) and NOT_CHECKED in result.warnings
+
+
+def test_weights_without_statistics_say_how_little_was_checked(patients, tmp_path):
     synthesizer = Synthesizer(write_tiny_weights(tmp_path / "w"), "cpu")
     result = synthesizer.run(build_study({"T1": patients[0].volumes["T1"]}), ["T2"], segment=False)
     assert result.unusual == () and NOT_CHECKED in result.warnings

@@ -45,10 +45,10 @@ def test_imported_weights_are_used_by_the_next_run(nodes, make_panel, choose, ti
     assert settings.weightsComboBox.currentText == "tiny 0.0" and "verified" in panel.run.statusLabel.text
     want(panel, "T1C")
     press(panel, panel.run.runButton)
-    assert [used["weights"].parent for _, used in computer.checked + computer.computed] == [home, home]
+    assert [used.weights.parent for used in computer.checked + computer.computed] == [home, home]
     settings.weightsComboBox.currentIndex = 0
     press(panel, panel.run.checkButton)
-    assert computer.checked[-1][1]["weights"] is None
+    assert computer.checked[-1].weights is None
 
 
 def test_the_choice_of_weights_is_saved_and_its_absence_is_said(nodes, make_panel, choose, tiny_weights):  # noqa: F811
@@ -118,8 +118,8 @@ def test_own_words_reach_the_run_and_are_saved_with_the_scene(nodes, make_panel)
     write(panel, "PD", "proton density")
     want(panel, "T2FS", "T1C")
     press(panel, panel.run.runButton)
-    for _, used in computer.checked + computer.computed:
-        assert used["prompts"] == {"T2FS": "T2-weighted, fat suppressed, TE 90 ms"}, "of the targets alone"
+    for used in computer.checked + computer.computed:
+        assert used.prompts == {"T2FS": "T2-weighted, fat suppressed, TE 90 ms"}, "of the targets alone"
     again = make_panel()
     assert again.prompts.rows["T2FS"][1].text == "T2-weighted, fat suppressed, TE 90 ms"
     write(again, "T2FS", "  ")

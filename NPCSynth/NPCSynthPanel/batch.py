@@ -192,7 +192,7 @@ class BatchSection:
                    *patient.warnings]
         return (
             patient.name, outcomes[patient.outcome], ", ".join(patient.sources), ", ".join(patient.made),
-            ", ".join(f"{sequence} {value:.0f}" for sequence, value in uncertainty.items()),
+            ", ".join(f"{sequence} {value / 10:.1f} %" for sequence, value in uncertainty.items()),
             f"{patient.seconds:.0f}" if patient.seconds else "", "\n".join(text for text in remarks if text),
         )
 
@@ -282,7 +282,7 @@ class BatchSection:
                 cohort, computer, scene=False, on_progress=onProgress, cancel=cancel, pause=paused.is_set, **settings
             )
 
-        self.runner.start(compute, lambda outcome, seconds: self._finish(seconds))
+        self.runner.start(compute, lambda outcome, seconds: self._finish(seconds), needsScene=False)
         self._timer.start()
 
     def pause(self):

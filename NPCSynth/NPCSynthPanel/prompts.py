@@ -26,9 +26,9 @@ class PromptSection:
         layout = qt.QVBoxLayout(body)
         layout.setContentsMargins(0, 0, 0, 0)
         hint = qt.QLabel(_(
-            "The network follows words. Left blank, it gets the words shown in gray, which it was trained with. Your "
-            "own can be more exact, for example “T2-weighted, fat-suppressed, TE 90 ms”. Words that it does not know "
-            "are marked before the run. Never write a diagnosis or a name."
+            "The network follows words. Left blank, it gets the words shown in gray, which it was trained with. Keep "
+            "to those where you can: it reads only part of other wordings as they are meant, and heeds no numbers such "
+            "as TE. Words that it does not know are marked before the run. Never write a diagnosis or a name."
         ))
         hint.wordWrap = True
         layout.addWidget(hint)

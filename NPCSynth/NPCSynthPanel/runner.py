@@ -30,16 +30,17 @@ class Runner:
         """Whether a computation goes on."""
         return self.current is not None
 
-    def start(self, compute, finish):
+    def start(self, compute, finish, needsScene=True):
         """Run ``compute(onProgress, cancel)`` in the background, then ``finish(outcome, seconds)`` here.
 
         ``compute`` must not touch the scene or any widget. It calls ``onProgress(fraction, stage)`` with a fraction
-        0..1 and a stage in words, and raises Cancelled soon after ``cancel()`` has become true.
+        0..1 and a stage in words, and raises Cancelled soon after ``cancel()`` has become true. What does not need the
+        scene goes on when the scene is closed.
         """
         if self.running:
             raise RuntimeError("One computation at a time.")
         # A canceled run may still finish its slice; two at once would need twice the memory.
-        self.current = BackgroundRun(compute, finish, waitFor=[run.thread for run in self._fading])
+        self.current = BackgroundRun(compute, finish, needsScene, waitFor=[run.thread for run in self._fading])
         self._onChanged()
         self.current.thread.start()
         self._pollTimer.start()
@@ -95,8 +96,8 @@ class BackgroundRun:
     ``outcome`` or ``error`` is set once ``thread`` has ended; ``fraction`` and ``stage`` say how far it is.
     """
 
-    def __init__(self, compute, finish, waitFor=()):
-        self.finish = finish
+    def __init__(self, compute, finish, needsScene=True, waitFor=()):
+        self.finish, self.needsScene = finish, needsScene
         self.fraction = 0.0
         self.stage = ""
         self.outcome = None

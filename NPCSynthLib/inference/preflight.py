@@ -16,6 +16,7 @@ from ..study.build import DOUBTFUL
 from ..study.check import check_usable
 from ..study.identify import identify
 from ..study.study import Source, Study
+from .result import NOT_CHECKED
 
 GREEN, AMBER, RED = "green", "amber", "red"
 
@@ -67,13 +68,18 @@ def check_sequences(study: Study, recognitions: Mapping) -> list[Check]:
     return [_sequence(source, recognitions[source.sequence]) for source in study.sources]
 
 
-def check_looks(unusual: Sequence[str] | None) -> list[Check]:
-    """What ``unusual.find_unusual`` said; nothing where the weights cannot tell."""
-    if unusual is None:
-        return []
-    if not unusual:
-        return [Check("Looks", GREEN, "The images look like those that the network learned from.")]
-    return [Check("Looks", AMBER, sentence) for sentence in unusual]
+def check_looks(unusual: Sequence[str], compared: bool) -> list[Check]:
+    """What ``unusual.find_unusual`` said; ``compared`` tells whether it knew the training images."""
+    if unusual:
+        return [Check("Looks", AMBER, sentence) for sentence in unusual]
+    if not compared:
+        return [Check("Looks", GREEN, f"Nothing was noticed, but little was looked at. {NOT_CHECKED}")]
+    return [Check("Looks", GREEN, "The images look like those that the network learned from.")]
+
+
+def check_guesses(guesses: Sequence[str]) -> list[Check]:
+    """What the run would invent, for want of anything acquired that tells it."""
+    return [Check("Contrast agent", AMBER, sentence) for sentence in guesses]
 
 
 def check_device(device, notes: Sequence[str]) -> Check:

@@ -11,7 +11,10 @@ INTENSITY_LOW, INTENSITY_HIGH = 0, 1000
 #: Begins the warning that nothing acquired shows where contrast agent went.
 ENHANCEMENT_GUESSED = "Enhancement in the synthetic"
 #: The warning that nobody looked whether the inputs are unusual.
-NOT_CHECKED = "These weights do not know what images they learned from looked like: unusual images go unnoticed."
+NOT_CHECKED = (
+    "These weights do not know what images they learned from looked like. Of unusual images, only wrong sizes, cut-off "
+    "heads, noise and gray values as in CT are noticed."
+)
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from .preflight import Check
 from .recognition import Recognition, recognize
 from .result import ENHANCEMENT_GUESSED, INTENSITY_HIGH, NOT_CHECKED, SynthesisResult, SynthesizedSequence
 from .slicing import Slicing
-from .unusual import find_unusual
+from .unusual import find_unusual, knows_usual
 from .wording import check_wording
 
 #: Farther than this outside the body there is air, and air is 0: nothing is synthesized there.
@@ -76,12 +76,7 @@ class Synthesizer:
         targets = self._check_targets(study, targets)
         prompts = dict(prompts or {})
         warnings = [*study.warnings, *self._notes, *self.loaded.manifest.get("notes", ())]
-        enhanced = [t for t in targets if get_sequence(t).contrast_agent]
-        if enhanced and not any(get_sequence(s.sequence).contrast_agent for s in study.sources):
-            warnings.append(
-                f"{ENHANCEMENT_GUESSED} {' and '.join(enhanced)} is a guess: no source was acquired with "
-                "contrast agent. Never judge on it whether a lesion enhances."
-            )
+        warnings += self._guessed(study, targets)
         seconds = {}
         started = time.perf_counter()
         texts, wordings = {}, {}
@@ -107,7 +102,7 @@ class Synthesizer:
             if doubt:
                 warnings.append(doubt)
         unusual = find_unusual(self.loaded, self.device, study, cancel)
-        warnings = [*(unusual or ()), *warnings, *([NOT_CHECKED] if unusual is None else ())]
+        warnings = [*unusual, *warnings, *([] if knows_usual(self.loaded) else [NOT_CHECKED])]
         seconds["recognition"] = time.perf_counter() - started
 
         started = time.perf_counter()
@@ -160,7 +155,7 @@ class Synthesizer:
             on_progress(1.0, "Done")
         return SynthesisResult(
             study.grid, tuple(sequences), segmentation, tuple(s.sequence for s in study.sources),
-            self.loaded.identity, device.label, seconds, tuple(dict.fromkeys(warnings)), tuple(unusual or ()),
+            self.loaded.identity, device.label, seconds, tuple(dict.fromkeys(warnings)), tuple(unusual),
         )  # fmt: skip
 
     def check(
@@ -178,7 +173,8 @@ class Synthesizer:
             *preflight.check_memory(self, study, len(targets), segment),
             *preflight.check_images(study),
             *preflight.check_sequences(study, seen),
-            *preflight.check_looks(find_unusual(self.loaded, self.device, study)),
+            *preflight.check_looks(find_unusual(self.loaded, self.device, study), knows_usual(self.loaded)),
+            *preflight.check_guesses(self._guessed(study, targets)),
             *preflight.check_prompts(self.loaded, targets, prompts or {}),
         ]
 
@@ -202,6 +198,17 @@ class Synthesizer:
     def predict(self, study: Study, target: str) -> np.ndarray:
         """The target of :meth:`estimate` as float32; 0 and 1 are the 0.5 and 99.5 percentiles of the body."""
         return self.estimate(study, target)[0].astype(np.float32) / INTENSITY_HIGH
+
+    @staticmethod
+    def _guessed(study: Study, targets: Sequence[str]) -> list[str]:
+        """What nothing acquired tells about the targets."""
+        enhanced = [t for t in targets if get_sequence(t).contrast_agent]
+        if not enhanced or any(get_sequence(s.sequence).contrast_agent for s in study.sources):
+            return []
+        return [
+            f"{ENHANCEMENT_GUESSED} {' and '.join(enhanced)} is a guess: no source was acquired with contrast agent. "
+            "Never judge on it whether a lesion enhances."
+        ]
 
     @staticmethod
     def _clear_air(study: Study, means: list[np.ndarray]) -> None:

@@ -7,7 +7,7 @@ No opaque number: several cheap measurements of each acquired image, each with a
 - how gray values are spread; how far the encoder's coarsest features lie from those of the training images; whether
   slices, read from top to bottom and from front to back, look like a head the right way up. These were fitted to the
   training images (``evaluation.usual``) and are kept beside the weights in ``usual.safetensors``; weights without that
-  file are not checked, and the result says so.
+  file do without these checks, and the result says so.
 
 Mirroring left and right cannot be seen: heads are too symmetric.
 """
@@ -155,8 +155,11 @@ def look_at(loaded: LoadedModel, device: Device, volume: Volume) -> Look:
                 float((coarse < _FAR_BELOW).mean()), quantiles, features, slopes)
 
 
-def why_unusual(usual: Usual, look: Look) -> list[Finding]:
-    """Every measurement of an image, the most unusual first; those with a score above 1 are beyond their limit."""
+def why_unusual(usual: Usual | None, look: Look) -> list[Finding]:
+    """Every measurement of an image, the most unusual first; those with a score above 1 are beyond their limit.
+
+    Without ``usual`` those that need no comparison with the training images.
+    """
     face = int(np.argmax(look.faces))
     crowd = half_width(look.quantiles)
     found = [
@@ -177,6 +180,15 @@ def why_unusual(usual: Usual, look: Look) -> list[Finding]:
             "crowded grays", CROWD_LIMIT / max(crowd, 1e-6),
             f"Half of the gray values of {{sequence}} lie within {crowd:.0%} of their range: as in CT, not as in MR.",
         ),
+    ]  # fmt: skip
+    if usual is not None:
+        found += _compared(usual, look)
+    return sorted(found, key=lambda finding: -finding.score)
+
+
+def _compared(usual: Usual, look: Look) -> list[Finding]:
+    """The measurements that are held against the training images."""
+    return [
         Finding(
             "gray values", usual.curve_distance(look) / usual.curve_limit,
             "The gray values of {sequence} are not spread as in the MR images that the network learned from.",
@@ -194,7 +206,6 @@ def why_unusual(usual: Usual, look: Look) -> list[Finding]:
             "Front and back of {sequence} seem to be exchanged.",
         ),
     ]  # fmt: skip
-    return sorted(found, key=lambda finding: -finding.score)
 
 
 def half_width(quantiles: np.ndarray) -> float:
@@ -344,16 +355,19 @@ def load_usual(loaded: LoadedModel) -> Usual | None:
     return Usual(**{name: value if value.ndim else float(value) for name, value in values.items()})
 
 
+def knows_usual(loaded: LoadedModel) -> bool:
+    """Whether images are compared with the training images at all."""
+    return loaded.further(_FILE) is not None
+
+
 def find_unusual(
     loaded: LoadedModel, device: Device, study: Study, cancel: Callable[[], bool] | None = None
-) -> list[str] | None:
-    """Sentences on every source that is not like what the weights learned from; None when they cannot tell.
+) -> list[str]:
+    """Sentences on every source that is not like what the weights learned from, as far as they know (``knows_usual``).
 
     Raises Cancelled when ``cancel``, asked before every source, says so.
     """
     usual = load_usual(loaded)
-    if usual is None:
-        return None
     sentences = []
     for source in study.sources:
         if cancel and cancel():

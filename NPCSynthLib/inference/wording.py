@@ -5,6 +5,8 @@ brings nonsense as near to some known prompt as it does a good paraphrase (``eva
 words are looked up in the vocabulary, and the embedding says which sequence the model takes them for.
 """
 
+import re
+
 import torch
 
 from ..errors import UsageError
@@ -41,6 +43,8 @@ def check_wording(loaded: LoadedModel, target: str, prompt: str) -> list[str]:
             f'{canonical_prompt(get_sequence(target))}".'
         )
     warnings = [f"{target} was made from your own words; check that they describe {target}."]
+    if re.search(r"\d{2,}|\d+\.\d", prompt):
+        warnings.append(f"The numbers in your words for {target} change nothing: times such as TE are not heeded.")
     similar = similarities(loaded, loaded.text_features(prompt)[0])
     taken_for = max(similar, key=similar.get)
     if target in similar and taken_for != target:
