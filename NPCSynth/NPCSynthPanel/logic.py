@@ -42,6 +42,7 @@ class NPCSynthLogic(ScriptedLoadableModuleLogic):
         self.computer = WorkerProcess(python=pythonExecutable()) if computer is None else computer
         self._identified = {}
         self._synthetic = {}
+        self._belongs = {}
         self.contours = ContourComparison()
         self.reports = ReportWriter(self.contours)
 
@@ -229,6 +230,24 @@ class NPCSynthLogic(ScriptedLoadableModuleLogic):
         from NPCSynthLib.scene import scene_outputs
 
         return scene_outputs(slicer.mrmlScene)
+
+    def belonging(self, output, node):
+        """Whether a volume may be compared with a SceneOutput as the acquired image of its sequence.
+
+        :param node: vtkMRMLScalarVolumeNode, or None where there is none.
+        :return: NPCSynthLib.scene.Belonging.
+        """
+        from NPCSynthLib.scene import Belonging, acquired_belonging
+        from NPCSynthLib.scene.collect import RUN
+
+        if node is None:
+            return Belonging()
+        # Headers are on disk, and the panel asks often.
+        key = (output.image.GetAttribute(RUN), output.sequence, node.GetID(), node.GetName(),
+               node.GetAttribute("DICOM.instanceUIDs"))
+        if key not in self._belongs:
+            self._belongs[key] = acquired_belonging(output.image, node, output.sequence)
+        return self._belongs[key]
 
     def resultViews(self):
         """What shows them in the slice views: ``NPCSynthLib.scene.views.ResultViews``."""

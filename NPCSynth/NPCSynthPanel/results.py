@@ -173,6 +173,7 @@ class ResultsSection:
         if output is not None:
             sentences = [toolTip for _text, toolTip in self._cells(output)[1:3]]
             sentences += [one for one in output.warnings if one not in (output.unusual or ())]
+            sentences += self._belonging(output).sentences
             # Series names come from DICOM headers: shown as they are, not as markup.
             self.aboutLabel.text = "<br>".join(html.escape(one).replace("\n", "<br>") for one in sentences)
         none = _("Run first, or load a scene with results.")
@@ -186,8 +187,9 @@ class ResultsSection:
             "The acquired image and the synthetic one take turns in the same views. With an acquired {sequence} it is "
             "that one, else a source of another contrast. Press again to stop."
         ), output)  # fmt: skip
-        missing = none if output is None else _(
-            "Only with an acquired {sequence} volume: assign it in the study table."
+        missing = none if output is None else self._belonging(output).refusal or _(
+            "Only with an acquired {sequence} volume: assign it in the study table, where “leave” keeps it out of the "
+            "next run."
         ).format(sequence=output.sequence)
         self._offer(self.checkerboardButton, real, missing, _(
             "Squares of the acquired and the synthetic {sequence} by turns. Do edges go on across them?"
@@ -211,10 +213,15 @@ class ResultsSection:
     # What can be compared
 
     def _real(self, output):
-        """The acquired volume of the same sequence, or None."""
-        if output is None or self._parameterNode is None:
-            return None
-        return self._parameterNode.assigned().get(output.sequence)
+        """The acquired volume of the same sequence and patient, or None."""
+        return None if output is None or self._belonging(output).refusal else self._assigned(output)
+
+    def _assigned(self, output):
+        return self._parameterNode.assigned().get(output.sequence) if self._parameterNode is not None else None
+
+    def _belonging(self, output):
+        """Whether what is assigned to the output's sequence now is of the run's patient."""
+        return self.logic.belonging(output, self._assigned(output))
 
     def _acquired(self, output):
         return self._real(output) or (output.source if output is not None else None)

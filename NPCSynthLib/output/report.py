@@ -83,8 +83,10 @@ def report(
         section("What was made", _output_table(result, study, document, told)),
         *(_pictures(synthetic, result, study, truth, agreements, cancel) for synthetic in result.sequences),
     ]
-    if truth is not None and truth.images:
-        parts.append(section("Agreement with the acquired images", _image_table(result, study, truth)))
+    if truth is not None and (truth.images or truth.notes):
+        said = bullets(truth.notes, "alarm") if truth.notes else ""
+        compared = _image_table(result, study, truth) if truth.images else ""
+        parts.append(section("Agreement with the acquired images", said + compared))
     if agreements:
         parts.append(section("Contours", _contour_table(agreements, notes, told)))
     parts += [

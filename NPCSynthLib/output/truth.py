@@ -20,10 +20,12 @@ class Truth:
         images: sequence id -> (k, j, i) float32 on the study's grid; 0 and 1000 are its own 0.5 and 99.5 percentiles in
             the study's body, the units of the synthetic images. Never fitted to a prediction.
         structures: TG-263 name -> (k, j, i) bool on the study's grid.
+        notes: sentences on whether the images belong to the study; shown with them.
     """
 
     images: Mapping[str, np.ndarray]
     structures: Mapping[str, np.ndarray]
+    notes: tuple[str, ...] = ()
 
 
 def truth_on_grid(study: Study, images: Mapping[str, Volume], structures: Mapping[str, Volume]) -> Truth:

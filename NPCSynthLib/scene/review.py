@@ -12,6 +12,7 @@ from ..errors import Cancelled, InputError, UsageError
 from ..qa.contours import StructureAgreement
 from ..study.build import build_study
 from ..study.volume import Volume
+from .belonging import acquired_belonging, belonging
 from .collect import SOURCE_ROLE, SceneResult, latest_nodes, latest_result
 from .segmentations import CopiedSegmentation, copy_segmentation, node_to_node
 from .volumes import STUDY_TO_NODE, study_volumes, volume_from_node
@@ -28,6 +29,8 @@ class SceneReview:
         found: the latest run's results.
         sources: sequence id -> image that they were made from.
         acquired: sequence id -> acquired image of a sequence that was synthesized too, in the same space.
+        acquired_notes: sentences on whether acquired images belong to the run, and on those left out because they do
+            not; they name no node.
         drawn: contours to draw into the pictures, or None.
         reference_id: id of the volume node that gave the grid.
     """
@@ -35,6 +38,7 @@ class SceneReview:
     found: SceneResult
     sources: Mapping[str, Volume]
     acquired: Mapping[str, Volume]
+    acquired_notes: tuple[str, ...]
     drawn: CopiedSegmentation | None
     reference_id: str
 
@@ -66,6 +70,7 @@ class SceneReview:
             raise InputError("The volume that gave the grid has another size than when the results were made. Load "
                              "the acquired images again, or run once more.")  # fmt: skip
         truth = truth_on_grid(study, self.acquired, {}) if self.acquired else Truth({}, {})
+        truth = replace(truth, notes=self.acquired_notes)
         if self.drawn is not None:
             contours = self.drawn.contours("the reference", cancel)
             truth = replace(truth, structures={s.name: s.mask for s in contours.structures})
@@ -87,7 +92,8 @@ def copy_review(scene, acquired_nodes: Mapping | None = None, drawn=None) -> Sce
     """Take out of the scene what a report on the latest run shows. The scene is not changed.
 
     Args:
-        acquired_nodes: sequence id -> volume node; taken are those of sequences that the run made.
+        acquired_nodes: sequence id -> volume node; taken are those of sequences that the run made, where they belong
+            to it (see ``belonging``).
         drawn: vtkMRMLSegmentationNode, or None.
 
     Raises:
@@ -106,13 +112,21 @@ def copy_review(scene, acquired_nodes: Mapping | None = None, drawn=None) -> Sce
     reference = nodes[wanted]
     to_study = np.linalg.inv(sources[wanted].metadata[STUDY_TO_NODE])
     made = {synthetic.sequence for synthetic in found.result.sequences}
-    acquired = {
-        sequence: volume_from_node(node, to_study @ node_to_node(node, reference))
-        for sequence, node in (acquired_nodes or {}).items()
-        if sequence in made and not any(node is source for source in nodes.values())
-    }
-    copied = None if drawn is None else copy_segmentation(drawn, reference)
-    return SceneReview(found, sources, acquired, copied, reference.GetID())
+    ours = latest_nodes(scene)[0]
+    acquired, told = {}, []
+    for sequence, node in (acquired_nodes or {}).items():
+        if sequence in made:
+            belongs = acquired_belonging(ours, node, sequence)
+            told += belongs.sentences
+            if not belongs.refusal:
+                acquired[sequence] = volume_from_node(node, to_study @ node_to_node(node, reference))
+    copied = None
+    if drawn is not None:
+        belongs = belonging(ours, drawn, "The segmentation that was chosen for the pictures")
+        if belongs.refusal:
+            raise InputError(f"{belongs.refusal} Choose another one, or none.")
+        copied = copy_segmentation(drawn, reference)
+    return SceneReview(found, sources, acquired, tuple(told), copied, reference.GetID())
 
 
 def _sources(scene, document: dict) -> dict:

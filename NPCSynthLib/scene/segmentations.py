@@ -195,8 +195,18 @@ def is_predicted(node) -> bool:
         segmentation.GetNthSegment(n).HasTag(SYNTHETIC_TAG) for n in range(segmentation.GetNumberOfSegments()))
     if tagged or is_synthetic(node):
         return True
-    header = _header(node)
+    header = segmentation_header(node)
     return header is not None and header.get("SyntheticData") == "YES"
+
+
+def segmentation_header(node):
+    """The DICOM header (pydicom Dataset) that a segmentation was loaded from, or None. Identifies a patient."""
+    database = getattr(slicer, "dicomDatabase", None)
+    tree = node.GetScene().GetFirstNodeByClass("vtkMRMLSubjectHierarchyNode")
+    item = tree.GetItemByDataNode(node) if tree is not None and database is not None else 0
+    series = tree.GetItemUID(item, slicer.vtkMRMLSubjectHierarchyConstants.GetDICOMUIDName()) if item else ""
+    files = list(database.filesForSeries(series)) if series else []
+    return read_header(Path(files[0])) if files and Path(files[0]).is_file() else None
 
 
 def content_of(node) -> tuple:
@@ -240,7 +250,7 @@ def node_to_node(node, other) -> np.ndarray:
 
 def _frame_notes(node, image_node) -> list[str]:
     """Whether the contours belong on the image, by DICOM or by what the segmentation was drawn on."""
-    header, drawn = _header(node), drawn_on(node)
+    header, drawn = segmentation_header(node), drawn_on(node)
     frames = _frames(header) if header is not None else set()
     if not frames and drawn is not None:
         frames = {uid for uid in [header_from_node(drawn).get("FrameOfReferenceUID")] if uid}
@@ -260,16 +270,6 @@ def _frame_notes(node, image_node) -> list[str]:
                 "the views that they lie where they should."]
     return ["The contours were drawn on another image: they are placed by their coordinates. Check that the patient "
             "did not move between the two."]
-
-
-def _header(node):
-    """The DICOM header that a segmentation was loaded from, or None."""
-    database = getattr(slicer, "dicomDatabase", None)
-    tree = node.GetScene().GetFirstNodeByClass("vtkMRMLSubjectHierarchyNode")
-    item = tree.GetItemByDataNode(node) if tree is not None and database is not None else 0
-    series = tree.GetItemUID(item, slicer.vtkMRMLSubjectHierarchyConstants.GetDICOMUIDName()) if item else ""
-    files = list(database.filesForSeries(series)) if series else []
-    return read_header(Path(files[0])) if files and Path(files[0]).is_file() else None
 
 
 def _frames(header) -> set[str]:

@@ -138,10 +138,8 @@ def header_from_node(node) -> dict:
     Empty when the volume was not loaded through Slicer's DICOM database or its file has gone: the image is fine
     all the same. May hold identifiers: never log it.
     """
-    database = getattr(slicer, "dicomDatabase", None)
     uids = (node.GetAttribute("DICOM.instanceUIDs") or "").split()
-    path = database.fileForInstance(uids[0]) if database is not None and uids else ""
-    dataset = read_header(Path(path)) if path and Path(path).is_file() else None
+    dataset = _read(uids[0]) if uids else None
     if dataset is None:
         return {}
     facts = header_facts(dataset)
@@ -151,6 +149,21 @@ def header_from_node(node) -> dict:
     if frames:
         facts["FrameNumbers"] = list(range(1, frames + 1))
     return facts
+
+
+def header_of_instance(uid: str) -> dict:
+    """``study.headers.header_facts`` of one image that Slicer's DICOM database knows, else an empty dict.
+
+    May hold identifiers: never log it.
+    """
+    dataset = _read(uid)
+    return {} if dataset is None else header_facts(dataset)
+
+
+def _read(uid: str):
+    database = getattr(slicer, "dicomDatabase", None)
+    path = database.fileForInstance(uid) if database is not None else ""
+    return read_header(Path(path)) if path and Path(path).is_file() else None
 
 
 def node_to_world(node) -> np.ndarray:

@@ -1,0 +1,191 @@
+"""Another patient's image is not held against a run's results: the rule, the panel and the report."""
+
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pydicom
+import pytest
+
+pytest.importorskip(
+    "slicer", reason="slicer-core or a system library that it needs is missing", exc_type=ImportError
+)
+pytest.importorskip(
+    "PySide6.QtUiTools", reason="PySide6 or a system library that it needs is missing", exc_type=ImportError
+)
+
+from page_reader import Page
+from segmentation_cases import add_labels
+from slicer_stand_in import install, load_module, new_scene, open_panel
+
+slicer = install()
+module = load_module(Path(__file__).resolve().parents[1] / "NPCSynth" / "NPCSynth.py")
+
+from NPCSynthLib.errors import InputError  # noqa: E402
+from NPCSynthLib.scene import acquired_belonging, add_result, add_volume, belonging, study_volumes  # noqa: E402
+from NPCSynthLib.scene.review import copy_review  # noqa: E402
+from NPCSynthLib.study.build import build_study  # noqa: E402
+from NPCSynthPanel.results import ResultsSection  # noqa: E402
+
+OURS = {"PatientID": "A-1", "StudyInstanceUID": "1.2.3", "FrameOfReferenceUID": "1.2.3.4", "StudyDate": "20230517"}
+OTHER_PATIENT = {
+    "PatientID": "B-2", "StudyInstanceUID": "1.2.9", "FrameOfReferenceUID": "1.2.9.4", "StudyDate": "20240101",
+}
+
+
+class Database:
+    """As ctkDICOMDatabase: the file of an instance, "" where it is not known."""
+
+    def __init__(self, folder):
+        self.folder, self.files = folder, {}
+
+    def fileForInstance(self, uid):
+        return self.files.get(uid, "")
+
+    def filesForSeries(self, uid):
+        return ()
+
+    def add(self, node, **facts):
+        """Let a node be loaded from a series with these facts in its header."""
+        uid = f"1.2.826.{len(self.files) + 1}"
+        dataset = pydicom.Dataset()
+        dataset.SOPClassUID, dataset.SOPInstanceUID, dataset.Modality = "1.2.840.10008.5.1.4.1.1.4", uid, "MR"
+        for key, value in facts.items():
+            setattr(dataset, key, value)
+        dataset.file_meta = pydicom.dataset.FileMetaDataset()
+        dataset.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+        self.files[uid] = str(self.folder / f"{uid}.dcm")
+        pydicom.dcmwrite(self.files[uid], dataset, enforce_file_format=True)
+        node.SetAttribute("DICOM.instanceUIDs", uid)
+        return node
+
+
+@pytest.fixture
+def database(tmp_path, monkeypatch):
+    database = Database(tmp_path)
+    monkeypatch.setattr(slicer, "dicomDatabase", database, raising=False)
+    return database
+
+
+def add_run(study, result, nodes):
+    """The result of these nodes, whose headers are in its provenance."""
+    volumes = study_volumes(nodes)
+    sources = tuple(replace(source, original=volumes[source.sequence]) for source in study.sources)
+    return add_result(result, replace(study, sources=sources), nodes, slicer.mrmlScene)
+
+
+@pytest.fixture
+def run(database, study, result):
+    """Two acquired sources with headers and what was made of them; and an acquired T2FS with none yet."""
+    scene = new_scene()
+    nodes = {s.sequence: database.add(add_volume(scene, s.original, f"{s.sequence} tra"), **OURS)
+             for s in study.sources}  # fmt: skip
+    made = add_run(study, result, nodes)
+    real = add_volume(scene, study.source("T2").original, "T2 fs tra Doe")
+    return SimpleNamespace(nodes=nodes, image=made.volumes["T2FS"], made=made, real=real)
+
+
+@pytest.fixture
+def panel(run):
+    panel = open_panel(module.NPCSynthWidget)
+    panel._parameterNode.assign({**run.nodes, "T2FS": run.real})
+    yield panel
+    panel.cleanup()
+
+
+def test_the_same_examination_has_nothing_to_note(run, database):
+    database.add(run.real, **OURS)
+    assert acquired_belonging(run.image, run.real, "T2FS").sentences == ()
+
+
+@pytest.mark.parametrize("change, words", [
+    ({"FrameOfReferenceUID": "1.2.3.5"}, "another DICOM frame of reference"),
+    ({"StudyDate": "20230601"}, "another day"),
+])
+def test_another_frame_or_day_is_allowed_and_said(run, database, change, words):
+    found = acquired_belonging(run.image, database.add(run.real, **{**OURS, **change}), "T2FS")
+    assert not found.refusal and len(found.notes) == 1 and words in found.notes[0]
+
+
+@pytest.mark.parametrize("sources_there", [True, False])
+def test_another_patient_is_refused_also_after_the_sources_are_gone(run, database, sources_there):
+    database.add(run.real, **OTHER_PATIENT)
+    if not sources_there:
+        for node in run.nodes.values():
+            slicer.mrmlScene.RemoveNode(node)
+    found = acquired_belonging(run.image, run.real, "T2FS")
+    assert "another patient" in found.refusal and found.sentences == (found.refusal,)
+    assert "Doe" not in found.refusal and "B-2" not in found.refusal
+
+
+def test_without_a_header_on_one_side_it_is_said(run, database):
+    assert "same patient" in acquired_belonging(run.image, run.real, "T2FS").notes[0]
+
+
+def test_plain_files_have_nothing_to_note(study, result):
+    scene = new_scene()
+    bare = {s.sequence: replace(s.original, metadata={}) for s in study.sources}
+    made = add_run(study, result, {s: add_volume(scene, volume, s) for s, volume in bare.items()})
+    assert acquired_belonging(made.volumes["T2FS"], add_volume(scene, bare["T2"], "x"), "T2FS").sentences == ()
+
+
+def test_neither_a_source_nor_a_synthetic_image_is_the_truth(run):
+    assert "made from" in acquired_belonging(run.image, run.nodes["T2"], "T2FS").refusal
+    assert "synthesized" in acquired_belonging(run.image, run.made.uncertainties["T2FS"], "T2FS").refusal
+
+
+def test_results_of_another_patient_are_another_patients(run, database, study, result):
+    others = {s.sequence: database.add(add_volume(slicer.mrmlScene, s.original, f"{s.sequence} B"), **OTHER_PATIENT)
+              for s in study.sources}  # fmt: skip
+    theirs = add_run(study, result, others)
+    assert "another patient" in belonging(run.image, theirs.segmentation, "The segmentation").refusal
+    assert belonging(run.image, run.made.segmentation, "The segmentation").sentences == ()
+
+
+def test_the_panel_does_not_compare_with_another_patient_and_says_why(run, database, panel):
+    section = panel.section(ResultsSection)
+    assert section.differenceButton.enabled
+    database.add(run.real, **OTHER_PATIENT)
+    panel.refresh()
+    for button in (section.differenceButton, section.checkerboardButton):
+        assert not button.enabled and "another patient" in button.toolTip
+    assert section._acquired(section.chosen()) is run.nodes["T1"], "flicker takes the run's own source"
+    assert "another patient" in section.aboutLabel.text
+
+
+def test_the_panel_says_what_was_acquired_on_another_day(run, database, panel):
+    section = panel.section(ResultsSection)
+    database.add(run.real, **{**OURS, "StudyDate": "20230601"})
+    panel.refresh()
+    assert section.differenceButton.enabled and "another day" in section.aboutLabel.text
+
+
+@pytest.mark.parametrize("header, told, used", [
+    (OURS, "", True), ({**OURS, "StudyDate": "20230601"}, "another day", True),
+    (OTHER_PATIENT, "another patient", False),
+])
+def test_the_report_holds_an_image_of_this_patient_alone_against_the_result(run, database, monkeypatch, header, told,
+                                                                          used):
+    pytest.importorskip("monai")
+    seen = []
+    monkeypatch.setattr("NPCSynthLib.output.report.picture", lambda *a: seen.append(a[3]) or b"\x89PNG")
+    monkeypatch.setattr("NPCSynthLib.scene.review.build_study", _without_registration)
+    database.add(run.real, **header)
+    page = Page(copy_review(slicer.mrmlScene, {**run.nodes, "T2FS": run.real}).report())
+    assert ("T2FS" in seen[0].images) is used
+    assert any("SSIM" in table[0] for table in page.tables) is used
+    assert told in page.text and (told or "another" not in page.text.split("Agreement with")[1].split("Checklist")[0])
+
+
+def _without_registration(volumes, **choices):
+    return build_study(volumes, register=False, **choices)
+
+
+def test_contours_drawn_on_another_patient_are_not_drawn_into_the_pictures(run, database, study):
+    theirs = database.add(add_volume(slicer.mrmlScene, study.source("T1").original, "T1 B"), **OTHER_PATIENT)
+    mask = np.zeros(study.grid.shape, bool)
+    mask[3:6, 10:20, 10:20] = True
+    drawn = add_labels(slicer.mrmlScene, study.grid, {"GTVp": mask}, drawn_on=theirs)
+    with pytest.raises(InputError, match="another patient"):
+        copy_review(slicer.mrmlScene, drawn=drawn)
