@@ -137,6 +137,10 @@ def patient():
     return make_patient(4, ("T1", "T2"), "small")
 
 
+def patient_mask(patient, name):
+    return structures_on(patient.anatomy, patient.volumes["T1"].grid)[name] > 0.5
+
+
 def load(scene, patient):
     """A study as it lies in the scene: two sequences, the contours drawn on T1, and a run that made T2 and contours."""
     nodes = {s: add_volume(scene, patient.volumes[s], f"Phantom {s}") for s in ("T1", "T2")}
@@ -445,6 +449,25 @@ def test_comparing_again_sees_what_was_redrawn_in_contours_and_in_images(scene, 
     (second,) = [one for one in section.rows if one.name == "GTVp"]
     assert second.dice < first.dice - 0.1 and second.predicted_ml < first.predicted_ml
     assert second.edges["T1"] < first.edges["T1"] - 0.1
+
+
+def test_an_edge_that_only_the_synthetic_image_shows_is_not_good(scene, patient, make_panel):
+    nodes, reference, created = load(scene, patient)
+    made, acquired = (slicer.util.arrayFromVolume(node) for node in (created.volumes["T2"], nodes["T2"]))
+    made[made > 100] = 300
+    made[patient_mask(patient, "Brainstem")] = 1000
+    slicer.util.arrayFromVolumeModified(created.volumes["T2"])
+    acquired[:] = ndimage.gaussian_filter(acquired, (0, 4, 4))
+    slicer.util.arrayFromVolumeModified(nodes["T2"])
+    panel, section = make_panel()
+    compare(panel, section)
+    (one,) = [one for one in section.rows if one.name == "Brainstem"]
+    assert one.edges["T2 (synthetic)"] > 2 * one.edges["T2"] > 0
+    row = section.rows.index(one)
+    cell = section.table.item(row, titles(section).index("Edges in T2 (synthetic)"))
+    assert cell.text().startswith("✗") and "Stronger edge than in the acquired image" in cell.toolTip()
+    assert "from 80% to 125%" in cell.toolTip() and "from 50% to 200%" in cell.toolTip()
+    assert "Stronger" not in section.table.item(row, titles(section).index("Edges in T2")).toolTip()
 
 
 def test_undo_brings_deleted_contours_back_to_be_compared(scene, balls, make_panel, errors):

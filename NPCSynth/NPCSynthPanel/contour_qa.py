@@ -9,7 +9,17 @@ import slicer
 from slicer.i18n import tr as _
 
 from NPCSynthLib.qa.contours import TOLERANCES_MM
-from NPCSynthLib.qa.ratings import FAIR, GOOD, LIMITS, POOR, overall, rate_edges, ratings
+from NPCSynthLib.qa.ratings import (
+    FAIR,
+    GOOD,
+    LIMITS,
+    POOR,
+    UPPER_LIMITS,
+    has_stronger_edge,
+    overall,
+    rate_edges,
+    ratings,
+)  # fmt: skip
 
 from .parameters import COMPARED, IMAGE, REFERENCE
 from .selectors import makeNodeSelector
@@ -27,6 +37,7 @@ class Column(NamedTuple):
     value - Agreement -> number or text to sort by; NaN and "" come last.
     text - Agreement -> what stands there.
     rating - Agreement -> GOOD, FAIR, POOR or None.
+    warning - Agreement -> what to know of this value, or "".
     """
 
     title: str
@@ -34,6 +45,7 @@ class Column(NamedTuple):
     value: object
     text: object
     rating: object
+    warning: object = lambda one: ""
 
 
 class ContourSection:
@@ -282,9 +294,11 @@ class ContourSection:
         ).format(image=image)
         if real is not None:
             toolTip += "\n" + _(
-                "✓ good from {0:.0%} of the value in the acquired {real}, ~ fair from {1:.0%}, else ✗ poor: there the "
-                "synthetic image does not show what the contour was drawn by. A good value does not make an edge real."
-            ).format(*LIMITS["edges"], real=real)
+                "✓ good from {0:.0%} to {2:.0%} of the value in the acquired {real}, ~ fair from {1:.0%} to {3:.0%}, "
+                "else ✗ poor. Below, the synthetic image does not show what the contour was drawn by; above, there is "
+                "a stronger edge than in the acquired image: it may be invented. A good value does not make an edge "
+                "real."
+            ).format(*LIMITS["edges"], *UPPER_LIMITS["edges"], real=real)
 
         def value(one):
             return one.edges.get(image, math.nan)
@@ -292,7 +306,9 @@ class ContourSection:
         return Column(
             _("Edges in\n{image}").format(image=image), toolTip, value,
             lambda one: "" if math.isnan(value(one)) else f"{value(one):.3f}",
-            lambda one: rate_edges(one, image, real) if real is not None else None)
+            lambda one: rate_edges(one, image, real) if real is not None else None,
+            lambda one: _("Stronger edge than in the acquired image ({acquired:.3f}): it may be invented.").format(
+                acquired=one.edges[real]) if real is not None and has_stronger_edge(one, image, real) else "")
 
     def _word(self, one):
         rating = overall(one)
@@ -346,7 +362,7 @@ class ContourSection:
         if rating:
             item.setBackground(qt.QBrush(qt.QColor(LOOKS[rating][1])))
             item.setForeground(qt.QBrush(qt.QColor(_TEXT_COLOR)))
-        item.setToolTip("\n".join(part for part in (one.name, one.remark, column.toolTip) if part))
+        item.setToolTip("\n".join(part for part in (one.name, column.warning(one), one.remark, column.toolTip) if part))
         return item
 
     def show(self, row):

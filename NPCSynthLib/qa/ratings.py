@@ -2,7 +2,8 @@
 
 The limits are this program's, for orientation: near what experts reach among themselves in the head and neck, and no
 criterion by which contours are accepted. Dice falls with the size of a structure at the same distance in mm: of small
-ones (chiasm, lenses) trust the distances.
+ones (chiasm, lenses) trust the distances. Edges of a synthetic image have limits to both sides: an edge that the
+acquired image does not show so strongly may be invented.
 """
 
 import math
@@ -21,13 +22,18 @@ LIMITS = {
     "volume_difference": (0.1, 0.25),
     "edges": (0.8, 0.5),
 }
+#: Measure -> (good up to here, fair up to here), where too much is wrong as well.
+UPPER_LIMITS = {"edges": (1.25, 2.0)}
 
 
 def rate(measure: str, value: float) -> str | None:
-    """GOOD, FAIR or POOR by ``LIMITS``; None for NaN. Raises KeyError for an unknown measure."""
+    """GOOD, FAIR or POOR by ``LIMITS`` and ``UPPER_LIMITS``; None for NaN. Raises KeyError for an unknown measure."""
     good, fair = LIMITS[measure]
     if math.isnan(value):
         return None
+    most_good, most_fair = UPPER_LIMITS.get(measure, (math.inf, math.inf))
+    if value > most_good:
+        return FAIR if value <= most_fair else POOR
     if good > fair:
         return GOOD if value >= good else FAIR if value >= fair else POOR
     return GOOD if value <= good else FAIR if value <= fair else POOR
@@ -49,6 +55,18 @@ def overall(one: StructureAgreement) -> str | None:
 
 
 def rate_edges(one: StructureAgreement, synthetic: str, acquired: str) -> str | None:
-    """How much of the acquired image's ``edges`` along the contour the synthetic image shows, rated."""
+    """How much of the acquired image's ``edges`` along the contour the synthetic image shows, too much included."""
+    return rate("edges", _edge_ratio(one, synthetic, acquired))
+
+
+def has_stronger_edge(one: StructureAgreement, synthetic: str, acquired: str) -> bool:
+    """Whether the synthetic image shows more of an edge along the contour than is good."""
+    return _edge_ratio(one, synthetic, acquired) > UPPER_LIMITS["edges"][0]
+
+
+def _edge_ratio(one: StructureAgreement, synthetic: str, acquired: str) -> float:
+    """NaN where one of the two is not known, or neither shows any edge."""
     there, here = one.edges.get(acquired, math.nan), one.edges.get(synthetic, math.nan)
-    return rate("edges", here / there) if there > 0 else None
+    if there == 0:
+        return math.inf if here > 0 else math.nan
+    return here / there

@@ -1,0 +1,40 @@
+"""Ratings of agreement: limits to both sides, and what was missed."""
+
+import math
+
+import pytest
+
+from NPCSynthLib.qa.contours import TOLERANCES_MM, StructureAgreement
+from NPCSynthLib.qa.ratings import FAIR, GOOD, POOR, has_stronger_edge, rate, rate_edges
+
+
+def agreement(**known):
+    unknown = {
+        "name": "GTVn", "dice": math.nan, "surface_dice": (math.nan,) * len(TOLERANCES_MM), "hd95_mm": math.nan,
+        "mean_distance_mm": math.nan, "reference_ml": math.nan, "predicted_ml": math.nan, "worst_slice": None,
+    }
+    return StructureAgreement(**{**unknown, **known})
+
+
+@pytest.mark.parametrize("ratio, rating", [
+    (0.49, POOR), (0.5, FAIR), (0.79, FAIR), (0.8, GOOD), (1, GOOD), (1.25, GOOD), (1.26, FAIR), (2, FAIR),
+    (2.01, POOR), (math.inf, POOR), (math.nan, None),
+])
+def test_edges_can_be_too_weak_and_too_strong(ratio, rating):
+    assert rate("edges", ratio) == rating
+
+
+@pytest.mark.parametrize("measure, value", [("dice", 1.0), ("surface_dice_3mm", 1.0), ("hd95_mm", 0.0)])
+def test_other_measures_cannot_be_too_good(measure, value):
+    assert rate(measure, value) == GOOD
+
+
+@pytest.mark.parametrize("acquired, synthetic, rating, stronger", [
+    (0.05, 0.40, POOR, True), (0.0, 0.40, POOR, True), (0.30, 0.31, GOOD, False), (0.30, 0.10, POOR, False),
+    (0.0, 0.0, None, False), (math.nan, 0.4, None, False), (0.4, math.nan, None, False),
+])
+def test_an_invented_edge_is_poor_and_said_to_be_stronger(acquired, synthetic, rating, stronger):
+    one = agreement(edges={"T1": acquired, "T1 (synthetic)": synthetic})
+    assert rate_edges(one, "T1 (synthetic)", "T1") == rating
+    assert has_stronger_edge(one, "T1 (synthetic)", "T1") is stronger
+    assert not has_stronger_edge(one, "T1 (synthetic)", "T2")
