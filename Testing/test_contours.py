@@ -191,7 +191,7 @@ def test_the_table_says_everything_and_leaves_out_what_is_unknown(tmp_path):
         first, second = csv.DictReader(file)
     assert first["structure"] == "GTVp" and float(first["dice"]) == pytest.approx(agreements[0].dice, abs=1e-4)
     assert float(first["surface_dice_2mm"]) == pytest.approx(agreements[0].surface_dice[1], abs=1e-4)
-    assert float(first["difference_ml"]) < 0 and int(first["worst_slice"]) == agreements[0].worst_slice
+    assert float(first["difference_ml"]) < 0 and int(first["worst_slice"]) == agreements[0].worst_slice + 1
     assert second["dice"] == second["hd95_mm"] == "" and second["remark"] == "Not drawn in the reference."
     assert first["notes"] == second["notes"] == "Look at it. Twice."
 

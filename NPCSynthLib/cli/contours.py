@@ -21,7 +21,7 @@ def run(
     csv: Annotated[Path | None, typer.Option("--csv", help="Also write table and notes to this new file.")] = None,
     json: AsJson = False,
 ) -> None:
-    """Compare contours structure by structure: Dice, surface Dice, distances, volumes, worst slice.
+    """Compare contours structure by structure: Dice, surface Dice, distances, volumes, worst slice (counted from 1).
 
     Structures are matched by their TG-263 names and the usual aliases (GTVnx is GTVp, Lt Parotid is Parotid_L).
 

@@ -301,8 +301,6 @@ def _contour_table(agreements, notes, told: _Told) -> str:
     rows = []
     for agreement in agreements:
         row = table_row(agreement)
-        if row["worst_slice"] is not None:
-            row["worst_slice"] += 1  # people count from one
         rows.append([told.structure(agreement.name), *(row.get(key) for key in heads), _remark(agreement, told)])
     content = table(("Structure", *heads.values(), "Remark"), rows,
                    "Predicted contours against the reference. 1 is perfect agreement, 0 none at all; no figure says "

@@ -306,7 +306,8 @@ def write_csv(
 def table_row(agreement: StructureAgreement) -> dict:
     """Column -> value of one structure, rounded, units in the names; None for what could not be computed.
 
-    The names of both sides are there where they differ from the TG-263 name.
+    The names of both sides are there where they differ from the TG-263 name. "worst_slice" counts from 1, as viewers
+    and the report do; ``StructureAgreement.worst_slice`` is an index and counts from 0.
     """
     def rounded(value: float, digits: int) -> float | None:
         return None if math.isnan(value) else round(float(value), digits)
@@ -324,7 +325,7 @@ def table_row(agreement: StructureAgreement) -> dict:
         "predicted_ml": rounded(agreement.predicted_ml, 3),
         "difference_ml": rounded(agreement.difference_ml, 3),
         **{f"edges_{image}": rounded(value, 4) for image, value in agreement.edges.items()},
-        "worst_slice": agreement.worst_slice,
+        "worst_slice": None if agreement.worst_slice is None else agreement.worst_slice + 1,
         "remark": agreement.remark,
     }
 
