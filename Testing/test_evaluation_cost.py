@@ -60,7 +60,19 @@ def test_peak_counts_what_was_given_back():
     def take():
         np.ones(60 * 2**20, np.uint8)
 
-    assert 50e6 < cost.peak_bytes(take, CPU) < 90e6
+    found = cost.peak_bytes(take, CPU)
+    if found is None:
+        pytest.skip("this system keeps no count")
+    assert 60e6 < found < 70e6
+
+
+def test_memory_is_not_told_where_nobody_keeps_count(monkeypatch):
+    def refuse(*_):
+        raise FileNotFoundError
+
+    monkeypatch.setattr(cost.Path, "write_text", refuse)
+    called = []
+    assert cost.peak_bytes(lambda: called.append(1), CPU) is None and called
 
 
 def test_section_states_ratios_and_extrapolates(synthesizer, tmp_path, monkeypatch):

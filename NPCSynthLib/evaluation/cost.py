@@ -7,12 +7,11 @@ methods take turns and what counts are the ratios within a turn. What the images
 
 import dataclasses
 import statistics
-import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
-import psutil
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -130,29 +129,31 @@ def _autocast(device: Device):
     return torch.autocast(device.torch.type, dtype=device.dtype, enabled=device.dtype != torch.float32)
 
 
-def peak_bytes(call: Callable[[], object], device: Device) -> int:
-    """Memory that ``call`` takes beyond what was taken before it, at its highest."""
+def peak_bytes(call: Callable[[], object], device: Device) -> int | None:
+    """Memory that ``call`` takes beyond what was taken before it, at its highest; None where nobody keeps count.
+
+    On a CPU the kernel does, on Linux: "5" in clear_refs sets the highest resident set back to the present one
+    (Linux, Documentation/filesystems/proc.rst). Looking now and then would miss what is given back at once.
+    """
     if device.torch.type == "cuda":
         before = torch.cuda.memory_allocated()
         torch.cuda.reset_peak_memory_stats()
         call()
         return torch.cuda.max_memory_allocated() - before
-    process, done = psutil.Process(), threading.Event()
-    before = highest = process.memory_info().rss
-
-    def watch() -> None:
-        nonlocal highest
-        while not done.wait(0.01):
-            highest = max(highest, process.memory_info().rss)
-
-    thread = threading.Thread(target=watch)
-    thread.start()
     try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
         call()
-    finally:
-        done.set()
-        thread.join()
-    return max(highest, process.memory_info().rss) - before
+        return None
+    before = _highest_resident()
+    call()
+    return _highest_resident() - before
+
+
+def _highest_resident() -> int:
+    """Bytes, since they were last set back."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) * 1024
 
 
 def volume_bytes(shape) -> int:
@@ -204,7 +205,7 @@ def run(context: Context) -> Section:
             shares.append(share)
             rows.append((size, name, parameters / 1e6, flops * shape[0] / 1e12,
                          statistics.median(seconds) * scale, min(seconds) * scale, max(seconds) * scale,
-                         (memory + volume_bytes(shape)) / 2**30, share))
+                         None if memory is None else (memory + volume_bytes(shape)) / 2**30, share))
         rows.append((size, "SwinUNETR / ours", parameters_of(baseline) / parameters_of(synthesizer.loaded.model),
                      one["flops"][1] / one["flops"][0], ratios[-1], min(t.baseline / t.ours for t in taken),
                      max(t.baseline / t.ours for t in taken), None, None))
@@ -222,12 +223,12 @@ def run(context: Context) -> Section:
                                 "peak memory (GiB)", "share of the matrix rate"), tuple(rows),
         f"Measured on {slices} of the slices in {turns} turns and extrapolated; median, least and most. Operations "
         "are those of convolutions and matrix products. Memory: that of the slices measured, and the arrays of the "
-        "whole volume.")
+        "whole volume; measured on CUDA and on Linux alone.")
     return Section("Cost", text, (table,))
 
 
 def measure(synthesizer: Synthesizer, baseline: LabelSwinUNETR, shape, spacing, slices: int, turns: int) -> dict:
-    """{"turns": [Turn as dict], "flops": [ours, theirs] a slice, "memory": [ours, theirs] in bytes}."""
+    """{"turns": [Turn as dict], "flops": [ours, theirs] a slice, "memory": [ours, theirs] in bytes or None}."""
     study, device = share_of(shape, spacing, slices), synthesizer.device
     memory = [peak_bytes(lambda: synthesizer.run(study, list(_TARGETS), segment=True), device),
               peak_bytes(lambda: baseline_job(baseline, device, study), device)]  # the first call also warms up
