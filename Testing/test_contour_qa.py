@@ -230,8 +230,9 @@ def test_ratings_are_words_signs_and_colors(scene, balls, make_panel):
     panel, section = make_panel()
     compare(panel, section)
     assert column(section, "Agreement") == [
-        "~ fair" if section.rows[0].hd95_mm > 3 else "✓ good", "only in the reference", "only in the reference",
-        "only in the compared"]
+        "~ fair" if section.rows[0].hd95_mm > 3 else "✓ good", "✗ only in the reference: missed",
+        "✗ only in the reference: missed", "only in the compared"]
+    assert section.table.item(1, titles(section).index("Agreement")).background().color().name() == "#f6cfc8"
     cell = section.table.item(0, titles(section).index("Dice"))
     assert cell.text().startswith("✓ 0.9") and cell.background().color().name() == "#d5ecd4"
     assert "good from 0.8" in cell.toolTip() and "no criterion" in cell.toolTip()
@@ -254,6 +255,19 @@ def test_every_column_sorts_both_ways_and_what_is_unknown_stays_below(scene, bal
         assert known == sorted(known) and up[:len(known)] == known, title
         assert down[:len(known)] == known[::-1], title
     assert sorted(column(section, "Structure")) == ["GTVp", "Parotid_L", "bump", "swelling"]
+
+
+def test_what_was_missed_comes_first_when_the_worst_are_on_top(scene, balls, make_panel):
+    image, mine, yours, _ = balls
+    elsewhere = ball(THICK, 4, CENTER - THICK.direction @ (14, 0, 0))
+    add = add_labels(scene, THICK, {"Parotid_L": elsewhere}, "poor", shared=False).GetSegmentation()
+    yours.GetSegmentation().CopySegmentFromSegmentation(add, add.GetNthSegmentID(0))
+    panel, section = make_panel()
+    compare(panel, section)
+    number = titles(section).index("Agreement")
+    section.table.horizontalHeader().sectionClicked.emit(number)
+    assert column(section, "Structure")[:2] == ["bump", "Parotid_L"] and column(section, "Structure")[3] == "swelling"
+    assert column(section, "Agreement")[:2] == ["✗ only in the reference: missed", "✗ poor"]
 
 
 def test_sorting_works_from_the_keyboard_and_keeps_the_chosen_structure(scene, balls, make_panel):

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from NPCSynthLib.qa.contours import TOLERANCES_MM, StructureAgreement
-from NPCSynthLib.qa.ratings import FAIR, GOOD, POOR, has_stronger_edge, rate, rate_edges
+from NPCSynthLib.qa.ratings import FAIR, GOOD, POOR, has_stronger_edge, is_missed, overall, rate, rate_edges
 
 
 def agreement(**known):
@@ -38,3 +38,17 @@ def test_an_invented_edge_is_poor_and_said_to_be_stronger(acquired, synthetic, r
     assert rate_edges(one, "T1 (synthetic)", "T1") == rating
     assert has_stronger_edge(one, "T1 (synthetic)", "T1") is stronger
     assert not has_stronger_edge(one, "T1 (synthetic)", "T2")
+
+
+@pytest.mark.parametrize("known, missed", [
+    (dict(reference_name="GTVnd", reference_ml=3.0), True),
+    (dict(reference_name="GTVnd", reference_ml=3.0, predicted_name="GTVn", predicted_ml=0.0, dice=0.0), True),
+    (dict(predicted_name="GTVn", predicted_ml=3.0), False),
+    # one that was left out on reading may be there
+    (dict(reference_name="GTVnd", reference_ml=3.0, predicted_name="GTVn"), False),
+    (dict(reference_name="GTVnd"), False),
+    (dict(reference_name="GTVnd", reference_ml=0.0), False),
+])
+def test_what_only_the_reference_has_is_poor(known, missed):
+    one = agreement(**known)
+    assert is_missed(one) is missed and overall(one) == (POOR if missed else None)

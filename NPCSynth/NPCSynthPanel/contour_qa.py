@@ -16,6 +16,7 @@ from NPCSynthLib.qa.ratings import (
     POOR,
     UPPER_LIMITS,
     has_stronger_edge,
+    is_missed,
     overall,
     rate_edges,
     ratings,
@@ -27,8 +28,8 @@ from .selectors import makeNodeSelector
 #: Sign and background of each rating. Dark text is set with them, whatever the application's theme.
 LOOKS = {GOOD: ("✓", "#d5ecd4"), FAIR: ("~", "#fbeab8"), POOR: ("✗", "#f6cfc8")}
 _TEXT_COLOR = "#1a1a1a"
-#: Worst first.
-_ORDER = {POOR: 0, FAIR: 1, GOOD: 2}
+#: Worst first; before all of them what was missed.
+_MISSED, _ORDER = -1, {POOR: 0, FAIR: 1, GOOD: 2}
 
 
 class Column(NamedTuple):
@@ -227,7 +228,7 @@ class ContourSection:
 
     def _onCompared(self, outcome, seconds):
         table = self.logic.contours.accept(outcome)
-        both = sum(overall(one) is not None for one in table.agreements)
+        both = sum(overall(one) is not None and not is_missed(one) for one in table.agreements)
         self.messages.show(
             _("Compared {both} of {count} structures in {seconds:.0f} s. The column “Agreement” says what kept the "
               "others from it.").format(both=both, count=len(table.agreements), seconds=seconds)
@@ -256,8 +257,9 @@ class ContourSection:
             Column(
                 _("Agreement"),
                 _("The worst of the words for Dice, surface Dice at 2 mm and HD95: each of them has its limits, shown "
-                  "with its own column. For orientation only: no criterion by which contours are accepted."),
-                lambda one: _ORDER.get(overall(one), math.nan), self._word, overall),
+                  "with its own column. What only the reference has counts as poor and stands first when the worst are "
+                  "on top. For orientation only: no criterion by which contours are accepted."),
+                lambda one: _MISSED if is_missed(one) else _ORDER.get(overall(one), math.nan), self._word, overall),
             number(_("Dice"), _("Overlap of the volumes, 0 to 1. At the same distance small structures have lower "
                                 "values.") + "\n" + limits.format(*LIMITS["dice"]), lambda one: one.dice, "dice"),
             *(
@@ -311,11 +313,11 @@ class ContourSection:
                 acquired=one.edges[real]) if real is not None and has_stronger_edge(one, image, real) else "")
 
     def _word(self, one):
+        if is_missed(one):
+            return _("only in the reference: missed")
         rating = overall(one)
         if rating is not None:
             return {GOOD: _("good"), FAIR: _("fair"), POOR: _("poor")}[rating]
-        if one.reference_name and not one.predicted_name:
-            return _("only in the reference")
         if one.predicted_name and not one.reference_name:
             return _("only in the compared")
         return _("cannot be compared")

@@ -48,10 +48,23 @@ def ratings(one: StructureAgreement) -> dict[str, str | None]:
 
 
 def overall(one: StructureAgreement) -> str | None:
-    """The worst of the ratings of Dice, surface Dice at 2 mm and HD95; None where one side did not draw it."""
+    """The worst of the ratings of Dice, surface Dice at 2 mm and HD95, POOR where it was ``is_missed``.
+
+    None for what only the compared contours have, and for what cannot be compared.
+    """
+    if is_missed(one):
+        return POOR
     each = ratings(one)
     found = [each[measure] for measure in ("dice", "surface_dice_2mm", "hd95_mm") if each[measure] is not None]
     return max(found, key=(GOOD, FAIR, POOR).index) if found else None
+
+
+def is_missed(one: StructureAgreement) -> bool:
+    """Whether the reference has a structure that the compared contours lack, or leave empty.
+
+    What could not be read there was not missed.
+    """
+    return one.reference_ml > 0 and (not one.predicted_name or one.predicted_ml == 0)
 
 
 def rate_edges(one: StructureAgreement, synthetic: str, acquired: str) -> str | None:
