@@ -77,8 +77,9 @@ Downstream Applications" (arXiv:2602.08822). The training data and their license
 
 def registerLayouts():
     """Before a scene is loaded that was saved while results were shown side by side."""
-    from NPCSynthLib.scene.layouts import add_layouts
+    from NPCSynthLib.scene.layouts import add_layouts, leave_layouts
 
+    leave_layouts(slicer.mrmlScene)  # Slicer was closed in one of them, and comes up in it again: with empty views
     add_layouts(slicer.mrmlScene)
 
 
@@ -100,7 +101,9 @@ def registerSampleData():
 def downloadPhantomPatient(source):
     """What the button in the Sample Data module does."""
     with slicer.util.WaitCursor():
-        return list(NPCSynthLogic().loadPhantomPatient().values())
+        nodes = list(NPCSynthLogic().loadPhantomPatient().values())
+    slicer.util.setSliceViewerLayers(background=nodes[0], fit=True)
+    return nodes
 
 
 #
@@ -155,6 +158,7 @@ class NPCSynthWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self.onSceneStartClose)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.onSceneEndClose)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndImportEvent, self.onSceneEndImport)
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartSaveEvent, self.onSceneStartSave)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.NodeAddedEvent, self.onNodeAdded)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.NodeRemovedEvent, self.onNodeRemoved)
         self._refreshTimer.connect("timeout()", self.refresh)
@@ -193,6 +197,10 @@ class NPCSynthWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         """Called just after the scene is closed."""
         if self.parent.isEntered:
             self.initializeParameterNode()
+
+    def onSceneStartSave(self, caller, event):
+        """Before the scene is saved: a way of looking at results is not to be saved; it could not be left later."""
+        self.section(ResultsSection).back()
 
     def onSceneEndImport(self, caller, event):
         """A scene was loaded: only now are the volumes there that its parameter node refers to."""

@@ -24,7 +24,7 @@ if not can_render():
     pytest.skip("this machine cannot draw without a display (EGL and OSMesa are missing)", allow_module_level=True)
 
 from NPCSynthLib.scene import add_result, add_volume, scene_outputs  # noqa: E402
-from NPCSynthLib.scene.layouts import LAYOUTS, PANES  # noqa: E402
+from NPCSynthLib.scene.layouts import LAYOUTS, PANES, add_layouts, leave_layouts  # noqa: E402
 from NPCSynthLib.scene.marks import SyntheticMarks  # noqa: E402
 from NPCSynthLib.scene.matrices import ijk_to_ras, to_numpy  # noqa: E402
 from NPCSynthLib.scene.mixed import SQUARE_MM, display_range  # noqa: E402
@@ -50,7 +50,7 @@ def slice_views(scene):
 
 @pytest.fixture
 def views(scene, slice_views):
-    return ResultViews(scene, slicer.app.applicationLogic())
+    return ResultViews(scene, slicer.app.applicationLogic(), slicer.app.processEvents)
 
 
 @pytest.fixture
@@ -152,6 +152,30 @@ def test_side_by_side_shows_the_same_place_at_the_same_size_linked(scene, slice_
     assert all(one.any() for one in drawn)
     first, second = (np.array(np.nonzero(one)).mean(axis=1) for one in drawn)
     assert np.abs(first - second).max() < 4
+
+
+def test_side_by_side_shows_the_whole_image_the_first_time(scene, study):
+    """Panes are narrow, and are fitted to the size that they get, not to the one that they are made with."""
+    slice_views = SliceViews(scene, slicer.app.applicationLogic(), size=(120, 300))
+    source = add_volume(scene, study.source("T1").original, "T1 tra")
+    views = ResultViews(scene, slicer.app.applicationLogic(), slicer.app.processEvents)
+    views.compare([source, source])
+    slicer.app.processEvents()
+    for name in list(PANES)[:2]:
+        shown, size = slice_views[name].node.GetFieldOfView(), [0.0] * 3
+        slice_views[name].logic.GetVolumeSliceDimensions(source, size, [0.0] * 3)
+        assert shown[0] >= 0.98 * size[0] and shown[1] >= 0.98 * size[1], (shown, size)
+
+
+def test_slicer_that_was_closed_side_by_side_comes_up_in_its_own_layout(scene, slice_views):
+    layout = scene.GetFirstNodeByClass("vtkMRMLLayoutNode")
+    add_layouts(scene)
+    layout.SetViewArrangement(LAYOUTS[2])
+    leave_layouts(scene)
+    assert layout.GetViewArrangement() == layout.SlicerLayoutFourUpView
+    layout.SetViewArrangement(layout.SlicerLayoutConventionalView)
+    leave_layouts(scene)
+    assert layout.GetViewArrangement() == layout.SlicerLayoutConventionalView
 
 
 def test_scrolling_one_view_scrolls_the_others(scene, slice_views, views, nodes):

@@ -175,6 +175,16 @@ def test_a_closed_scene_leaves_the_normal_layout(scene, section, nodes, slice_vi
     assert slice_views["Red"].node.IsMappedInLayout()
 
 
+def test_a_scene_is_saved_with_its_normal_views(scene, section, nodes, slice_views):
+    """A saved comparison could not be left after loading, and its layout is unknown to a Slicer without NPCSynth."""
+    layout = scene.GetFirstNodeByClass("vtkMRMLLayoutNode")
+    before = layout.GetViewArrangement()
+    section.compareButton.click()
+    assert layout.GetViewArrangement() != before
+    scene.InvokeEvent(scene.StartSaveEvent)
+    assert layout.GetViewArrangement() == before and not section.backButton.enabled
+
+
 def test_delete_takes_image_and_uncertainty_and_one_undo_brings_them_back(
     scene, section, panel, nodes, slice_views, monkeypatch
 ):

@@ -253,7 +253,7 @@ class NPCSynthLogic(ScriptedLoadableModuleLogic):
         """What shows them in the slice views: ``NPCSynthLib.scene.views.ResultViews``."""
         from NPCSynthLib.scene.views import ResultViews
 
-        return ResultViews(slicer.mrmlScene, slicer.app.applicationLogic())
+        return ResultViews(slicer.mrmlScene, slicer.app.applicationLogic(), slicer.app.processEvents)
 
     def prepareExport(self, parentFolder):
         """What is needed to write the latest results as DICOM; main thread only.

@@ -24,3 +24,10 @@ def add_layouts(scene) -> None:
         )
         if not layout.IsLayoutDescription(number):
             layout.AddLayoutDescription(number, f'<layout type="horizontal" split="true">{items}</layout>')
+
+
+def leave_layouts(scene) -> None:
+    """Slicer's four views, where one of these layouts is shown."""
+    layout = scene.GetFirstNodeByClass("vtkMRMLLayoutNode")
+    if layout is not None and layout.GetViewArrangement() in LAYOUTS.values():
+        layout.SetViewArrangement(layout.SlicerLayoutFourUpView)

@@ -4,6 +4,7 @@ All of it works on MRML nodes: the layout node, the slice views' composite nodes
 was there before is kept, and ``back`` restores it.
 """
 
+from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -40,10 +41,11 @@ class ResultViews:
     Args:
         scene: vtkMRMLScene.
         application_logic: vtkMRMLApplicationLogic, for the slice logics of the views.
+        settle: lets the window give new views their size; in Slicer its ``processEvents``.
     """
 
-    def __init__(self, scene, application_logic):
-        self._scene, self._application = scene, application_logic
+    def __init__(self, scene, application_logic, settle: Callable[[], object]):
+        self._scene, self._application, self._settle = scene, application_logic, settle
         self._before = None
         self._added = []
         self._flicker = None
@@ -74,6 +76,7 @@ class ResultViews:
                 composite.SetDoPropagateVolumeSelection(False)  # or loading another image would replace these
                 composite.SetLinkedControl(True)
                 composite.SetHotLinkedControl(True)
+            self._settle()  # fitted to the size that they are made with, heads would be cut off at the sides
             self._place(logics, volumes[0])
 
     def flicker(self, acquired, synthetic) -> None:

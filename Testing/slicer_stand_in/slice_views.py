@@ -14,6 +14,7 @@ import contextlib
 import numpy as np
 import slicer
 import vtk
+from PySide6 import QtCore, QtWidgets
 from vtk.util.numpy_support import vtk_to_numpy
 
 # PyTorch loads triton. Where Mesa draws (no GPU), both bring an LLVM, and triton's crashes when Mesa's came first.
@@ -69,7 +70,6 @@ class SliceView:
         if node.GetInteractionNode() is None:
             node.SetInteractionNode(application_logic.GetInteractionNode())
         self.composite = self.logic.GetSliceCompositeNode()
-        self.logic.ResizeSliceNode(*size)
 
         factory = slicer.vtkMRMLSliceViewDisplayableManagerFactory.GetInstance()
         factory.SetMRMLApplicationLogic(application_logic)
@@ -124,6 +124,7 @@ class SliceViews:
         self.layout.SetMRMLScene(scene)
         for name, orientation in {"Red": "Axial", "Yellow": "Sagittal", "Green": "Coronal"}.items():
             self[name].node.SetOrientation(orientation)
+        QtWidgets.QApplication.processEvents()
         scene.AddObserver(scene.NodeAddedEvent, self._on_node_added)
         self.layout.GetLayoutNode().AddObserver(vtk.vtkCommand.ModifiedEvent, self._on_layout_modified)
         self.layout.GetLayoutNode().SetViewArrangement(slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpView)
@@ -131,7 +132,9 @@ class SliceViews:
     def __getitem__(self, name) -> SliceView:
         """The view of this name, made when there is none."""
         if name not in self._views:
-            self._views[name] = SliceView(self._logic, self._scene, name, self._size)
+            view = self._views[name] = SliceView(self._logic, self._scene, name, self._size)
+            # Not before Qt lays the new widgets out: until then a slice node has 256 x 256 pixels.
+            QtCore.QTimer.singleShot(0, lambda: view.logic.ResizeSliceNode(*self._size))
         return self._views[name]
 
     def __iter__(self):
