@@ -36,8 +36,12 @@ class MeanOfSources:
     def __init__(self, before=lambda study: None):
         self.before, self.runs = before, []
 
-    def __call__(self, device):
+    def __call__(self, weights, device):
         return self
+
+    def check(self, study, targets, segment=True, prompts=None):
+        """As Synthesizer.check; nothing to note."""
+        return []
 
     def run(self, study, targets, segment=True, prompts=None, on_progress=None, cancel=None):
         """As Synthesizer.run."""

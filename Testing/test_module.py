@@ -58,9 +58,13 @@ class MeanOfSources:
         self.started = threading.Event()
         self.threads = []
 
-    def __call__(self, device):
+    def __call__(self, weights, device):
         self.devices.append(device)
         return self
+
+    def check(self, study, targets, segment=True, prompts=None):
+        """As Synthesizer.check; nothing to note."""
+        return []
 
     def run(self, study, targets, segment=True, prompts=None, on_progress=None, cancel=None):
         """As Synthesizer.run."""

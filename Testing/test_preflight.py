@@ -4,6 +4,7 @@ import dataclasses
 import math
 import shutil
 import types
+from pathlib import Path
 
 import numpy as np
 import psutil
@@ -299,6 +300,16 @@ def test_weights_exchanged_as_a_whole_are_said_and_the_new_ones_are_used_next(tm
     check = found(computer.preflight(volumes(head), SynthesisRequest(("PD",), device="cpu")), "Weights")
     assert check.level == RED and "exchanged" in check.sentence
     assert found(computer.preflight(volumes(head), SynthesisRequest(("PD",), device="cpu")), "Weights").level == GREEN
+
+
+def test_one_model_is_held_that_of_the_jobs_weights_or_else_of_the_computers():
+    made = []
+    computer = InProcess(lambda weights, device: made.append((weights, device)) or object(), weights=Path("own"))
+    own = computer.synthesizer("cpu")
+    assert computer.synthesizer("cpu", Path("own")) is own
+    computer.synthesizer("cpu", Path("others"))
+    assert computer.synthesizer("cpu") is not own
+    assert made == [(Path("own"), "cpu"), (Path("others"), "cpu"), (Path("own"), "cpu")]
 
 
 def test_the_worker_finds_the_same(weights, head, tmp_path):

@@ -24,20 +24,20 @@ class InProcess:
     """Runs jobs in this process, for scripts and tests; ``process.WorkerProcess`` does the same in another one.
 
     Args:
-        make_synthesizer: device -> object with the ``run`` and, where anything is to be checked, the ``check`` of
-            ``Synthesizer``; by default that class. Called once for a device, when its first study is ready.
+        make_synthesizer: weights folder, device -> object with the ``run`` and the ``check`` of ``Synthesizer``; by
+            default that class. Called when the first study for these weights and this device is ready.
         weights: the weights folder for jobs that name none; None for the shipped ones.
         handover: the folder that results will be written to, when they are to cross to another process.
     """
 
     def __init__(
         self,
-        make_synthesizer: Callable[[str | None], object] | None = None,
+        make_synthesizer: Callable[[Path | None, str | None], object] | None = None,
         weights: Path | None = None,
         handover: Path | None = None,
     ):
         self._weights = weights
-        self._make = make_synthesizer
+        self._make = make_synthesizer or _synthesizer
         self._handover = handover
         self._made: dict = {}
         self._study: tuple[str | None, Study] | None = None
@@ -62,10 +62,8 @@ class InProcess:
                 raise Cancelled()
             if on_progress is not None:
                 on_progress(STUDY_SHARE, "Checking device, weights and images")
-            checks = []
             synthesizer = self.synthesizer(request.device, request.weights)
-            if hasattr(synthesizer, "check"):
-                checks += synthesizer.check(study, request.targets, request.segment, request.prompts)
+            checks = synthesizer.check(study, request.targets, request.segment, request.prompts)
         except tuple(_REFUSED) as error:
             self._made = {}
             return (Check(_REFUSED[type(error)], RED, str(error)),)
@@ -106,10 +104,10 @@ class InProcess:
 
     def synthesizer(self, device: str | None, weights: Path | None = None):
         """The one that serves this device and these weights; others are dropped, one model in memory is enough."""
-        key = device, weights or self._weights
+        key = weights or self._weights, device
         if key not in self._made:
             self._made = {}
-            self._made = {key: self._make(device) if self._make else _synthesizer(*key)}
+            self._made = {key: self._make(*key)}
         return self._made[key]
 
     def close(self) -> None:
@@ -125,8 +123,8 @@ class InProcess:
         return self._study[1]
 
 
-def _synthesizer(device: str | None, weights: Path | None):
-    from .synthesizer import Synthesizer
+def _synthesizer(weights: Path | None, device: str | None):
+    from .synthesizer import Synthesizer  # PyTorch is read when the first job is ready for it
 
     return Synthesizer(weights, device)
 
