@@ -48,6 +48,7 @@ new_scene()
 module = load_module({module!r})
 load_module({plugin!r})
 slicer.app.standInEmit("startupCompleted()")
+heavy = [name for name in ("torch", "scipy", "SimpleITK", "pydicom", "monai") if name in sys.modules]
 panel = open_panel(module.NPCSynthWidget)
 panel.logic.loadPhantomPatient(size="small")
 panel.study.detect()
@@ -57,7 +58,7 @@ model = load_weights()
 print(json.dumps({{
     "library": NPCSynthLib.__file__, "panel": NPCSynthPanel.__file__,
     "sources": sorted(panel._parameterNode.sources()), "weights": str(model.folder),
-    "plugins": sorted(slicer.modules.dicomPlugins), "icon": not slicer.modules.npcsynth.icon.isNull(),
+    "heavy": heavy, "plugins": sorted(slicer.modules.dicomPlugins), "icon": not slicer.modules.npcsynth.icon.isNull(),
 }}))
 panel.cleanup()
 """
@@ -85,6 +86,7 @@ def test_the_module_finds_library_resources_and_weights(layout, installed):
     assert Path(found["library"]) == home / "NPCSynthLib" / "__init__.py"
     assert Path(found["panel"]) == folder / "NPCSynthPanel" / "__init__.py"
     assert found["sources"] == ["T1", "T2"] and found["icon"]
+    assert found["heavy"] == [], "every start of Slicer would wait for these"
     assert found["plugins"] == ["DICOMNPCSynthPlugin"] and Path(found["weights"]) == home / "weights"
 
 

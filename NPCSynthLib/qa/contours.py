@@ -16,7 +16,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-from scipy import ndimage
 
 from ..errors import Cancelled, InputError, OutputError
 from ..study.contours_structures import ReferenceContours, ReferenceStructure
@@ -214,6 +213,8 @@ def _agreement(
 
 def _middle(mask: np.ndarray, grid: Grid) -> tuple[int | None, tuple[float, float, float] | None]:
     """The slice k that holds most of a mask, and the LPS mm of its thickest place there; (None, None) when empty."""
+    from scipy import ndimage
+
     counts = np.count_nonzero(mask, axis=(1, 2))
     if not counts.any():
         return None, None

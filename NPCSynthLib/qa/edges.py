@@ -4,7 +4,6 @@ import math
 from collections.abc import Mapping
 
 import numpy as np
-from scipy import ndimage
 
 from ..study.normalize import body_mask, percentiles
 from ..study.volume import Grid, Volume
@@ -43,6 +42,8 @@ def edge_contrast(mask: np.ndarray, grid: Grid, image: Volume, intensity_range: 
     Raises:
         ValueError: the mask does not have the grid's shape.
     """
+    from scipy import ndimage
+
     if mask.shape != tuple(grid.shape):
         raise ValueError(f"a mask of shape {mask.shape} does not lie on a grid of shape {grid.shape}")
     points, normals, lengths = _outline(mask, grid)
@@ -92,6 +93,8 @@ def _outline(mask: np.ndarray, grid: Grid) -> tuple[np.ndarray, np.ndarray, np.n
     apart stand for w |cos| of length, with the normal's angle to the line: over both directions cos^2 adds up to one,
     so that the lengths do to the outline's.
     """
+    from scipy import ndimage
+
     rows, columns = np.nonzero(mask.any(axis=0))
     if not len(rows):
         return np.zeros((0, 3)), np.zeros((0, 3)), np.zeros(0)

@@ -1,12 +1,12 @@
 """Bring one volume onto another's grid: rigid registration when it is needed, and resampling.
 
 Transforms follow SimpleITK: they map LPS points (mm) of the fixed volume to points of the moving one.
+SciPy and SimpleITK are loaded when they are needed: they take long, and Slicer loads this module at its start.
 """
 
 import math
 
 import numpy as np
-from scipy import ndimage
 
 from ..errors import InputError
 from .normalize import body_mask, normalize, percentiles
@@ -134,6 +134,7 @@ def resample(volume: Volume, grid: Grid, transform=None, order: str = "linear") 
         (array, inside): (k, j, i) float32 in the volume's units, 0 outside its field of view; bool, True inside it.
     """
     import SimpleITK as sitk
+    from scipy import ndimage
 
     if order not in _ORDERS:
         raise ValueError(f"order must be one of {', '.join(_ORDERS)}")
@@ -180,6 +181,8 @@ def _same_frame(moving: Volume, fixed: Volume) -> bool:
 
 def _body_box(mask: np.ndarray, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
     """(8, 3) LPS corners of the mask's bounding box and (3,) its center of gravity, mm."""
+    from scipy import ndimage
+
     bounds = []
     for axis in (2, 1, 0):
         hit = np.flatnonzero(mask.any(axis=tuple(a for a in range(3) if a != axis)))
@@ -205,6 +208,8 @@ def _mutual_information(fixed_image, moving_image, transform) -> float:
     Random points, always the same ones, and not voxel centers: there, two volumes on one grid need no interpolation
     at the identity but do anywhere else, and mutual information is drawn to whatever smooths.
     """
+    from scipy import ndimage
+
     rng = np.random.default_rng(_SEED)
     fixed, moving = from_sitk(fixed_image), from_sitk(moving_image)
     size = np.array(fixed.grid.shape[::-1])[:, None]

@@ -1,11 +1,10 @@
 """Where the body is, and one intensity scale for all: 0 and 1 are the 0.5 and 99.5 percentiles of the body.
 
 Training, inference and evaluation all scale with the functions of this module. They use no random numbers, so
-that the same image always gets the same scale.
+that the same image always gets the same scale. SciPy is loaded when it is needed, as in ``align``.
 """
 
 import numpy as np
-from scipy import ndimage
 
 from ..errors import InputError
 
@@ -36,6 +35,8 @@ def body_mask(array: np.ndarray, spacing) -> np.ndarray:
     Raises:
         InputError: the image is constant or has no finite value.
     """
+    from scipy import ndimage
+
     array = _finite(array)
     factors = [max(1, round(_COARSE_MM / float(mm))) for mm in reversed(np.asarray(spacing, float).tolist())]
     factors = [min(f, max(1, n // 8)) for f, n in zip(factors, array.shape, strict=True)]
@@ -183,6 +184,8 @@ def _otsu(values: np.ndarray, bins: int = 256) -> float:
 
 def _air(dark: np.ndarray) -> np.ndarray:
     """The dark region that reaches the edge of the image, away from the skin; empty when there is next to none."""
+    from scipy import ndimage
+
     labels, _ = ndimage.label(dark)
     faces = [labels[e] for e in (0, -1)] + [labels[:, e] for e in (0, -1)] + [labels[:, :, e] for e in (0, -1)]
     edge = np.unique(np.concatenate([face.ravel() for face in faces]))
@@ -195,6 +198,8 @@ def _air(dark: np.ndarray) -> np.ndarray:
 
 def _solid(mask: np.ndarray) -> np.ndarray:
     """Islands dropped, cavities filled."""
+    from scipy import ndimage
+
     opened = ndimage.binary_opening(mask)
     if opened.any():
         mask = mask & ndimage.binary_dilation(opened)
