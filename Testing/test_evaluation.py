@@ -13,7 +13,7 @@ from scipy import ndimage
 pytest.importorskip("skimage", reason="the evaluation needs scikit-image (extra: train)")
 
 from NPCSynthLib.errors import InputError
-from NPCSynthLib.evaluation import any_to_all, protocol
+from NPCSynthLib.evaluation import any_to_all, protocol, usual
 from NPCSynthLib.evaluation.baselines import all_baselines, training_voxels
 from NPCSynthLib.evaluation.report import write_section
 from NPCSynthLib.evaluation.section import Context, Section
@@ -182,6 +182,13 @@ def test_baselines_are_fitted_to_training_patients_only(cohorts):
     voxels = training_voxels(protocol.training_studies(cohorts))
     assert len(voxels.patients) == len(names) - 3 == 2
     assert set(all_baselines(voxels)) == {"source copy", "histogram match", "voxel regression", "mean of inputs"}
+
+
+def test_validation_patient_under_its_other_name_is_not_learned_from(tmp_path):
+    write_patient(tmp_path / "cohorts" / "brats" / "BraTS2021_00001", 0)
+    with pytest.raises(InputError, match="no training patient"):
+        next(protocol.training_studies(tmp_path / "cohorts"))
+    assert not list(usual._acquired(tmp_path))
 
 
 def test_folder_without_sequences_is_refused(tmp_path):

@@ -22,7 +22,7 @@ from ..study.normalize import body_mask
 from ..study.read import read_file
 from ..study.study import Study
 from ..study.volume import Grid, Volume
-from ..training.split import VALIDATION
+from ..training.split import VALIDATION, is_validation
 from ..vocabulary import load_sequences
 from .baselines import Predict
 
@@ -138,7 +138,7 @@ def validation_folders(cohorts_dir: str | Path) -> list[Path]:
 def training_studies(cohorts_dir: str | Path) -> Iterator[Study]:
     """Every patient of the cohorts that is not kept for validation, each on one grid."""
     folders = [path for path in sorted(Path(cohorts_dir).glob("*/*")) if path.is_dir()]
-    folders = [path for path in folders if (path.parent.name, path.name) not in VALIDATION]
+    folders = [path for path in folders if not is_validation(path.parent.name, path.name)]
     if not folders:
         raise InputError(f'There is no training patient in "{Path(cohorts_dir).name}". '
                          "It must hold <cohort>/<patient> folders.")

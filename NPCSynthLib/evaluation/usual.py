@@ -12,7 +12,7 @@ from ..phantom.anatomy import make_anatomy
 from ..phantom.signal import random_protocol
 from ..study.read import read_file
 from ..study.volume import Volume
-from ..training.split import VALIDATION
+from ..training.split import is_validation
 from ..vocabulary import load_sequences
 from .strange import mirrored
 
@@ -98,7 +98,7 @@ def _ridge(inputs: np.ndarray, answers: np.ndarray) -> np.ndarray:
 def _acquired(data: Path) -> Iterator[tuple[str, Callable[[], Volume]]]:
     """(patient, function that reads the image) of every training image."""
     for folder in sorted([*data.glob("cohorts/*/*"), *data.glob("heads/*")]):
-        if (folder.parent.name, folder.name) in VALIDATION:
+        if is_validation(folder.parent.name, folder.name):
             continue
         for sequence in load_sequences():
             file = folder / f"{sequence}.nii.gz"
