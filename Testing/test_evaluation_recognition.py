@@ -78,5 +78,5 @@ def test_spoilt_images_stay_on_their_grid_and_differ(kind, tmp_path, oblique_gri
     sitk.WriteImage(to_sitk(image, oblique_grid), str(tmp_path / "T1.nii.gz"))
     made = section._spoilt(tmp_path / "T1.nii.gz", kind)
     assert made.grid.matches(oblique_grid, 1e-3) and np.isfinite(made.array).all()
-    assert abs(np.corrcoef(made.array[2:-2, 8:-8, 8:-8].ravel(), image[2:-2, 8:-8, 8:-8].ravel())[0, 1]) < 0.999 or \
-        kind == "negative"
+    alike = np.corrcoef(made.array[2:-2, 8:-8, 8:-8].ravel(), image[2:-2, 8:-8, 8:-8].ravel())[0, 1]
+    assert alike < -0.9 if kind == "negative" else abs(alike) < 0.5
