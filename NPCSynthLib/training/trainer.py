@@ -198,7 +198,7 @@ def train(
         where = data_dir or "The cohort"
         raise InputError(f"{where} holds nothing to train on. It should contain cohorts/ or labelmaps/.")
     if cohort and not any(patient.name in batches.own for patient in batches.patients):
-        raise InputError("No patient of the cohort could be used. See what is wrong with: npcsynth cohort DIR")
+        raise InputError("No patient of the cohort could be used. See what is wrong with: npcsynth cohort check DIR")
     # on a computer with a GPU the processor's cores are all there is to feed it
     workers = max(1, min(14, (os.cpu_count() or 2) // fabric.world_size - 1))
     loader = DataLoader(
