@@ -383,6 +383,41 @@ def test_the_uncertainty_lies_over_the_image_with_a_legend(scene, slice_views, v
     assert np.array_equal(view.render(), before)
 
 
+@pytest.mark.parametrize("way", ["difference", "uncertainty"])
+def test_the_legend_shows_the_colors_that_are_there_and_says_what_has_none(scene, slice_views, views, nodes, way):
+    WAYS[way](views, nodes)
+    display = foreground(scene, slice_views).GetDisplayNode()
+    shown = display.GetLevel() - display.GetWindow() / 2, display.GetLevel() + display.GetWindow() / 2
+    assert shown == (SHOWN_FROM, 300) and display.GetLowerThreshold() == SHOWN_FROM
+    (legend,) = slicer.util.getNodesByClass("vtkMRMLColorLegendDisplayNode", scene)
+    assert legend.GetTitleText().split("\n")[1:] == ["50-300 of 1000", "below 50: not colored"]
+    assert legend.GetNumberOfLabels() == 6  # 50, 100 ... 300
+
+
+def test_opaque_the_map_has_the_colors_of_the_legend(scene, slice_views, views, nodes, study):
+    slicer.util.updateVolumeFromArray(nodes["uncertainty"], np.full(study.grid.shape, 175, np.int16))
+    assert views.map_opacity is None
+    views.uncertainty(nodes["synthetic"], nodes["uncertainty"])
+    assert views.map_opacity == 0.5
+    view = slice_views["Red"]
+    middle = ([-1, -1, 1] * np.array([-50.0, 30.0, 190.0])).tolist()
+    view.node.JumpSliceByCentering(*middle)
+    colors = scene.GetNodeByID(foreground(scene, slice_views).GetDisplayNode().GetColorNodeID())
+    expected = np.zeros(4)
+    colors.GetColor(colors.GetNumberOfColors() // 2, expected)
+    difference = []
+    for opacity in (0.5, 1.0):
+        views.set_map_opacity(opacity)
+        difference.append(np.abs(view.render()[view.pixel(middle)] / 255 - expected[:3]).max())
+    assert difference[0] > 0.2 and difference[1] < 0.03
+    assert views.map_opacity == 1
+    view.composite.SetForegroundVolumeID(nodes["source"].GetID())  # the user's own choice is left alone
+    views.set_map_opacity(0.2)
+    assert view.composite.GetForegroundOpacity() == 1
+    views.back()
+    assert views.map_opacity is None
+
+
 def test_a_map_of_errors_covers_the_body_alone(scene, slice_views, views, nodes, study):
     slicer.util.updateVolumeFromArray(nodes["uncertainty"], np.full(study.grid.shape, 120, np.int16))
     views.uncertainty(nodes["synthetic"], nodes["uncertainty"])

@@ -232,3 +232,26 @@ def test_closing_the_panel_gives_the_views_back(section, panel, nodes, slice_vie
     section.uncertaintyButton.click()
     panel.cleanup()
     assert shown(slice_views) == before and not section._flickerTimer.active
+
+
+def test_the_maps_opacity_follows_the_slider_and_the_slider_the_views(section, slice_views):
+    assert not section.opacitySlider.enabled
+    section.uncertaintyButton.click()
+    assert section.opacitySlider.enabled and section.opacitySlider.value == 50
+    section.opacitySlider.value = 100
+    assert shown(slice_views)[2] == 1
+    section.opacitySlider.value = 20
+    assert shown(slice_views)[2] == pytest.approx(0.2)
+    section.refresh()
+    assert section.opacitySlider.value == 20
+    section.uncertaintyButton.click()  # anew
+    assert section.opacitySlider.value == 50 and shown(slice_views)[2] == 0.5
+    section.backButton.click()
+    assert not section.opacitySlider.enabled
+
+
+@pytest.mark.parametrize("name", ["uncertaintyButton", "differenceButton"])
+def test_the_maps_buttons_say_what_is_not_colored(section, panel, nodes, name):
+    panel._parameterNode.assign({"T1": nodes.source, "T2FS": nodes.real})
+    section.refresh()
+    assert "50-300 of 1000" in getattr(section, name).toolTip and "Below 50" in getattr(section, name).toolTip

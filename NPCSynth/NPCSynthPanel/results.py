@@ -9,6 +9,10 @@ from slicer.i18n import tr as _
 
 from NPCSynthLib.vocabulary import get_sequence
 
+_MAP_COLORS = _(
+    "Colors: 50-300 of 1000, the image's range of gray. Below 50 and outside the body nothing is colored: that does "
+    "not mean that there is no error."
+)
 #: Turns a second while flickering -> text of the choice.
 SPEEDS = {1: _("1 a second"), 2: _("2 a second"), 4: _("4 a second")}
 
@@ -71,6 +75,17 @@ class ResultsSection:
             self.differenceButton, self.backButton, self.deleteButton,
         )):  # fmt: skip
             grid.addWidget(widget, place // 3, place % 3)
+        self.opacityLabel = qt.QLabel(_("&Color of the map:"))
+        self.opacitySlider = qt.QSlider(qt.Qt.Horizontal)
+        self.opacitySlider.maximum = 100
+        self.opacitySlider.toolTip = _(
+            "How much the map covers the image. All the way to the right its colors are exactly those of the legend.")
+        self.opacitySlider.connect("valueChanged(int)", self._onOpacityChosen)
+        self.opacityLabel.setBuddy(self.opacitySlider)
+        row = qt.QHBoxLayout()
+        row.addWidget(self.opacityLabel)
+        row.addWidget(self.opacitySlider, 1)
+        layout.addLayout(row)
         self._flickerTimer = qt.QTimer()
         self._flickerTimer.connect("timeout()", self._onFlickerTimer)
         self._onSpeedChosen(1)
@@ -196,12 +211,19 @@ class ResultsSection:
         ), output)  # fmt: skip
         self._offer(self.differenceButton, real, missing, _(
             "How far the synthetic {sequence} is from the acquired one, in color over the acquired image."
-        ), output)  # fmt: skip
+        ) + "\n" + _MAP_COLORS, output)  # fmt: skip
         self._offer(self.uncertaintyButton, output.uncertainty if output is not None else None, (
             none if output is None else _("The uncertainty map was deleted.")), _(
             "The predicted error in color over the synthetic image, with a legend."
-        ), output)  # fmt: skip
+        ) + "\n" + _MAP_COLORS, output)  # fmt: skip
         self.deleteButton.enabled = output is not None and not self.runner.running
+        opacity = self._views.map_opacity if self._views is not None else None
+        for widget in (self.opacityLabel, self.opacitySlider):
+            widget.enabled = opacity is not None
+        if opacity is not None:
+            self.opacitySlider.blockSignals(True)  # or showing an opacity would round it
+            self.opacitySlider.value = round(100 * opacity)
+            self.opacitySlider.blockSignals(False)
         self.backButton.enabled = self._views is not None and self._views.changed
         if self._flickerTimer.active and acquired is None:
             self._stopFlicker()
@@ -307,6 +329,10 @@ class ResultsSection:
 
     def _onSpeedChosen(self, index):
         self._flickerTimer.setInterval(round(1000 / list(SPEEDS)[index]))
+
+    def _onOpacityChosen(self, percent):
+        if self._views is not None and self._views.map_opacity is not None:
+            self._views.set_map_opacity(percent / 100)
 
     def _onRowChosen(self):
         if not self._filling:

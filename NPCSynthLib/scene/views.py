@@ -12,9 +12,11 @@ import numpy as np
 import slicer
 
 from ..errors import NPCSynthError, UsageError
+from ..inference.result import INTENSITY_HIGH, INTENSITY_LOW
 from .layouts import LAYOUTS, PANES, add_layouts
 from .matrices import to_numpy
 from .mixed import add_checkerboard, add_difference, add_error_map, display_range
+from .results import UNCERTAINTY_DISPLAY_MAX
 from .volumes import is_synthetic
 
 OVERLAY_OPACITY = 0.5
@@ -49,11 +51,23 @@ class ResultViews:
         self._before = None
         self._added = []
         self._flicker = None
+        self._cover_id = None
 
     @property
     def changed(self) -> bool:
         """Whether there is something to go back from."""
         return self._before is not None
+
+    @property
+    def map_opacity(self) -> float | None:
+        """Of the map of errors over the image, 0 to 1; None while no view shows one."""
+        composites = self._covered()
+        return composites[0].GetForegroundOpacity() if composites else None
+
+    def set_map_opacity(self, opacity: float) -> None:
+        """In every view that shows the map: at 1 its colors are the legend's, else the image's gray is mixed in."""
+        for composite in self._covered():
+            composite.SetForegroundOpacity(opacity)
 
     def compare(self, volumes) -> None:
         """Two or three volume nodes side by side, from left to right, at one place and magnification, linked.
@@ -130,14 +144,14 @@ class ResultViews:
         with self._changing():
             composites = self._shown_composites()
             node = self._add(add_difference(self._scene, acquired, synthetic))
-            self._cover(composites, acquired, node, "Difference\n(of 1000)")
+            self._cover(composites, acquired, node, "Difference")
 
     def uncertainty(self, image, uncertainty) -> None:
         """The predicted error over the synthetic image. Raises InputError as ``mixed.add_error_map`` does."""
         with self._changing():
             composites = self._shown_composites()
             node = self._add(add_error_map(self._scene, image, uncertainty))
-            self._cover(composites, image, node, "Uncertainty\n(of 1000)")
+            self._cover(composites, image, node, "Uncertainty")
 
     def back(self) -> None:
         """Restore the views as they were, as far as it is still there."""
@@ -161,7 +175,7 @@ class ResultViews:
         for node in (self._scene.GetNodeByID(node_id) for node_id in reversed(self._added)):
             if node is not None:
                 self._scene.RemoveNode(node)
-        self._added = []
+        self._added, self._cover_id = [], None
 
     # Steps
 
@@ -247,13 +261,25 @@ class ResultViews:
             node.SetFieldOfView(width, width * rows / columns if columns else height, depth)
             node.SetXYZOrigin(*first.GetXYZOrigin())
 
-    def _cover(self, composites, image, node, title: str) -> None:
+    def _covered(self) -> list:
+        """Composite nodes of the views that show the map of errors."""
+        if self._cover_id is None or self._scene.GetNodeByID(self._cover_id) is None:
+            return []
+        return [
+            node for node in slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode", self._scene)
+            if node.GetForegroundVolumeID() == self._cover_id
+        ]  # fmt: skip
+
+    def _cover(self, composites, image, node, what: str) -> None:
         """An image, and a map of errors half transparent over it, with its legend."""
+        self._cover_id = node.GetID()
         self._suit(image)
         display = node.GetDisplayNode()
         display.SetAutoThreshold(False)
         display.SetThreshold(SHOWN_FROM, np.iinfo(np.int16).max)
         display.SetApplyThreshold(True)
+        # Colors, and with them the legend, begin where they are to be seen.
+        display.SetWindowLevel(UNCERTAINTY_DISPLAY_MAX - SHOWN_FROM, (UNCERTAINTY_DISPLAY_MAX + SHOWN_FROM) / 2)
         for composite in composites:
             _show(composite, image, node, OVERLAY_OPACITY)
         legend = slicer.vtkSlicerColorLogic.AddDefaultColorLegendDisplayNode(node)
@@ -261,9 +287,11 @@ class ResultViews:
             return
         self._added.append(legend.GetID())
         legend.SetSaveWithScene(False)
-        legend.SetTitleText(title)
+        legend.SetTitleText(
+            f"{what}\n{SHOWN_FROM}-{UNCERTAINTY_DISPLAY_MAX} of {INTENSITY_HIGH - INTENSITY_LOW}\n"
+            f"below {SHOWN_FROM}: not colored")
         legend.SetLabelFormat("%.0f")
-        legend.SetNumberOfLabels(4)
+        legend.SetNumberOfLabels(1 + (UNCERTAINTY_DISPLAY_MAX - SHOWN_FROM) // SHOWN_FROM)
         legend.SetSize(0.12, 0.4)
         for style in (legend.GetTitleTextProperty(), legend.GetLabelTextProperty()):
             style.SetFontSize(14)
