@@ -234,6 +234,17 @@ def test_run_from_finished_weights_begins_where_they_ended(boxes, tmp_path):
     assert b.manifest["steps"] == 2 * a.manifest["steps"]
 
 
+def test_the_segmentation_head_learns_alone_and_leaves_the_rest_as_it_is(boxes, tmp_path):
+    """To the bit, so that images stay the same and a second edition of the weights adds little to the history."""
+    first = trainer.train(tiny_config(tmp_path), tmp_path, tmp_path / "first")
+    config = tiny_config(tmp_path, segmentation_only=True, learning_rate=0.01)
+    second = trainer.train(config, tmp_path, tmp_path / "second", start=first)
+    a, b = load_weights(first), load_weights(second)
+    changed = {n.split(".")[0] for n, v in a.model.state_dict().items() if not torch.equal(b.model.state_dict()[n], v)}
+    assert changed == {"segmentation"}
+    assert (first / "text.safetensors").read_bytes() == (second / "text.safetensors").read_bytes()
+
+
 def test_weights_of_another_size_are_no_start(boxes, tmp_path):
     first = trainer.train(tiny_config(tmp_path), tmp_path, tmp_path / "first")
     model = {"channels": [8, 12], "specific": [2, 2], "text_width": 32, "text_layers": 1, "text_heads": 2}

@@ -26,6 +26,7 @@ class TrainingConfig:
         model: None for that of the weights which the run starts from.
         network: "any-to-all", "any-to-all-labels" or one of ``baseline_networks.NETWORKS``.
         losses: weights of losses that differ from ``objectives.WEIGHTS``.
+        segmentation_only: learn nothing but the segmentation head; the features of finished weights stay as they are.
     """
 
     model: ModelConfig | None
@@ -42,6 +43,7 @@ class TrainingConfig:
     network: str = "any-to-all"
     mixture: Mixture = Mixture()
     losses: dict = field(default_factory=dict)
+    segmentation_only: bool = False
 
     @classmethod
     def load(cls, name: str) -> "TrainingConfig":
@@ -83,4 +85,4 @@ def build_module(config: TrainingConfig, tokens: list[int]) -> torch.nn.Module:
         return NETWORKS[config.network](config.losses)
     model = AnyToAll(config.model)
     text = LabelTower(config.model) if config.network == "any-to-all-labels" else TextTower(config.model, tokens)
-    return TrainingModule(model, text, losses=config.losses)
+    return TrainingModule(model, text, losses=config.losses, segmentation_only=config.segmentation_only)

@@ -187,21 +187,37 @@ class TrainingModule(nn.Module):
     Args:
         text: a TextTower, or a LabelTower, which is given ids instead of prompts.
         losses: weights that differ from ``WEIGHTS``.
+        segmentation_only: everything but the segmentation head stays as it is.
     """
 
     def __init__(
-        self, model: AnyToAll, text: TextTower | LabelTower, contrast_width: int = 32, losses: dict | None = None
-    ):
+        self, model: AnyToAll, text: TextTower | LabelTower, contrast_width: int = 32, losses: dict | None = None,
+        segmentation_only: bool = False,
+    ):  # fmt: skip
         super().__init__()
         self.model, self.text = model, text
         self.weights = WEIGHTS | (losses or {})
         self.projections = nn.ModuleList(nn.Conv2d(c, contrast_width, 1) for c in model.config.channels)
+        self.segmentation_only = segmentation_only
+        if segmentation_only:
+            self.requires_grad_(False)
+            model.segmentation.requires_grad_(True)
 
     def _words(self, batch: Batch) -> tuple[list[str], list[str]]:
         """How sources and targets are named to the tower."""
         if isinstance(self.text, LabelTower):
             return batch.source_ids, batch.target_ids
         return batch.source_prompts, batch.target_prompts
+
+    def _encode(self, batch: Batch):
+        """Encoding of the present sources, and its invariant features per level as (B, S, C, h, w), 0 where none is."""
+        encoding = self.model.encode(batch.sources[batch.present].contiguous(memory_format=torch.channels_last))
+        invariant = []
+        for features in encoding.invariant:
+            grouped = features.new_zeros(*batch.present.shape, *features.shape[1:])
+            grouped[batch.present] = features
+            invariant.append(grouped)
+        return encoding, invariant
 
     def _synthesize(self, batch: Batch, told: Tensor):
         """Mean and log scale of the wanted targets, (M, H, W) each, and what they were made from.
@@ -212,16 +228,11 @@ class TrainingModule(nn.Module):
         words = list(dict.fromkeys(source_words + target_words))
         row_of = {p: n for n, p in enumerate(words)}
         text, _ = self.text.encode(words)
-        images = batch.sources[batch.present].contiguous(memory_format=torch.channels_last)
-        encoding = self.model.encode(images)
-        invariant = []
-        for features in encoding.invariant:
-            grouped = features.new_zeros(*batch.present.shape, *features.shape[1:])
-            grouped[batch.present] = features
-            invariant.append(grouped)
+        device = batch.sources.device
+        encoding, invariant = self._encode(batch)
         rows = batch.wanted.nonzero()[:, 0]
-        wanted_text = text.select(torch.tensor([row_of[p] for p in target_words], device=images.device))
-        source_rows = torch.tensor([row_of[p] for p in source_words], device=images.device)
+        wanted_text = text.select(torch.tensor([row_of[p] for p in target_words], device=device))
+        source_rows = torch.tensor([row_of[p] for p in source_words], device=device)
         source_text = text.pooled.new_zeros(*batch.present.shape, text.pooled.shape[1])
         source_text[batch.present] = text.pooled[source_rows]
         source_text = source_text * told[..., None]
@@ -236,6 +247,9 @@ class TrainingModule(nn.Module):
 
     def forward(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         """Every loss by name, unweighted, and "total"."""
+        if self.segmentation_only:
+            loss = segmentation_loss(self.model.segment(self._encode(batch)[1], batch.present), batch.structures)
+            return {"segmentation": loss, "total": loss}
         model, device = self.model, batch.sources.device
         told = batch.present.clone()
         told[told.clone()] = (

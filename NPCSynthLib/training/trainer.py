@@ -170,8 +170,9 @@ def train(
     if state is None and base is None and config.network == "any-to-all":
         pretrain_text(module.text.to(fabric.device), config.text_steps, config.seed, without=config.mixture.without)
     module = module.to(memory_format=torch.channels_last)
+    learning = [parameter for parameter in module.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(
-        module.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, betas=(0.9, 0.98)
+        learning, lr=config.learning_rate, weight_decay=config.weight_decay, betas=(0.9, 0.98)
     )
     average = MovingAverage(module, config.ema)
     plain = module
