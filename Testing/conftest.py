@@ -2,11 +2,13 @@
 
 import os
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from NPCSynthLib.inference.result import Segment, SegmentationResult, SynthesisResult, SynthesizedSequence
+from NPCSynthLib.model.manifest import read_manifest, write_manifest
 from NPCSynthLib.study.study import Source, Study
 from NPCSynthLib.study.volume import Grid, Volume
 from NPCSynthLib.vocabulary import load_structures
@@ -57,6 +59,17 @@ def result(study) -> SynthesisResult:
     model = {"name": "test", "version": "0", "sha256": "0" * 64}
     return SynthesisResult(study.grid, (synthetic,), segmentation, ("T1", "T2"), model, "CPU", {"synthesis": 1.25},
                            ("Outside the training domain.",))
+
+
+@pytest.fixture
+def few_sequences(tmp_path) -> Path:
+    """The manifest of weights that were trained on T1, T2 and T1C alone; nothing can be computed with it."""
+    _, manifest = read_manifest()
+    manifest["prompts"] = {sequence: manifest["prompts"][sequence] for sequence in ("T1", "T2", "T1C")}
+    folder = tmp_path / "few sequences"
+    folder.mkdir()
+    write_manifest(folder, manifest)
+    return folder
 
 
 @pytest.fixture(autouse=True)

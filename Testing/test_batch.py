@@ -22,7 +22,7 @@ from NPCSynthLib.batch import Cohort, Settings, patient_folders, run_cohort
 from NPCSynthLib.batch.cohort import LOCK, STATE
 from NPCSynthLib.batch.summary import COLUMNS
 from NPCSynthLib.cli.main import app
-from NPCSynthLib.errors import Cancelled, InputError, OutputError, UsageError
+from NPCSynthLib.errors import Cancelled, InputError, OutputError, UsageError, WeightsError
 from NPCSynthLib.inference.job import InProcess
 from NPCSynthLib.inference.result import SynthesisResult, SynthesizedSequence
 
@@ -228,6 +228,23 @@ def test_cancel_lets_the_patient_at_hand_wait_again(cohort_folder, tmp_path, sto
     assert names(tmp_path / "out") == {STATE}
 
 
+def test_without_targets_what_the_weights_can_make_is_made(cohort_folder, tmp_path, few_sequences):
+    """The weights of the run, or else those of the computer, as for the computation."""
+    for number, (computer, options) in enumerate((({}, {"weights": few_sequences}), ({"weights": few_sequences}, {}))):
+        cohort, synthesizer = Cohort(tmp_path / f"out{number}", Settings(segment=False)), MeanOfSources()
+        cohort.add([cohort_folder / "anna"])
+        run_cohort(cohort, InProcess(synthesizer, **computer), scene=False, **options)
+        assert synthesizer.runs == [("T1C",)]
+
+
+def test_without_targets_and_weights_a_batch_does_not_begin(cohort_folder, tmp_path):
+    cohort = Cohort(tmp_path / "out", Settings(segment=False))
+    cohort.add(patient_folders(cohort_folder))
+    with pytest.raises(WeightsError, match="manifest.json is missing"):
+        run(cohort, weights=tmp_path / "nowhere")
+    assert set(outcomes(cohort).values()) == {"waiting"}
+
+
 def test_a_batch_killed_mid_patient_goes_on_there(cohort_folder, tmp_path):
     """A real process, killed while it writes the second patient; what it left half is gone after the restart."""
     out = tmp_path / "out"
@@ -379,14 +396,13 @@ def npcsynth(*arguments):
 def quick_weights(monkeypatch):
     """The command's own steps with a synthesizer that costs nothing."""
     synthesizer = MeanOfSources()
-    synthesizer.sequences = ("T1", "T2", "T1C")
     monkeypatch.setattr("NPCSynthLib.inference.synthesizer.Synthesizer", lambda weights, device: synthesizer)
     return synthesizer
 
 
-def test_the_command_tells_outcomes_and_goes_on(cohort_folder, tmp_path, quick_weights):
+def test_the_command_tells_outcomes_and_goes_on(cohort_folder, tmp_path, quick_weights, few_sequences):
     (cohort_folder / "empty").mkdir()
-    options = ("batch", cohort_folder, "--out", tmp_path / "out", "--no-segment")
+    options = ("batch", cohort_folder, "--out", tmp_path / "out", "--no-segment", "--weights", few_sequences)
     code, out, said = npcsynth(*options, "--json")
     assert code == 5 and "1 of 4 patients failed" in said and "--retry" in said
     document = json.loads(out)

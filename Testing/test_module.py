@@ -581,6 +581,11 @@ def test_process_from_a_script(nodes):
     assert progress == sorted(progress) and progress[-1] > 0.9
 
 
+def test_process_makes_all_missing_sequences_that_the_weights_know_by_default(nodes, few_sequences):
+    logic = module.NPCSynthLogic(InProcess(MeanOfSources()))
+    assert list(logic.process(nodes, weights=few_sequences).volumes) == ["T1C"]
+
+
 def test_process_makes_all_missing_sequences_by_default(nodes):
     created = module.NPCSynthLogic(InProcess(MeanOfSources())).process(nodes)
     assert list(created.volumes) == [s for s in load_sequences() if s not in nodes]

@@ -145,7 +145,8 @@ class NPCSynthLogic(ScriptedLoadableModuleLogic):
         """Synthesize and add the results to the scene; returns when done. Can be used without GUI.
 
         :param volumeNodes: sequence id -> vtkMRMLScalarVolumeNode.
-        :param targets: sequence ids to synthesize; by default all that are missing.
+        :param targets: sequence ids to synthesize; by default all that are missing and that the weights were
+          trained to make.
         :param segment: also segment tumor and organs at risk.
         :param device: "GPU", "CPU", or None to let NPCSynth choose.
         :param reference: sequence id of the source whose grid the results get; by default the best one.
@@ -157,7 +158,7 @@ class NPCSynthLogic(ScriptedLoadableModuleLogic):
         :raises NPCSynthError: with a message for the user; Cancelled among them. The scene is then as it was before.
         """
         if targets is None:
-            targets = [s for s in load_sequences() if s not in volumeNodes]
+            targets = [s for s in self.computer.sequences(weights) if s not in volumeNodes]
         volumes = self.prepare(volumeNodes, targets)
         self.ensureDependencies(prompts=bool(prompts))
         if device not in (None, *DEVICES):

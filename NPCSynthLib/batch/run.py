@@ -4,7 +4,7 @@ import glob
 import json
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +13,6 @@ from ..inference.request import SynthesisRequest
 from ..output.discretion import discreet
 from ..output.folder import MANIFEST, check_free
 from ..study.build import volumes_from_folder
-from ..vocabulary import load_sequences
 from .cohort import COMPLETE, CSV, DONE, FAILED, PAGE, RUNNING, STATE, WAITING, Cohort, Patient
 from .summary import write_summary
 
@@ -25,7 +24,6 @@ def run_cohort(
     cohort: Cohort,
     computer,
     *,
-    known: Sequence[str] | None = None,
     device: str | None = None,
     weights: Path | None = None,
     scene: bool = True,
@@ -41,7 +39,6 @@ def run_cohort(
 
     Args:
         computer: ``inference.job.InProcess`` or ``inference.process.WorkerProcess``.
-        known: sequence ids that the weights can make; by default the whole vocabulary.
         device, weights: as in ``SynthesisRequest``.
         scene: write ``scene.mrb`` for each patient; not from a thread of Slicer, see ``output.write.write_result``.
         on_progress: called with the fraction 0..1 of the whole and a stage in words that names nobody.
@@ -51,10 +48,10 @@ def run_cohort(
 
     Raises:
         Cancelled.
-        UsageError: another program runs this cohort.
+        UsageError: another program runs this cohort. WeightsError: no targets were named, and there are no weights.
         OutputError: the batch's own files could not be written; what was finished is there.
     """
-    known = tuple(load_sequences()) if known is None else tuple(known)
+    wanted = cohort.settings.targets or computer.sequences(weights)
     with cohort.locked():
         _tidy_up(cohort)
         left = [patient for patient in cohort.patients if patient.outcome == WAITING]
@@ -71,7 +68,7 @@ def run_cohort(
             cohort.update(patient.name, outcome=RUNNING)
             failure = None
             try:
-                facts = _one(cohort, patient, computer, known, device, weights, scene, part, cancel)
+                facts = _one(cohort, patient, computer, wanted, device, weights, scene, part, cancel)
             except Exception as error:
                 if isinstance(error, Cancelled):
                     cohort.update(patient.name, outcome=WAITING)
@@ -87,7 +84,7 @@ def run_cohort(
         write_summary(cohort)
 
 
-def _one(cohort: Cohort, patient: Patient, computer, known, device, weights, scene, on_progress, cancel) -> dict:
+def _one(cohort: Cohort, patient: Patient, computer, wanted, device, weights, scene, on_progress, cancel) -> dict:
     """The facts about one patient who was read, computed and written."""
     from ..output.write import write_result  # needs packages that Slicer installs when a run begins
 
@@ -104,7 +101,6 @@ def _one(cohort: Cohort, patient: Patient, computer, known, device, weights, sce
     volumes, warnings, refused = volumes_from_folder(
         folder, lambda fraction, _name: on_progress(_READING * fraction, "Reading"), cancel)
     reading = time.perf_counter() - started
-    wanted = settings.targets or known
     targets = [sequence for sequence in wanted if sequence not in volumes]
     if not targets:
         return {"outcome": COMPLETE, "sources": tuple(volumes), "seconds": time.perf_counter() - started}

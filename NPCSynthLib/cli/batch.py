@@ -84,12 +84,12 @@ def run(
 
     with progress_bar() as on_progress:
         on_progress(0.0, "Loading weights")
-        known = computer.synthesizer(device).sequences  # weights that are missing stop here, not at every patient
+        computer.synthesizer(device)  # weights that are missing or damaged stop here, not at every patient
         batch.add(folders)
         if retry:
             batch.retry_failed()
         try:
-            run_cohort(batch, computer, known=known, device=device, on_progress=on_progress, on_patient=on_patient)
+            run_cohort(batch, computer, device=device, on_progress=on_progress, on_patient=on_patient)
         except (KeyboardInterrupt, Cancelled) as error:
             done = sum(patient.finished for patient in batch.patients)
             raise Cancelled(f"Canceled. {done} of {len(batch.patients)} patients are finished; the same command goes "

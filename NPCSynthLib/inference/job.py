@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import Cancelled, InputError, UsageError, WeightsError
+from ..model.manifest import trained_sequences
 from ..study.build import build_study
 from ..study.study import Study
 from ..study.volume import Volume
@@ -41,6 +42,13 @@ class InProcess:
         self._handover = handover
         self._made: dict = {}
         self._study: tuple[str | None, Study] | None = None
+
+    def sequences(self, weights: Path | None = None) -> tuple[str, ...]:
+        """Ids of the sequences that jobs with these weights were trained to make, from the manifest alone.
+
+        Raises WeightsError.
+        """
+        return trained_sequences(weights or self._weights)
 
     def preflight(
         self,

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from .. import errors
 from ..errors import Cancelled, NPCSynthError, OutputError, WorkerError
+from ..model.manifest import trained_sequences
 from ..study.study import Study
 from ..study.volume import Volume
 from .exchange import read_outcome, write_job
@@ -57,6 +58,10 @@ class WorkerProcess:
         """Process id of the worker while it lives."""
         process = self._process
         return process.pid if process is not None and process.poll() is None else None
+
+    def sequences(self, weights: Path | None = None) -> tuple[str, ...]:
+        """As ``InProcess.sequences``; the worker is not asked for it."""
+        return trained_sequences(weights or self._weights)
 
     def preflight(
         self,

@@ -46,6 +46,15 @@ def read_manifest(folder: Path | str | None = None) -> tuple[Path, dict]:
     return folder, manifest
 
 
+def trained_sequences(folder: Path | str | None = None) -> tuple[str, ...]:
+    """Ids of the sequences that weights were trained to make: what "all that are missing" is taken from.
+
+    Raises WeightsError as :func:`read_manifest` does.
+    """
+    _, manifest = read_manifest(folder)
+    return tuple(manifest["prompts"])
+
+
 def verify_file(folder: Path, name: str, manifest: dict) -> Path:
     """The path of a file that is exactly what the manifest says. Raises WeightsError naming it."""
     path = folder / name
