@@ -24,7 +24,7 @@ module = load_module(Path(__file__).resolve().parents[1] / "NPCSynth" / "NPCSynt
 
 from NPCSynthLib.errors import InputError  # noqa: E402
 from NPCSynthLib.scene import acquired_belonging, add_result, add_volume, belonging, study_volumes  # noqa: E402
-from NPCSynthLib.scene.review import copy_review  # noqa: E402
+from NPCSynthLib.scene.review import compared_contours, copy_review  # noqa: E402
 from NPCSynthLib.study.build import build_study  # noqa: E402
 from NPCSynthPanel.results import ResultsSection  # noqa: E402
 
@@ -184,8 +184,83 @@ def _without_registration(volumes, **choices):
 
 def test_contours_drawn_on_another_patient_are_not_drawn_into_the_pictures(run, database, study):
     theirs = database.add(add_volume(slicer.mrmlScene, study.source("T1").original, "T1 B"), **OTHER_PATIENT)
-    mask = np.zeros(study.grid.shape, bool)
-    mask[3:6, 10:20, 10:20] = True
-    drawn = add_labels(slicer.mrmlScene, study.grid, {"GTVp": mask}, drawn_on=theirs)
     with pytest.raises(InputError, match="another patient"):
-        copy_review(slicer.mrmlScene, drawn=drawn)
+        copy_review(slicer.mrmlScene, drawn=drawn_by_hand(study.grid, drawn_on=theirs))
+
+
+def drawn_by_hand(grid, **choices):
+    mask = np.zeros(grid.shape, bool)
+    mask[3:6, 10:20, 10:20] = True
+    return add_labels(slicer.mrmlScene, grid, {"GTVp": mask}, **choices)
+
+
+def test_a_comparison_says_whose_contours_it_is_of(run, study, result):
+    scene, image = slicer.mrmlScene, run.nodes["T1"]
+    first, second = drawn_by_hand(study.grid, drawn_on=image), drawn_by_hand(study.grid, drawn_on=image)
+    caption = compared_contours(scene, first, run.made.segmentation, image).caption
+    assert caption == "This run's contours against drawn contours as the reference."
+    caption = compared_contours(scene, first, second, image).caption
+    assert caption.startswith("Drawn contours against drawn contours") and "in a remark means" in caption
+    caption = compared_contours(scene, run.made.segmentation, second, image).caption
+    assert "against this run's contours as the reference" in caption
+    second.SetName("structures (synthetic)")
+    caption = compared_contours(scene, second, run.made.segmentation, image).caption
+    assert "against contours that a program made" in caption
+    run.made.segmentation.GetSegmentation().RemoveSegment("GTVp")
+    assert "changed since" in compared_contours(scene, first, run.made.segmentation, image).caption
+    for node in (*run.made.volumes.values(), *run.made.uncertainties.values(), run.made.segmentation):
+        text = node.GetAttribute("NPCSynth.Provenance")
+        node.SetAttribute("NPCSynth.Provenance", text.replace('"created": "2', '"created": "1'))
+    add_run(study, result, run.nodes)
+    caption = compared_contours(scene, first, run.made.segmentation, image).caption
+    assert caption.startswith("An earlier run's contours against")
+
+
+@pytest.mark.parametrize("stranger", ["image", "reference", "compared", "earlier run"])
+def test_a_comparison_of_another_patient_is_refused(run, database, study, result, stranger):
+    scene = slicer.mrmlScene
+    theirs = database.add(add_volume(scene, study.source("T1").original, "T1 B"), **OTHER_PATIENT)
+    mine = {"image": run.nodes["T1"], "reference": drawn_by_hand(study.grid, drawn_on=run.nodes["T1"]),
+            "compared": run.made.segmentation}
+    assert not compared_contours(scene, *(mine[key] for key in ("reference", "compared", "image"))).refusal
+    if stranger == "earlier run":
+        others = {s.sequence: database.add(add_volume(scene, s.original, f"{s.sequence} B"), **OTHER_PATIENT)
+                  for s in study.sources}  # fmt: skip
+        theirs_made = add_run(study, result, others)
+        mine["compared"] = theirs_made.segmentation
+        for node in (*theirs_made.volumes.values(), *theirs_made.uncertainties.values(), theirs_made.segmentation):
+            text = node.GetAttribute("NPCSynth.Provenance")
+            node.SetAttribute("NPCSynth.Provenance", text.replace('"created": "2', '"created": "1'))
+    else:
+        mine[stranger] = theirs if stranger == "image" else drawn_by_hand(study.grid, drawn_on=theirs)
+    told = compared_contours(scene, *(mine[key] for key in ("reference", "compared", "image")))
+    assert told.refusal.startswith("The comparison of contours was left out.") and "another patient" in told.refusal
+
+
+def test_a_comparison_elsewhere_is_refused(study, result):
+    scene = new_scene()
+    bare = {s.sequence: replace(s.original, metadata={}) for s in study.sources}
+    made = add_run(study, result, {s: add_volume(scene, volume, s) for s, volume in bare.items()})
+    far = study.grid.ijk_to_lps.copy()
+    far[:3, 3] += 900
+    elsewhere = add_volume(scene, replace(bare["T1"], grid=replace(study.grid, ijk_to_lps=far)), "x")
+    drawn = drawn_by_hand(study.grid)
+    assert "lies elsewhere" in compared_contours(scene, drawn, made.segmentation, elsewhere).refusal
+    assert not compared_contours(scene, drawn, made.segmentation, add_volume(scene, bare["T2"], "y")).refusal
+    told = copy_review(scene, {"T2FS": elsewhere})
+    assert not told.acquired and "lies elsewhere" in told.acquired_notes[0]
+
+
+@pytest.mark.parametrize("theirs", [False, True])
+def test_the_panels_table_is_in_the_report_only_for_this_patient(run, database, study, panel, monkeypatch, theirs):
+    pytest.importorskip("monai")
+    monkeypatch.setattr("NPCSynthLib.output.report.picture", lambda *_what: b"\x89PNG")
+    monkeypatch.setattr("NPCSynthLib.scene.review.build_study", _without_registration)
+    other = database.add(add_volume(slicer.mrmlScene, study.source("T1").original, "T1 B"), **OTHER_PATIENT)
+    image = other if theirs else run.nodes["T1"]
+    panel.logic.contours.compare(drawn_by_hand(study.grid, drawn_on=image), drawn_by_hand(study.grid), image)
+    compute = panel.logic.reports.prepare(panel._parameterNode)
+    page = Page(compute(lambda fraction, stage: None, lambda: False))
+    assert any("Dice" in table[0] for table in page.tables) is not theirs
+    assert ("The comparison of contours was left out." in page.text) is theirs
+    assert ("Drawn contours against drawn contours" in page.text) is not theirs

@@ -223,6 +223,30 @@ def test_nothing_leads_to_the_patient_by_default(dicom_patient):
     assert "own words, left out" in text and "other structure 1" in text
 
 
+def test_notes_on_reading_contours_are_told_without_names(dicom_patient):
+    study, result = dicom_patient
+    agreements = [agreement("Brain", reference_name="Hirn Muster"), agreement("GTV K.M.")]
+    notes = ("The reference contours were made by a program, at least in part.",
+             "GTV K.M. of the reference is cut off.",
+             "Hidden in the views, and compared all the same: Hirn Muster, GTV K.M..", "muster_rtss.dcm is damaged.",
+             'The reference lies on another voxel grid than the image; "Hirn Muster" too.')
+    document = provenance(result, study)
+    text = Page(report(result, study, document, None, agreements, notes)).text
+    assert notes[0] in text and "other structure 1 of the reference is cut off." in text
+    assert "compared all the same: Brain, other structure 1" in text and "on another voxel grid" in text
+    assert "Muster" not in text and "K.M." not in text and "muster" not in text
+    assert notes[1] in Page(report(result, study, document, None, agreements, notes, identify=True)).text
+
+
+def test_the_table_of_contours_says_what_was_compared(result, study):
+    document = provenance(result, study)
+    assert "Predicted contours against the reference." in report(result, study, document, None, [agreement("Brain")])
+    page = report(result, study, document, None, [agreement("Brain")], caption="Drawn contours against others.")
+    assert "Drawn contours against others. 1 is perfect" in page and "Predicted contours against" not in page
+    page = Page(report(result, study, document, None, (), ["The comparison was left out."]))
+    assert "The comparison was left out." in page.text and not any("Dice" in table[0] for table in page.tables)
+
+
 def test_identity_is_there_when_asked_for(dicom_patient):
     study, result = dicom_patient
     document = provenance(result, study)

@@ -198,9 +198,16 @@ def test_sources_under_a_transform_give_the_same_study(nodes):
     real.SetAndObserveTransformNodeID(transform.GetID())
     moved = copy_review(slicer.mrmlScene, {"T1C": real}).acquired["T1C"]
     assert moved.grid.matches(review.sources["T1"].grid)
-    real.SetAndObserveTransformNodeID(None)
+    shift = np.eye(4)
+    shift[:3, 3] = 4, 0, 0
+    further = add_transform(slicer.mrmlScene, shift)
+    further.SetAndObserveTransformNodeID(transform.GetID())
+    real.SetAndObserveTransformNodeID(further.GetID())
     moved = copy_review(slicer.mrmlScene, {"T1C": real}).acquired["T1C"]
     assert not moved.grid.matches(review.sources["T1"].grid)
+    real.SetAndObserveTransformNodeID(None)
+    review = copy_review(slicer.mrmlScene, {"T1C": real})
+    assert not review.acquired and "lies elsewhere" in review.acquired_notes[0]
 
 
 def table_of(panel, image, reference, compared):

@@ -29,18 +29,28 @@ class ReportWriter:
         from NPCSynthLib.scene.review import copy_review
 
         review = copy_review(slicer.mrmlScene, parameterNode.assigned(), drawn)
-        agreements, notes = (), ()
+        agreements, notes, caption = (), (), ""
         if withTable and self.contours.isCurrent():
-            table = self.contours.table
-            agreements, notes = table.agreements, table.notes
-            if table.nodes[2] != review.reference_id:
-                # Its slices are those of another image.
-                agreements = tuple(replace(one, worst_slice=None) for one in agreements)
+            agreements, notes, caption = self._table(review.reference_id)
 
         def compute(onProgress, cancel):
-            return review.report(agreements, notes, identify, onProgress, cancel)
+            return review.report(agreements, notes, identify, caption, onProgress, cancel)
 
         return compute
+
+    def _table(self, reference):
+        """Agreements, sentences and caption of the latest comparison; no agreements where it is another patient's."""
+        from NPCSynthLib.scene.review import compared_contours
+
+        table = self.contours.table
+        about = compared_contours(slicer.mrmlScene, *map(slicer.mrmlScene.GetNodeByID, table.nodes))
+        if about.refusal:
+            return (), (about.refusal,), ""
+        agreements = table.agreements
+        if table.nodes[2] != reference:
+            # Its slices are those of another image.
+            agreements = tuple(replace(one, worst_slice=None) for one in agreements)
+        return agreements, (*about.notes, *table.notes), about.caption
 
     def write(self, page, path):
         """Write the page, all of it or nothing; a file of that name is replaced.

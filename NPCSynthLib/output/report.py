@@ -5,6 +5,7 @@ It names nobody unless asked to: no names, dates, UIDs, file paths or series des
 
 import base64
 import math
+import re
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -57,6 +58,7 @@ def report(
     agreements: Sequence[StructureAgreement] = (),
     notes: Sequence[str] = (),
     identify: bool = False,
+    caption: str = "",
     cancel: Callable[[], bool] | None = None,
 ) -> str:
     """The page as HTML text that needs no other file.
@@ -66,9 +68,10 @@ def report(
             holds sentences on what lies outside what the weights have seen.
         truth: acquired images and drawn structures to hold the result against; the structures are drawn into the
             pictures.
-        agreements: a comparison of contours on the result's grid, as ``qa.contours`` gives it; ``notes``: on reading
-            them.
+        agreements: a comparison of contours on the result's grid, as ``qa.contours`` gives it; ``notes``: sentences on
+            reading them, or on why there are none, whose names of structures and files go unless ``identify``.
         identify: name the patient, the day of the run and the series as the scanner called them.
+        caption: a sentence that says what was compared with what; by default the prediction with the reference.
         cancel: asked before each picture; when it returns True, Cancelled is raised.
     """
     told = _Told(document, identify)
@@ -87,8 +90,10 @@ def report(
         said = bullets(truth.notes, "alarm") if truth.notes else ""
         compared = _image_table(result, study, truth) if truth.images else ""
         parts.append(section("Agreement with the acquired images", said + compared))
-    if agreements:
-        parts.append(section("Contours", _contour_table(agreements, notes, told)))
+    if agreements or notes:
+        compared = _contour_table(agreements, caption, told) if agreements else ""
+        said = dict.fromkeys(_without_structures(agreements, told)(note) for note in notes)
+        parts.append(section("Contours", compared + (bullets(said) if said else "")))
     parts += [
         section("Checklist for review", _checklist(), "checklist"),
         section("How it was made", _run_table(document)),
@@ -245,7 +250,7 @@ def _slices(synthetic, result, study, truth, agreements) -> dict[int, list[str]]
         farthest = max(measured, key=lambda a: a.hd95_mm)
         name = farthest.name if is_known_structure(farthest.name) else "a structure"
         chosen.setdefault(farthest.worst_slice, []).append(
-            f"contours of {name} differ most here (HD95 {farthest.hd95_mm:.1f} mm)")
+            f"the compared contours of {name} differ most here (HD95 {farthest.hd95_mm:.1f} mm)")
     if _tumor(result, truth):
         chosen.setdefault(_tumor_slice(result, study, truth), []).append("the tumor's largest slice")
     chosen.setdefault(middle_slice(study.body), []).append("middle of the body")
@@ -290,11 +295,11 @@ def _image_table(result: SynthesisResult, study: Study, truth: Truth) -> str:
     return table(head, rows, "In 3D, on the true image's own scale (0 to 1000). Sharpness below 1 is blurred.")
 
 
-def _contour_table(agreements, notes, told: _Told) -> str:
+def _contour_table(agreements, caption: str, told: _Told) -> str:
     heads = {
         "dice": "Dice", **{f"surface_dice_{mm:g}mm": f"Surface Dice {mm:g} mm" for mm in TOLERANCES_MM},
         "hd95_mm": "HD95 (mm)", "mean_distance_mm": "Mean distance (mm)", "reference_ml": "Reference (ml)",
-        "predicted_ml": "Predicted (ml)", "difference_ml": "Difference (ml)", "worst_slice": "Worst slice",
+        "predicted_ml": "Compared (ml)", "difference_ml": "Difference (ml)", "worst_slice": "Worst slice",
     }  # fmt: skip
     images = dict.fromkeys(image for agreement in agreements for image in agreement.edges)
     heads |= {f"edges_{image}": f"Edges in {told.image(image)}" for image in images}
@@ -302,14 +307,28 @@ def _contour_table(agreements, notes, told: _Told) -> str:
     for agreement in agreements:
         row = table_row(agreement)
         rows.append([told.structure(agreement.name), *(row.get(key) for key in heads), _remark(agreement, told)])
-    content = table(("Structure", *heads.values(), "Remark"), rows,
-                   "Predicted contours against the reference. 1 is perfect agreement, 0 none at all; no figure says "
-                   "which of the two is right."
-                   + (" Edges: change of brightness across the contour, as part of the body's range; 0 is none."
-                      if images else ""), "wide")  # fmt: skip
-    if not told.identify:  # notes name files
-        return content
-    return content + bullets(notes)
+    return table(("Structure", *heads.values(), "Remark"), rows,
+                 (caption or "Predicted contours against the reference.")
+                 + " 1 is perfect agreement, 0 none at all; no figure says which of the two is right."
+                 + (" Edges: change of brightness across the contour, as part of the body's range; 0 is none."
+                    if images else ""), "wide")  # fmt: skip
+
+
+def _without_structures(agreements, told: _Told) -> Callable[[str], str]:
+    """Takes out of a note what may name somebody: what people called their structures, and what ``told`` takes out."""
+    if told.identify:
+        return str
+    own = {
+        name: told.structure(one.name) for one in agreements
+        for name in (one.name, one.reference_name, one.predicted_name) if len(name) > 1 and not is_known_structure(name)
+    }  # fmt: skip
+    longest = "|".join(re.escape(name) for name in sorted(own, key=len, reverse=True))
+
+    def clean(note: str) -> str:
+        renamed = re.sub(rf"(?<!\w)(?:{longest})(?!\w)", lambda found: own[found[0]], note) if own else note
+        return told.sentence(renamed)
+
+    return clean
 
 
 def _remark(agreement: StructureAgreement, told: _Told) -> str:

@@ -10,11 +10,12 @@ import numpy as np
 
 from ..errors import Cancelled, InputError, UsageError
 from ..qa.contours import StructureAgreement
+from ..study.align import overlap
 from ..study.build import build_study
 from ..study.volume import Volume
 from .belonging import acquired_belonging, belonging
-from .collect import SOURCE_ROLE, SceneResult, latest_nodes, latest_result
-from .segmentations import CopiedSegmentation, copy_segmentation, node_to_node
+from .collect import RUN, SOURCE_ROLE, SceneResult, changed_nodes, latest_nodes, latest_result
+from .segmentations import CopiedSegmentation, copy_segmentation, is_predicted, node_to_node
 from .volumes import STUDY_TO_NODE, study_volumes, volume_from_node
 
 #: Share of the progress that registering and normalizing the sources again takes.
@@ -47,6 +48,7 @@ class SceneReview:
         agreements: Sequence[StructureAgreement] = (),
         notes: Sequence[str] = (),
         identify: bool = False,
+        caption: str = "",
         on_progress: Callable[[float, str], None] | None = None,
         cancel: Callable[[], bool] | None = None,
     ) -> str:
@@ -85,7 +87,7 @@ class SceneReview:
             raise Cancelled()
         if on_progress is not None:
             on_progress(_STUDY_SHARE, "Drawing the pictures")
-        return report(result, study, document, truth, agreements, notes, identify, cancel=cancel)
+        return report(result, study, document, truth, agreements, notes, identify, caption, cancel)
 
 
 def copy_review(scene, acquired_nodes: Mapping | None = None, drawn=None) -> SceneReview:
@@ -118,8 +120,14 @@ def copy_review(scene, acquired_nodes: Mapping | None = None, drawn=None) -> Sce
         if sequence in made:
             belongs = acquired_belonging(ours, node, sequence)
             told += belongs.sentences
-            if not belongs.refusal:
-                acquired[sequence] = volume_from_node(node, to_study @ node_to_node(node, reference))
+            if belongs.refusal:
+                continue
+            volume = volume_from_node(node, to_study @ node_to_node(node, reference))
+            if overlap(sources[wanted].grid, volume.grid) > 0:
+                acquired[sequence] = volume
+            else:
+                told.append(f"The acquired {sequence} lies elsewhere than these results, so it is not compared with "
+                            "them.")
     copied = None
     if drawn is not None:
         belongs = belonging(ours, drawn, "The segmentation that was chosen for the pictures")
@@ -127,6 +135,61 @@ def copy_review(scene, acquired_nodes: Mapping | None = None, drawn=None) -> Sce
             raise InputError(f"{belongs.refusal} Choose another one, or none.")
         copied = copy_segmentation(drawn, reference)
     return SceneReview(found, sources, acquired, tuple(told), copied, reference.GetID())
+
+
+@dataclass(frozen=True)
+class ComparedContours:
+    """What a comparison of contours is of, for a report on the latest run.
+
+    Attributes:
+        caption: a sentence that says what was compared with what.
+        notes: sentences that belong beside it.
+        refusal: a sentence that says why it does not belong into the report; "" when it does.
+
+    None of them names a node.
+    """
+
+    caption: str
+    notes: tuple[str, ...]
+    refusal: str
+
+
+def compared_contours(scene, reference, compared, image) -> ComparedContours:
+    """Whose contours a comparison is of, and whether it is about the patient of the latest run.
+
+    Args:
+        reference, compared: vtkMRMLSegmentationNode.
+        image: vtkMRMLScalarVolumeNode that gave the grid.
+
+    Raises InputError when the image lies under a transform that bends or shears it.
+    """
+    ours = latest_nodes(scene)[0]
+    caption = f"{_whose(ours, compared)} against {_whose(ours, reference)} as the reference."
+    caption = caption[0].upper() + caption[1:]
+    if not is_predicted(compared):
+        caption += " “Prediction” in a remark means the compared contours."
+    notes = ()
+    for node, what in ((image, "The image that the contours were compared on"),
+                       (compared, "The compared segmentation"), (reference, "The reference segmentation")):
+        belongs = belonging(ours, node, what)
+        if belongs.refusal:
+            return ComparedContours(caption, (), f"The comparison of contours was left out. {belongs.refusal}")
+        if node is image:
+            notes = belongs.notes
+    made = next((node for node in latest_nodes(scene) if node.IsA("vtkMRMLScalarVolumeNode")), image)
+    grids = [volume_from_node(node, node_to_node(node, image), copy=False).grid for node in (image, made)]
+    if overlap(*grids) == 0:
+        return ComparedContours(caption, (), "The comparison of contours was left out. The image that they were "
+                                             "compared on lies elsewhere than these results.")
+    return ComparedContours(caption, notes, "")
+
+
+def _whose(ours, node) -> str:
+    if node.GetAttribute(RUN) == ours.GetAttribute(RUN):
+        return "this run's contours" + (", changed since then," if changed_nodes([node]) else "")
+    if node.GetAttribute(RUN):
+        return "an earlier run's contours"
+    return "contours that a program made, at least in part," if is_predicted(node) else "drawn contours"
 
 
 def _sources(scene, document: dict) -> dict:
