@@ -12,7 +12,7 @@ pytest.importorskip("lightning_fabric", reason="training needs the train extra")
 
 from NPCSynthLib.cli.main import app
 from NPCSynthLib.errors import InputError
-from NPCSynthLib.training.before_after import Row, table
+from NPCSynthLib.evaluation.before_after import Row, table
 from NPCSynthLib.training.held_out import remember, seen_before
 from NPCSynthLib.training.layouts import find_cohort
 

@@ -56,8 +56,8 @@ def run(
     [cyan]npcsynth train fine-tune --from weights --cohort our_patients --hold-out 07 --hold-out 08 --out runs/ours[/]
     """
     try:
+        from ..evaluation.before_after import before_after, table, write_before_after
         from ..evaluation.calibration import finish
-        from ..training.before_after import before_after, table, write_before_after
         from ..training.config import TrainingConfig
         from ..training.held_out import remember, seen_before
         from ..training.trainer import train

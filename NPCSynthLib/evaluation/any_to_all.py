@@ -51,7 +51,7 @@ def measure(context: Context, methods: Sequence[Method]) -> Iterator[dict]:
         raise InputError(f'No validation patient is in "{(context.data / "cohorts").name}". It must hold '
                          "open_ms_cross/p19, glioma/gli00001 or open_ms_long/p04a.")
     kept = context.kept("cells")
-    patients = [PatientCases(folder) for folder in folders]
+    patients = [PatientCases.of_folder(folder) for folder in folders]
     asked = [(patient, *question) for patient in patients for question in patient.questions(few=context.quick)]
     for number, (patient, sources, target) in enumerate(asked):
         told = {"patient": patient.name, "sources": "+".join(sources), "target": target}

@@ -8,7 +8,7 @@ The sources' bodies alone make up the body that the method is given; the target'
 import dataclasses
 import itertools
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -54,19 +54,24 @@ class Case:
 
 
 class PatientCases:
-    """Every case of one patient folder; images are read when a case is first asked for.
+    """Every case of one patient.
 
-    Raises InputError for a folder without two sequences.
+    Args:
+        name: in tables.
+        sequences: that the patient has, at least two.
+        read: gives ({sequence id: volume}, the lesion label or None); called when a case is first asked for.
     """
 
-    def __init__(self, folder: str | Path):
-        self.folder = Path(folder)
-        self.name = f"{self.folder.parent.name}/{self.folder.name}"
-        self.sequences = tuple(s for s in load_sequences() if (self.folder / f"{s}.nii.gz").exists())
-        if len(self.sequences) < 2:
-            raise InputError(f'"{self.folder.name}" needs at least two sequences, named like T1.nii.gz and T2.nii.gz.')
-        self._read = None
+    def __init__(self, name: str, sequences: Sequence[str], read: Callable[[], tuple[Mapping, Volume | None]]):
+        self.name, self.sequences = name, tuple(sequences)
+        self._read, self._volumes = read, None
         self._target, self._built = None, None
+
+    @classmethod
+    def of_folder(cls, folder: str | Path) -> "PatientCases":
+        """Of files named <SEQUENCE>.nii.gz. Raises InputError for a folder without two sequences."""
+        folder = Path(folder)
+        return cls(f"{folder.parent.name}/{folder.name}", _files(folder), lambda: load_patient(folder))
 
     def questions(self, few: bool = False) -> list[tuple[tuple[str, ...], str]]:
         """(sources, target) of every case, target by target; ``few``: single sources and all of them only."""
@@ -89,9 +94,9 @@ class PatientCases:
         return middle_slices(found, _QUICK_SLICES) if middle else found
 
     def _build(self, target: str):
-        if self._read is None:
-            self._read = load_patient(self.folder)
-        volumes, label = self._read
+        if self._volumes is None:
+            self._volumes = self._read()
+        volumes, label = self._volumes
         whole = build_study(volumes, reference=target, register=not one_grid(volumes))
         body = body_mask(volumes[target].array, volumes[target].grid.spacing)
         core, lesion = (None, None) if label is None else _lesion(label, whole.grid)
@@ -102,7 +107,7 @@ class PatientCases:
 
 def cases(folder: str | Path, quick: bool = False) -> Iterator[Case]:
     """Every case of one patient folder, target by target."""
-    patient = PatientCases(folder)
+    patient = PatientCases.of_folder(folder)
     for sources, target in patient.questions(few=quick):
         yield patient.case(sources, target, middle=quick)
 
@@ -148,14 +153,19 @@ def training_studies(cohorts_dir: str | Path) -> Iterator[Study]:
 
 
 def load_patient(folder: str | Path) -> tuple[dict[str, Volume], Volume | None]:
-    """({sequence id: volume} from files named <SEQUENCE>.nii.gz, the lesion label or None)."""
+    """({sequence id: volume} from files named <SEQUENCE>.nii.gz, the lesion label or None). Raises InputError."""
     folder = Path(folder)
-    found = {s: folder / f"{s}.nii.gz" for s in load_sequences()}
-    volumes = {s: read_file(path) for s, path in found.items() if path.exists()}
-    if len(volumes) < 2:
-        raise InputError(f'"{folder.name}" needs at least two sequences, named like T1.nii.gz and T2.nii.gz.')
+    volumes = {sequence: read_file(path) for sequence, path in _files(folder).items()}
     labels = sorted(folder.glob("label_*.nii.gz"))
     return volumes, read_file(labels[0]) if labels else None
+
+
+def _files(folder: Path) -> dict[str, Path]:
+    found = {s: folder / f"{s}.nii.gz" for s in load_sequences()}
+    found = {s: path for s, path in found.items() if path.exists()}
+    if len(found) < 2:
+        raise InputError(f'"{folder.name}" needs at least two sequences, named like T1.nii.gz and T2.nii.gz.')
+    return found
 
 
 def one_grid(volumes: Mapping[str, Volume]) -> bool:

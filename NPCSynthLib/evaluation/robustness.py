@@ -115,7 +115,7 @@ def _curves(context: Context, methods: Sequence[Method]) -> tuple[dict, int]:
         raise InputError(f'No validation patient is in "{(context.data / "cohorts").name}".')
     kept, cells = context.kept("robustness"), []
     for folder in folders:
-        patient = PatientCases(folder)
+        patient = PatientCases.of_folder(folder)
         targets = patient.sequences if context.full else patient.sequences[1::2][: 1 if context.quick else None]
         cells += [(patient, target) for target in targets]
     levels = {kind: (clean, *(chosen[1::2] if context.quick else chosen))

@@ -100,7 +100,7 @@ def features_of(synthesizer: Synthesizer, prompt: str) -> TextFeatures:
 
 def real_questions(folder: Path) -> Iterator[Case]:
     """Each sequence of a patient from all the others, on the middle slices."""
-    patient = PatientCases(folder)
+    patient = PatientCases.of_folder(folder)
     for target in patient.sequences:
         yield patient.case(tuple(s for s in patient.sequences if s != target), target, middle=True)
 

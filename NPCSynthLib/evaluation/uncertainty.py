@@ -58,7 +58,7 @@ def _measure(context: Context) -> list[dict]:
         raise InputError("The uncertainty is judged by calibrating on other patients: that takes two validation "
                          "patients at least, named as in NPCSynthLib/training/split.py.")
     loaded, kept = context.synthesizer.loaded, context.kept("uncertainty")
-    patients = [PatientCases(folder) for folder in folders]
+    patients = [PatientCases.of_folder(folder) for folder in folders]
     asked = [(patient, *question) for patient in patients for question in patient.questions(few=context.quick)]
     rows = []
     for number, (patient, sources, target) in enumerate(asked):

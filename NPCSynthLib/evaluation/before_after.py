@@ -2,7 +2,8 @@
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +11,9 @@ import numpy as np
 from ..errors import InputError, OutputError
 from ..inference.synthesizer import Synthesizer
 from ..qa.image_metrics import compare
-from ..study.build import build_study
-from ..study.normalize import body_mask
-from ..study.study import Study
-from .layouts import PatientFiles, read_image
-
-_SLICES = 24
+from ..study.volume import Volume
+from ..training.layouts import PatientFiles, read_image
+from .protocol import PatientCases
 
 
 @dataclass(frozen=True)
@@ -46,13 +44,14 @@ def before_after(
     methods = [Synthesizer(folder) for folder in (before, after)]
     rows = []
     for number, files in enumerate(patients):
-        volumes = {sequence: read_image(sequence, file) for sequence, file in files.images.items()}
-        for target in volumes if len(volumes) > 1 else ():
+        patient = PatientCases(files.name, files.images, partial(_read, files))
+        for target in patient.sequences if len(patient.sequences) > 1 else ():
             if on_progress is not None:
                 on_progress(number / len(patients), f"Before and after: {target}")
-            study, truth, mask = _question(volumes, target)
-            figures = [compare(method.predict(study, target), truth, mask, study.grid.spacing) for method in methods]
-            sources = tuple(source.sequence for source in study.sources)
+            sources = tuple(sequence for sequence in patient.sequences if sequence != target)
+            case = patient.case(sources, target, middle=True)
+            figures = [compare(method.predict(case.study, target), case.truth, case.mask, case.study.grid.spacing)
+                       for method in methods]
             rows.append(Row(files.name, target, sources, *(
                 tuple(float(getattr(one, name)) for one in figures) for name in ("ssim", "psnr", "mae"))))
     if not rows:
@@ -60,25 +59,8 @@ def before_after(
     return rows
 
 
-def _question(volumes: dict, target: str) -> tuple[Study, np.ndarray, np.ndarray]:
-    """(sources on the target's grid, the target on its own scale, where to judge), the middle slices."""
-    grid = volumes[target].grid
-    one_grid = all(grid.matches(volume.grid, 1e-2) for volume in volumes.values())
-    whole = build_study(volumes, reference=target, register=not one_grid)
-    sources = tuple(source for source in whole.sources if source.sequence != target)
-    seen = np.sum([source.inside for source in sources], axis=0)
-    votes = np.sum([body_mask(s.array, grid.spacing) & s.inside for s in sources], axis=0)
-    mask = body_mask(volumes[target].array, grid.spacing) & (seen > 0)
-    rows = np.flatnonzero(mask.any(axis=(1, 2)))
-    first = max(0, int(rows[0] + rows[-1] + 1 - _SLICES) // 2)
-    part = slice(first, first + _SLICES)
-    matrix = grid.ijk_to_lps.copy()
-    matrix[:3, 3] += matrix[:3, 2] * first
-    sources = tuple(replace(s, array=s.array[part], inside=s.inside[part]) for s in sources)
-    body = ((votes > 0) & (2 * votes >= seen))[part]
-    study = replace(whole, grid=replace(grid, shape=body.shape, ijk_to_lps=matrix), reference=sources[0].sequence,
-                    sources=sources, body=body)
-    return study, whole.source(target).array[part], mask[part]
+def _read(files: PatientFiles) -> tuple[dict[str, Volume], None]:
+    return {sequence: read_image(sequence, file) for sequence, file in files.images.items()}, None
 
 
 def table(rows: Sequence[Row]) -> str:
