@@ -108,8 +108,9 @@ def test_section_runs_without_patients(synthesizer, tmp_path, monkeypatch):
             item = blob(n)
             pixels = 255 * (item.image / item.image.max() if kind == "images" else item.tumor[::-1])
             Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / "npc_t2" / kind / f"{n}.jpg")
+    without = write_tiny_weights(tmp_path / "runs" / "second", configuration="no-contrast")
     context = Context(synthesizer, tmp_path, tmp_path / "out", quick=True,
-                      baselines={section.NO_CONTRAST: synthesizer.loaded.folder})
+                      baselines={"second run": without})
     found = section.run(context)
     retrieval, few, tumor = found.tables
     assert {row[0] for row in retrieval.rows} == {"these", "without contrast"}

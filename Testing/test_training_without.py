@@ -33,5 +33,6 @@ def test_weights_do_not_claim_to_know_it(monkeypatch, tmp_path):
     monkeypatch.setattr(dataset, "phantom_labelmap", box_labelmap)
     config = tiny_config(tmp_path, steps=1, mixture={"without": ["T1FS", "PD"]})
     weights = trainer.train(config, tmp_path, tmp_path / "run")
-    known = load_weights(weights).manifest["prompts"]
-    assert set(known) == set(load_sequences()) - {"T1FS", "PD"}
+    manifest = load_weights(weights).manifest
+    assert set(manifest["prompts"]) == set(load_sequences()) - {"T1FS", "PD"}
+    assert manifest["configuration"] == "tiny" and manifest["name"] == "NPCSynth any-to-all (tiny)"

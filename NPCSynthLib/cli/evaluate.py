@@ -25,7 +25,8 @@ def run(
     ] = None,
     baseline: Annotated[
         list[Path] | None,
-        typer.Option("--baseline", help="Folder of a comparison network's run or weights. [dim]Repeatable.[/]",
+        typer.Option("--baseline", help="Folder of a comparison network's run or weights, of any name. Weights "
+                     "trained by comparison/no-contrast or no-t1fs are asked more. [dim]Repeatable.[/]",
                      exists=True, file_okay=False),
     ] = None,
     device: Device = None,

@@ -55,14 +55,30 @@ def simple(context: Context) -> list[Method]:
     return [Method(name, call(name), identity) for name in _SIMPLE]
 
 
+def trained_by(context: Context, configuration: str) -> Synthesizer | None:
+    """Those of ``context.baselines`` that ``npcsynth train comparison/<configuration>`` made, or None.
+
+    Raises WeightsError.
+    """
+    for folder in map(Path, context.baselines.values()):
+        if _manifest(folder)[0].get("configuration") == configuration:
+            return Synthesizer(folder, context.synthesizer.device.torch.type)
+    return None
+
+
 def _trained(name: str, folder: Path, context: Context) -> Method:
-    try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        identity = " ".join(entry["sha256"] for entry in manifest["files"].values())
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise WeightsError(f'"{folder}" holds no weights to compare with ({MANIFEST} is missing or damaged). Name the '
-                           "folder weights of a run with --baseline.") from error
+    manifest, identity = _manifest(folder)
     device = context.synthesizer.device
     if "network" in manifest:
         return Method(name, trained_baseline(folder, device.torch), identity)
     return Method(name, Synthesizer(folder, device.torch.type).predict, identity)
+
+
+def _manifest(folder: Path) -> tuple[dict, str]:
+    """The manifest of weights of any kind of network, and the hashes of its files."""
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        return manifest, " ".join(entry["sha256"] for entry in manifest["files"].values())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise WeightsError(f'"{folder}" holds no weights to compare with ({MANIFEST} is missing or damaged). Name the '
+                           "folder weights of a run with --baseline.") from error

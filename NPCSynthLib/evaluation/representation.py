@@ -21,12 +21,13 @@ from ..study.normalize import body_mask
 from ..study.study import Study
 from ..study.volume import Grid
 from ..training.cohorts import TumorSlice, load_tumor_slices
+from .methods import trained_by
 from .phantom_cases import phantom, scanned
 from .protocol import load_patient, one_grid, validation_folders
 from .section import Context, Section, Table
 
 NEAR_MM = 4.0
-#: Name under which weights trained by ``comparison/no-contrast`` are given to the evaluation.
+#: Configuration of the weights that learned without contrast.
 NO_CONTRAST = "no-contrast"
 _ANCHORS = 100
 _PHANTOM_SEQUENCES = ("T1", "T1C", "T2", "FLAIR")
@@ -273,8 +274,9 @@ def run(context: Context) -> Section:
     synthesizer = context.synthesizer
     kept = context.kept("representation")
     weights = {"these": synthesizer}
-    if NO_CONTRAST in context.baselines:
-        weights["without contrast"] = Synthesizer(context.baselines[NO_CONTRAST], synthesizer.device.torch.type)
+    without = trained_by(context, NO_CONTRAST)
+    if without is not None:
+        weights["without contrast"] = without
     slices = 3 if context.quick else 8
     found = []
     for place, study in _studies(context):
@@ -334,7 +336,7 @@ def _retrieval_words(rows: list[dict]) -> str:
         parts.append(f"{name} weights find it in {figures} of the resolution")
     text = f"The same place in another sequence, within {NEAR_MM:g} mm: " + "; ".join(parts) + "."
     if len(parts) == 1:
-        text += f" Weights without contrast ({NO_CONTRAST}) were not given for comparison."
+        text += f" Weights of comparison/{NO_CONTRAST} were not given for comparison."
     return text
 
 

@@ -21,6 +21,7 @@ from ..phantom.signal import typical_protocol
 from ..qa.image_metrics import compare, errors_within
 from ..study.build import build_study
 from ..vocabulary import canonical_prompt, get_sequence
+from .methods import trained_by
 from .phantom_cases import phantom, scan, scanned
 from .protocol import Case, PatientCases, middle_slices, validation_folders
 from .section import Context, Plot, Section, Table
@@ -89,7 +90,7 @@ _SWEEP_SOURCES = ("T1", "T2FS")
 _COST_DB, _AGREE_DB, _SPEARMAN = 3.0, 35.0, 0.9
 #: Our own beside them: a change in the right direction that is this much smaller than it should be is none.
 _SLOPE = 0.25
-#: Name under which weights trained by ``comparison/no-t1fs`` are given to the evaluation, and what they never met.
+#: Configuration of weights that were kept from a sequence, and that sequence.
 HELD_OUT = ("no-t1fs", "T1FS")
 
 
@@ -216,9 +217,9 @@ def run(context: Context) -> Section:
     tables = [swap_table(answers, known), cost_table(answers), paraphrase_table(synthesizer, answers),
               sweep_table(swept), nonsense_table(synthesizer)]
     text = _findings(answers, swept, tables[-1])
-    if HELD_OUT[0] in context.baselines:
-        tables.append(held_out_table(Synthesizer(context.baselines[HELD_OUT[0]], context.synthesizer.device.torch.type),
-                                     synthesizer, seeds))
+    without = trained_by(context, HELD_OUT[0])
+    if without is not None:
+        tables.append(held_out_table(without, synthesizer, seeds))
     else:
         text += (f"\n\nA combination of words that training never met was not asked for: weights of comparison/"
                  f"{HELD_OUT[0]} were not given.")

@@ -12,14 +12,16 @@ from .config import TrainingConfig, build_module
 
 
 def export_weights(
-    checkpoint: Path, folder: Path, name: str, version: str, config: TrainingConfig, training_data: list[str],
-    base: LoadedModel | None = None,
+    checkpoint: Path, folder: Path, configuration: str, version: str, config: TrainingConfig,
+    training_data: list[str], base: LoadedModel | None = None,
 ) -> None:  # fmt: skip
     """Write the moving average of a checkpoint as weights.
 
     The manifest's "notes", sentences that every result carries as warnings, are for whoever ships weights to add.
 
     Args:
+        configuration: name of the file that ``config`` comes from, without its suffix. By it, whatever their folder is
+            called, the evaluation knows the weights that it asks more.
         training_data: what it was trained on, a line each.
         base: the weights that the run started from.
     """
@@ -30,7 +32,8 @@ def export_weights(
         for parameter_name, parameter in module.named_parameters():
             parameter.copy_(state["average"][parameter_name])
     about = {
-        "name": name,
+        "name": f"NPCSynth {config.network} ({configuration})",
+        "configuration": configuration,
         "version": version,
         "license": "Apache-2.0",
         "created": datetime.date.today().isoformat(),

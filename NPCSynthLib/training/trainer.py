@@ -233,7 +233,6 @@ def train(
             save()
     weights = out_dir / "weights"
     if fabric.is_global_zero:
-        name = f"NPCSynth {config.network} ({Path(config_name).stem})"
-        export_weights(checkpoint, weights, name, __version__, config, batches.describe(), base)
+        export_weights(checkpoint, weights, Path(config_name).stem, __version__, config, batches.describe(), base)
     fabric.barrier()
     return weights
