@@ -13,7 +13,7 @@ import SimpleITK as sitk
 
 from NPCSynthLib.errors import InputError, OutputError, UsageError
 from NPCSynthLib.output.folder import new_folder
-from NPCSynthLib.output.picture import picture
+from NPCSynthLib.output.picture import _figure, picture
 from NPCSynthLib.output.provenance import provenance
 from NPCSynthLib.output.report import report
 from NPCSynthLib.output.segmentation import write_segmentation
@@ -260,6 +260,13 @@ def test_report_is_one_page_with_pictures_limits_and_warnings(result, study):
 def test_picture_is_a_png(result, study):
     png = picture(result, study, slice_view(result.grid, 5))
     assert png.startswith(b"\x89PNG") and len(png) > 10_000
+
+
+def test_an_input_that_was_changed_since_is_not_called_acquired(result, study):
+    shown = _figure(result, study, slice_view(result.grid, 5), None, result.sequences, ("T1",))
+    titles = [axis.get_title() for axis in shown.axes]
+    assert "T1  (changed since the run)" in titles and "T2  (acquired, input)" in titles
+    assert "Contours on T1  (changed since the run)" in titles
 
 
 def test_files_get_ordinary_permissions(result, study, tmp_path):

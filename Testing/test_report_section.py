@@ -53,8 +53,8 @@ def pictures(monkeypatch):
     """What each picture was drawn from, instead of the picture."""
     drawn = []
 
-    def draw(result, study, view, truth=None, sequences=None):
-        drawn.append((study, view, truth, sequences))
+    def draw(result, study, view, truth=None, sequences=None, changed=()):
+        drawn.append((study, view, truth, sequences, changed))
         return b"\x89PNG"
 
     monkeypatch.setattr("NPCSynthLib.output.report.picture", draw)
@@ -145,8 +145,9 @@ def test_the_report_shows_the_scenes_results_and_opens(nodes, make_panel, pictur
     page = Page(text)
     assert "80 (slice 4)" in page.text and "A warning to show." in page.text and "ab" * 32 in page.text
     assert "Doe" not in text and "Jane" not in text
-    drawn_study, view, truth, sequences = pictures[0]
+    drawn_study, view, truth, sequences, changed = pictures[0]
     assert view.k == 3 and sequences[0].sequence == "T1C" and not truth.structures and not truth.images
+    assert not changed and "Changed since" not in page.text
     for ours, theirs in zip(drawn_study.sources, study.sources, strict=True):
         np.testing.assert_array_equal(ours.array, theirs.array)
     np.testing.assert_array_equal(drawn_study.body, study.body)
@@ -178,7 +179,7 @@ def test_chosen_contours_and_the_acquired_image_lie_in_the_pictures_where_they_b
     assert panel._parameterNode.reportContours() is drawn
     write(panel, section, monkeypatch, tmp_path / "report.html")
     assert not errors
-    _study, _view, truth, _sequences = pictures[0]
+    _study, _view, truth, _sequences, _changed = pictures[0]
     np.testing.assert_array_equal(truth.structures["GTVp"], mask)
     assert set(truth.images) == {"T1C"}
     assert "Agreement with the acquired images" in (tmp_path / "report.html").read_text(encoding="utf-8")
@@ -249,6 +250,34 @@ def test_what_was_changed_since_is_left_out_and_said(nodes, make_panel, pictures
     page = Page((tmp_path / "report.html").read_text(encoding="utf-8"))
     assert "Not in this report, because it was changed" in page.text
     assert not any("Volume" in table[0] for table in page.tables)
+
+
+@pytest.mark.parametrize("what", ["voxels", "place", "size", "reference's place"])
+def test_a_source_that_was_edited_since_is_not_shown_as_what_went_in(nodes, pictures, what):
+    turn = np.eye(4)
+    turn[:3, :3], turn[:3, 3] = TILT.T, (12, -7, 30)
+    for node in nodes.values():
+        node.SetAndObserveTransformNodeID(add_transform(slicer.mrmlScene, turn).GetID())
+    add_run(nodes)
+    assert not copy_review(slicer.mrmlScene)._changed(), "of two transforms that do the same"
+    nodes["T1"].SetAndObserveTransformNodeID(nodes["T2"].GetTransformNodeID())
+    assert not copy_review(slicer.mrmlScene)._changed(), "the common frame is another one, the images are the same"
+    array = slicer.util.arrayFromVolume(nodes["T2"]).copy()
+    if what == "voxels":
+        array[5, 14, 12] += 1
+        slicer.util.updateVolumeFromArray(nodes["T2"], array)
+    elif what == "size":
+        slicer.util.updateVolumeFromArray(nodes["T2"], array[:-1])
+    elif what == "place":
+        nodes["T2"].SetOrigin(*(np.array(nodes["T2"].GetOrigin()) + (0.3, 0, 0)))
+    else:
+        for node in nodes.values():
+            node.SetOrigin(*(np.array(node.GetOrigin()) + (0.3, 0, 0)))
+        assert copy_review(slicer.mrmlScene)._changed() == ("T1",), "the results stayed where they were"
+        return
+    page = Page(copy_review(slicer.mrmlScene).report())
+    assert "Changed since the run: T2. The pictures show what is there now" in page.text
+    assert all(changed == ("T2",) for *_others, changed in pictures)
 
 
 def test_without_its_source_there_is_no_report(nodes, make_panel, pictures, errors, opened, monkeypatch, tmp_path):

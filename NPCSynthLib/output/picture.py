@@ -2,7 +2,7 @@
 
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 import matplotlib
@@ -25,7 +25,7 @@ _ERROR_TOP = 0.3 * (INTENSITY_HIGH - INTENSITY_LOW)
 
 def picture(
     result: SynthesisResult, study: Study, view: SliceView, truth: Truth | None = None,
-    sequences: Sequence[SynthesizedSequence] | None = None,
+    sequences: Sequence[SynthesizedSequence] | None = None, changed: Collection[str] = (),
 ) -> bytes:  # fmt: skip
     """PNG of one slice; every synthetic panel is marked so in the image itself.
 
@@ -34,16 +34,18 @@ def picture(
 
     Args:
         sequences: those of the result that are shown; all by default.
+        changed: sequence ids of the inputs that are not as they were when the result was made; said in their panels.
     """
     with matplotlib.rc_context({"font.size": 9, "text.color": _TEXT}):
-        figure = _figure(result, study, view, truth, result.sequences if sequences is None else sequences)
+        figure = _figure(result, study, view, truth, result.sequences if sequences is None else sequences,
+                         changed)
         stream = io.BytesIO()
         FigureCanvasAgg(figure)
         figure.savefig(stream, format="png", dpi=110, facecolor=_BACKGROUND, bbox_inches="tight", pad_inches=0.1)
     return stream.getvalue()
 
 
-def _figure(result, study, view, truth, sequences) -> Figure:
+def _figure(result, study, view, truth, sequences, changed) -> Figure:
     contours = _contours(result, view, truth)
     has_contours = result.segmentation is not None or bool(truth and truth.structures)
     top_rows = math.ceil((len(study.sources) + has_contours) / _COLUMNS)
@@ -60,11 +62,13 @@ def _figure(result, study, view, truth, sequences) -> Figure:
 
     panels = iter(axes[:top_rows].flat)
     for source in study.sources:
-        _image(next(panels), view, source.array * INTENSITY_HIGH, f"{source.sequence}  (acquired, input)")
+        what = "changed since the run" if source.sequence in changed else "acquired, input"
+        _image(next(panels), view, source.array * INTENSITY_HIGH, f"{source.sequence}  ({what})")
     if has_contours:
         axis = next(panels)
         reference = study.source(study.reference)
-        _image(axis, view, reference.array * INTENSITY_HIGH, f"Contours on {study.reference}  (acquired)")
+        what = "changed since the run" if study.reference in changed else "acquired"
+        _image(axis, view, reference.array * INTENSITY_HIGH, f"Contours on {study.reference}  ({what})")
         _draw(axis, contours)
         _legend(axis, contours)
 

@@ -1,5 +1,6 @@
 """What a result was made from, by what and how: the content of ``result.json``. No patient's name or ID."""
 
+import hashlib
 from datetime import datetime, timezone
 
 import numpy as np
@@ -29,8 +30,9 @@ def provenance(result: SynthesisResult, study: Study) -> dict:
     """Facts about ``result`` as plain JSON types.
 
     Keys: software, synthetic, intended_use, limits, created, weights, device, seconds, units, reference_grid
-    (shape as (k, j, i), matrix from (i, j, k) to LPS mm), sources, outputs, segments, refused, warnings, unusual (those
-    of the warnings that say why an input is unlike what the weights learned from).
+    (shape as (k, j, i), matrix from (i, j, k) to LPS mm), sources (each with its own such matrix and a digest of its
+    voxels), outputs, segments, refused, warnings, unusual (those of the warnings that say why an input is unlike what
+    the weights learned from).
     """
     document = {
         "software": {"name": "NPCSynth", "version": __version__},
@@ -87,9 +89,22 @@ def _source(source: Source) -> dict:
         **{key: volume.metadata[key] for key in _SERIES_KEYS if volume.metadata.get(key) not in (None, "")},
         "shape_kji": list(volume.array.shape),
         "spacing_ijk_mm": volume.grid.spacing.tolist(),
+        "ijk_to_lps": volume.grid.ijk_to_lps.tolist(),
+        "voxels_sha256": voxels_sha256(volume.array),
         "registration": source.registration,
         "intensity_range": [float(value) for value in source.intensity_range],
     }
+
+
+def voxels_sha256(array: np.ndarray) -> str:
+    """Hexadecimal SHA-256 of a (k, j, i) image's voxels as little-endian float32.
+
+    The same whatever type a program or a file keeps them in.
+    """
+    total = hashlib.sha256()
+    for image in array:
+        total.update(np.ascontiguousarray(image, "<f4").tobytes())
+    return total.hexdigest()
 
 
 def plain(value):

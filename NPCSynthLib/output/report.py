@@ -6,7 +6,7 @@ It names nobody unless asked to: no names, dates, UIDs, file paths or series des
 import base64
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import numpy as np
 
@@ -59,6 +59,7 @@ def report(
     notes: Sequence[str] = (),
     identify: bool = False,
     caption: str = "",
+    changed: Collection[str] = (),
     cancel: Callable[[], bool] | None = None,
 ) -> str:
     """The page as HTML text that needs no other file.
@@ -72,6 +73,7 @@ def report(
             reading them, or on why there are none, whose names of structures and files go unless ``identify``.
         identify: name the patient, the day of the run and the series as the scanner called them.
         caption: a sentence that says what was compared with what; by default the prediction with the reference.
+        changed: sequence ids of sources of ``study`` that are not as they were at the run.
         cancel: asked before each picture; when it returns True, Cancelled is raised.
     """
     told = _Told(document, identify)
@@ -84,7 +86,7 @@ def report(
         section("Warnings", _warnings(document, told)),
         section("What went in", _source_table(document, told)),
         section("What was made", _output_table(result, study, document, told)),
-        *(_pictures(synthetic, result, study, truth, agreements, cancel) for synthetic in result.sequences),
+        *(_pictures(synthetic, result, study, truth, agreements, changed, cancel) for synthetic in result.sequences),
     ]
     if truth is not None and (truth.images or truth.notes):
         said = bullets(truth.notes, "alarm") if truth.notes else ""
@@ -213,13 +215,15 @@ def _output_table(result: SynthesisResult, study: Study, document: dict, told: _
 
 
 def _pictures(
-    synthetic: SynthesizedSequence, result: SynthesisResult, study: Study, truth: Truth | None, agreements, cancel
+    synthetic: SynthesizedSequence, result: SynthesisResult, study: Study, truth: Truth | None, agreements, changed,
+    cancel,
 ) -> str:
     figures = []
     for k, why in _slices(synthetic, result, study, truth, agreements).items():
         if cancel is not None and cancel():
             raise Cancelled()
-        png = base64.b64encode(picture(result, study, slice_view(result.grid, k), truth, [synthetic])).decode("ascii")
+        image = picture(result, study, slice_view(result.grid, k), truth, [synthetic], changed)
+        png = base64.b64encode(image).decode("ascii")
         where = f"Slice {k + 1} of {result.grid.shape[0]}"
         alt = (
             f"{where}: acquired {', '.join(result.sources)}; synthetic {synthetic.sequence}, marked SYNTHETIC"

@@ -9,17 +9,21 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ..errors import Cancelled, InputError, UsageError
+from ..output.provenance import voxels_sha256
 from ..qa.contours import StructureAgreement
 from ..study.align import overlap
 from ..study.build import build_study
 from ..study.volume import Volume
 from .belonging import acquired_belonging, belonging
 from .collect import RUN, SOURCE_ROLE, SceneResult, changed_nodes, latest_nodes, latest_result
+from .matrices import swap_ras_lps
 from .segmentations import CopiedSegmentation, copy_segmentation, is_predicted, node_to_node
 from .volumes import STUDY_TO_NODE, study_volumes, volume_from_node
 
 #: Share of the progress that registering and normalizing the sources again takes.
 _STUDY_SHARE = 0.6
+#: mm, or voxels of the reference.
+_SAME_PLACE = 0.01
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,12 @@ class SceneReview:
         if study.grid.shape != result.grid.shape:
             raise InputError("The volume that gave the grid has another size than when the results were made. Load "
                              "the acquired images again, or run once more.")  # fmt: skip
+        changed = self._changed()
+        if changed:
+            document["warnings"] = [
+                *document["warnings"], f"Changed since the run: {', '.join(changed)}. The pictures show what is there "
+                "now, not what the results were made from. Load the acquired image again, or run once more.",
+            ]  # fmt: skip
         truth = truth_on_grid(study, self.acquired, {}) if self.acquired else Truth({}, {})
         truth = replace(truth, notes=self.acquired_notes)
         if self.drawn is not None:
@@ -87,7 +97,30 @@ class SceneReview:
             raise Cancelled()
         if on_progress is not None:
             on_progress(_STUDY_SHARE, "Drawing the pictures")
-        return report(result, study, document, truth, agreements, notes, identify, caption, cancel)
+        return report(result, study, document, truth, agreements, notes, identify, caption, changed, cancel)
+
+    def _changed(self) -> tuple[str, ...]:
+        """Sequence ids of the sources whose voxels or place are no longer those of the run."""
+        reference = self.found.document["reference_grid"]["sequence"]
+        told = {source["sequence"]: source for source in self.found.document["sources"] if "voxels_sha256" in source}
+        found = []
+        for sequence, volume in self.sources.items():
+            then = told.get(sequence)
+            if then is None:  # made by an edition that did not keep it
+                continue
+            if sequence == reference:
+                matrices = self.found.result.grid.ijk_to_lps, swap_ras_lps(
+                    volume.metadata[STUDY_TO_NODE] @ swap_ras_lps(volume.grid.ijk_to_lps))
+            else:
+                # As seen from the reference: the frame in which all of them lie may be another one today.
+                matrices = [np.linalg.inv(of_reference) @ own for of_reference, own in (
+                    (told[reference]["ijk_to_lps"], np.array(then["ijk_to_lps"])),
+                    (self.sources[reference].grid.ijk_to_lps, volume.grid.ijk_to_lps))]
+            moved = (matrices[1] - matrices[0]) @ (*reversed(volume.array.shape), 1)
+            if list(volume.array.shape) != then["shape_kji"] or np.abs(moved).max() > _SAME_PLACE or \
+                    voxels_sha256(volume.array) != then["voxels_sha256"]:
+                found.append(sequence)
+        return tuple(found)
 
 
 def copy_review(scene, acquired_nodes: Mapping | None = None, drawn=None) -> SceneReview:
