@@ -1,46 +1,32 @@
 """The panel's section Several patients."""
 
 import time
-from pathlib import Path
 
 import pytest
-
-pytest.importorskip(
-    "slicer", reason="slicer-core or a system library that it needs is missing", exc_type=ImportError
+from panel_cases import (  # noqa: F401
+    errors_fixture,
+    open_panel_fixture,
+    opened_fixture,
+    qt,
+    scene_fixture,
+    slicer,
+    wait_for,
+    wait_until,
 )
-pytest.importorskip(
-    "PySide6.QtUiTools", reason="PySide6 or a system library that it needs is missing", exc_type=ImportError
-)
-
-from slicer_stand_in import install, load_module, new_scene, open_panel
 from test_batch import MeanOfSources, write_patient
 
 from NPCSynthLib.inference.job import InProcess
 from NPCSynthLib.inference.process import WorkerProcess
-
-slicer = install()
-module = load_module(Path(__file__).resolve().parents[1] / "NPCSynth" / "NPCSynth.py")
-
-import qt  # noqa: E402
-
-from NPCSynthPanel.batch import BatchSection  # noqa: E402
+from NPCSynthPanel.batch import BatchSection
 
 
 @pytest.fixture
-def make_panel():
-    new_scene()
-    panels = []
-
-    def make(synthesizer=None):
-        panel = open_panel(module.NPCSynthWidget)
-        panel.logic.computer = synthesizer if hasattr(synthesizer, "compute") else InProcess(
-            synthesizer or MeanOfSources())
-        panels.append(panel)
+def make_panel(scene, open_panel):
+    def make(synthesizer=None, computer=None):
+        panel = open_panel(computer or InProcess(synthesizer or MeanOfSources()))
         return panel, panel.section(BatchSection)
 
-    yield make
-    for panel in panels:
-        panel.cleanup()
+    return make
 
 
 @pytest.fixture
@@ -52,42 +38,11 @@ def choose(monkeypatch):
 
 
 @pytest.fixture
-def errors(monkeypatch):
-    shown = []
-    monkeypatch.setattr(slicer.util, "errorDisplay", lambda text, **kw: shown.append(text))
-    return shown
-
-
-@pytest.fixture
-def opened(monkeypatch):
-    addresses = []
-
-    class Services:
-        openUrl = staticmethod(lambda url: addresses.append(url.toLocalFile()))
-
-    monkeypatch.setattr(qt, "QDesktopServices", Services)
-    return addresses
-
-
-@pytest.fixture
 def patients(tmp_path):
     for name in ("anna", "bert"):
         write_patient(tmp_path / "cohort" / name)
     (tmp_path / "cohort" / "empty").mkdir()
     return tmp_path / "cohort"
-
-
-def until(condition, seconds=60):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "nothing happened in time"
-        slicer.app.processEvents()
-        time.sleep(0.005)
-    slicer.app.processEvents()
-
-
-def wait_for(panel):
-    until(lambda: not panel.runner.running and not panel.runner._fading)
 
 
 def outcomes(section):
@@ -170,11 +125,11 @@ def test_cancel_lets_the_patient_wait_again(make_panel, choose, errors, patients
     panel, section = make_panel(synthesizer)
     begin(section, choose, tmp_path / "out", patients)
     section.runButton.click()
-    until(lambda: synthesizer.runs)
+    wait_until(lambda: synthesizer.runs)
     panel.run.cancelButton.click()
     assert not section.pauseButton.enabled
     wait_for(panel)
-    until(lambda: "running" not in outcomes(section).values() and "interrupted" not in outcomes(section).values())
+    wait_until(lambda: "running" not in outcomes(section).values() and "interrupted" not in outcomes(section).values())
     assert not list((tmp_path / "out").glob(".*")) and not errors
     section.runButton.click()
     wait_for(panel)
@@ -192,7 +147,7 @@ def test_the_list_grows_while_it_runs(make_panel, choose, patients, tmp_path):
         seen.append(tuple(section.table.item(row, 1).text() for row in range(3)))
         return not panel.runner.running
 
-    until(look)
+    wait_until(look)
     assert any(row[0] == "running" for row in seen) and any(row[:2] == ("✓ done", "running") for row in seen)
 
 
@@ -202,11 +157,11 @@ def test_through_the_worker_process(make_panel, choose, errors, patients, tmp_pa
     from tiny_weights import write_tiny_weights
 
     worker = WorkerProcess(weights=write_tiny_weights(tmp_path_factory.mktemp("weights")))
-    panel, section = make_panel(worker)
+    panel, section = make_panel(computer=worker)
     panel._parameterNode.segment = False
     begin(section, choose, tmp_path / "out", patients)
     section.runButton.click()
-    until(lambda: not panel.runner.running, seconds=180)
+    wait_until(lambda: not panel.runner.running, seconds=180)
     assert outcomes(section) == {"anna": "✓ done", "bert": "✓ done", "empty": "✗ failed"}, errors
     assert (tmp_path / "out" / "bert" / "T1C.nii.gz").exists()
 

@@ -13,145 +13,35 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
-pytest.importorskip(
-    "slicer", reason="slicer-core or a system library that it needs is missing", exc_type=ImportError
+from panel_cases import (  # noqa: F401
+    MODULE_FILE,
+    MeanOfSources,
+    act,
+    actions,
+    head,
+    make_panel_fixture,
+    module,
+    nodes_fixture,
+    open_panel_fixture,
+    qt,
+    real_worker_fixture,
+    scene_fixture,
+    slicer,
+    synthetic_names,
+    tiny_weights_fixture,
+    wait_until,
+    want,
 )
-pytest.importorskip(
-    "PySide6.QtUiTools", reason="PySide6 or a system library that it needs is missing", exc_type=ImportError
-)
-
-from slicer_stand_in import install, load_module, new_scene, open_panel
 
 from NPCSynthLib.errors import Cancelled, InputError, NPCSynthError, UsageError
 from NPCSynthLib.inference.job import InProcess
-from NPCSynthLib.inference.process import WorkerProcess
-from NPCSynthLib.inference.result import (
-    Segment,
-    SegmentationResult,
-    SynthesisResult,
-    SynthesizedSequence,
-)
-from NPCSynthLib.study.volume import Grid, Volume
-from NPCSynthLib.vocabulary import canonical_prompt, get_sequence, load_sequences, load_structures
+from NPCSynthLib.scene import add_volume
+from NPCSynthLib.vocabulary import load_sequences
+from NPCSynthPanel import dependencies
+from NPCSynthPanel.export import ExportSection
+from NPCSynthPanel.settings import SettingsSection
 
-ROOT = Path(__file__).resolve().parents[1]
-MODULE_FILE = ROOT / "NPCSynth" / "NPCSynth.py"
-slicer = install()
-module = load_module(MODULE_FILE)
-
-import qt  # noqa: E402
-
-from NPCSynthLib.scene import add_volume  # noqa: E402
-from NPCSynthPanel import dependencies  # noqa: E402
-from NPCSynthPanel.export import ExportSection  # noqa: E402
-from NPCSynthPanel.settings import SettingsSection  # noqa: E402
-
-TILT = np.array([[0.8, -0.6, 0], [0.6, 0.8, 0], [0, 0, 1.0]])
-
-
-class MeanOfSources:
-    """Synthesizer without a network: each target is the mean of the sources. Slow and failing on demand."""
-
-    def __init__(self, pause=0.0, error=None):
-        self.pause, self.error, self.devices = pause, error, []
-        self.started = threading.Event()
-        self.threads = []
-
-    def __call__(self, weights, device):
-        self.devices.append(device)
-        return self
-
-    def check(self, study, targets, segment=True, prompts=None):
-        """As Synthesizer.check; nothing to note."""
-        return []
-
-    def run(self, study, targets, segment=True, prompts=None, on_progress=None, cancel=None):
-        """As Synthesizer.run."""
-        self.threads.append(threading.current_thread())
-        self.started.set()
-        if self.error is not None:
-            raise self.error
-        outputs = []
-        for number, target in enumerate(targets):
-            for part in range(20):
-                if cancel is not None and cancel():
-                    raise Cancelled()
-                time.sleep(self.pause)
-                if on_progress is not None:
-                    on_progress((number + part / 20) / len(targets), f"Synthesizing {target}")
-            array = (1000 * np.mean([s.array for s in study.sources], axis=0)).astype(np.int16)
-            prompt = canonical_prompt(get_sequence(target))
-            outputs.append(SynthesizedSequence(target, array, np.full_like(array, 50), prompt, 50.0))
-        segmentation = None
-        if segment:
-            segments = tuple(Segment(s.name, s.label, s.color, s.code) for s in load_structures())
-            segmentation = SegmentationResult(study.body.astype(np.uint8), study.body, segments)
-        return SynthesisResult(
-            study.grid, tuple(outputs), segmentation, tuple(s.sequence for s in study.sources),
-            {"name": "mean of sources", "version": "0", "sha256": "0" * 64}, "CPU", {}, ("A warning to show.",),
-        )
-
-
-def head(seed, spacing=(4, 4, 6), shape=(12, 28, 24)):
-    """A ball of tissue with structure, on a tilted grid."""
-    k, j, i = np.indices(shape)
-    center = [(n - 1) / 2 for n in shape]
-    radius = np.sqrt(sum(((axis - c) / (0.42 * n)) ** 2 for axis, c, n in zip((k, j, i), center, shape)))
-    rng = np.random.default_rng(seed)
-    array = np.where(radius < 1, 200 + 80 * np.cos(5 * radius + seed), 0) + rng.normal(0, 3, shape)
-    return Volume(array.astype(np.int16), Grid.from_parts(shape, spacing, (-40, -50, -30), TILT))
-
-
-@pytest.fixture
-def scene():
-    return new_scene()
-
-
-@pytest.fixture
-def nodes(scene):
-    return {s: add_volume(scene, head(seed), f"{s} tra") for seed, s in enumerate(("T1", "T2"))}
-
-
-@pytest.fixture
-def make_panel():
-    panels = []
-
-    def make(synthesizer=None):
-        panel = open_panel(module.NPCSynthWidget)
-        computes = hasattr(synthesizer, "compute")
-        panel.logic.computer = synthesizer if computes else InProcess(synthesizer or MeanOfSources())
-        panels.append(panel)
-        return panel
-
-    yield make
-    for panel in panels:
-        panel.cleanup()
-
-
-@pytest.fixture(scope="module")
-def tiny_weights(tmp_path_factory):
-    pytest.importorskip("torch")
-    pytest.importorskip("open_clip", reason="writing weights needs open_clip_torch")
-    from tiny_weights import write_tiny_weights
-
-    return write_tiny_weights(tmp_path_factory.mktemp("weights"))
-
-
-@pytest.fixture
-def real_worker(tiny_weights):
-    """The worker process with the real Synthesizer and tiny random weights."""
-    worker = WorkerProcess(weights=tiny_weights)
-    yield worker
-    worker.close()
-
-
-def wait_until(condition, seconds=20):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "nothing happened in time"
-        slicer.app.processEvents()
-        time.sleep(0.005)
+ROOT = MODULE_FILE.parents[1]
 
 
 def sources(panel):
@@ -160,29 +50,6 @@ def sources(panel):
 
 def targets(panel):
     return panel._parameterNode.targets()
-
-
-def actions(row):
-    return [row.action.itemText(number) for number in range(row.action.count)]
-
-
-def act(panel, sequence, text):
-    """Do what a user does: choose what to do with a sequence."""
-    row = panel.study.rows[sequence]
-    row.action.currentIndex = actions(row).index(text)
-
-
-def want(panel, *targets):
-    """Synthesize these and no other sequence."""
-    for sequence in panel._parameterNode.targets():
-        if sequence not in targets:
-            act(panel, sequence, "leave")
-    for sequence in targets:
-        act(panel, sequence, "synthesize")
-
-
-def synthetic_names():
-    return {n.GetName() for n in slicer.util.getNodesByClass("vtkMRMLNode") if "(synthetic)" in (n.GetName() or "")}
 
 
 # ---- the file --------------------------------------------------------------------------------------------------

@@ -1,15 +1,18 @@
 """The panel before a run: green goes on, amber asks, red blocks; what was found is read without color."""
 
 import pytest
-
-pytest.importorskip(
-    "slicer", reason="slicer-core or a system library that it needs is missing", exc_type=ImportError
+from panel_cases import (  # noqa: F401
+    MeanOfSources,
+    act,
+    make_panel_fixture,
+    nodes_fixture,
+    open_panel_fixture,
+    scene_fixture,
+    slicer,
+    synthetic_names,
+    wait_until,
+    want,
 )
-pytest.importorskip(
-    "PySide6.QtUiTools", reason="PySide6 or a system library that it needs is missing", exc_type=ImportError
-)
-
-from test_module import MeanOfSources, act, make_panel, nodes, scene, slicer, synthetic_names, wait_until, want  # noqa: F401
 
 from NPCSynthLib.inference.job import InProcess
 from NPCSynthLib.inference.preflight import AMBER, GREEN, RED, Check
@@ -60,7 +63,7 @@ def press(panel, button):
     wait_until(lambda: not panel.runner.running)
 
 
-def test_green_goes_on_without_a_click(nodes, make_panel, asked):  # noqa: F811
+def test_green_goes_on_without_a_click(nodes, make_panel, asked):
     computer = Checked(FINE)
     panel = make_panel(computer)
     want(panel, "T1C")
@@ -72,7 +75,7 @@ def test_green_goes_on_without_a_click(nodes, make_panel, asked):  # noqa: F811
 
 
 @pytest.mark.parametrize("answer", [True, False])
-def test_amber_asks(nodes, make_panel, asked, answer):  # noqa: F811
+def test_amber_asks(nodes, make_panel, asked, answer):
     asked.answer = answer
     computer = Checked(FINE, LOOK)
     panel = make_panel(computer)
@@ -87,14 +90,14 @@ def test_amber_asks(nodes, make_panel, asked, answer):  # noqa: F811
     assert not panel.run.preflight.widget.collapsed
 
 
-def test_a_question_stays_small_enough_for_the_screen(nodes, make_panel, asked):  # noqa: F811
+def test_a_question_stays_small_enough_for_the_screen(nodes, make_panel, asked):
     panel = make_panel(Checked(*(Check(f"{n}", AMBER, f"Doubt {n}.") for n in range(20))))
     press(panel, panel.run.runButton)
     assert "Doubt 5." in asked()[0] and "Doubt 6." not in asked()[0] and "14 more" in asked()[0]
     assert "Doubt 19." in panel.run.preflight.label.text
 
 
-def test_red_blocks(nodes, make_panel, asked):  # noqa: F811
+def test_red_blocks(nodes, make_panel, asked):
     computer = Checked(LOOK, STOP)
     panel = make_panel(computer)
     press(panel, panel.run.runButton)
@@ -102,7 +105,7 @@ def test_red_blocks(nodes, make_panel, asked):  # noqa: F811
     assert STOP.sentence in panel.run.statusLabel.text and panel.run.runButton.enabled
 
 
-def test_the_list_is_read_without_color_and_the_worst_comes_first(nodes, make_panel, asked):  # noqa: F811
+def test_the_list_is_read_without_color_and_the_worst_comes_first(nodes, make_panel, asked):
     panel = make_panel(Checked(FINE, LOOK, STOP))
     press(panel, panel.run.checkButton)
     text = panel.run.preflight.label.text
@@ -111,7 +114,7 @@ def test_the_list_is_read_without_color_and_the_worst_comes_first(nodes, make_pa
     assert "it cannot run" in panel.run.preflight.widget.text
 
 
-def test_check_alone_runs_nothing(nodes, make_panel, asked):  # noqa: F811
+def test_check_alone_runs_nothing(nodes, make_panel, asked):
     computer = Checked(FINE)
     panel = make_panel(computer)
     press(panel, panel.run.checkButton)
@@ -119,7 +122,7 @@ def test_check_alone_runs_nothing(nodes, make_panel, asked):  # noqa: F811
     assert panel.run.checkButton.enabled and panel.run.runButton.enabled
 
 
-def test_what_was_found_is_gone_when_something_else_is_chosen(nodes, make_panel, asked):  # noqa: F811
+def test_what_was_found_is_gone_when_something_else_is_chosen(nodes, make_panel, asked):
     panel = make_panel(Checked(LOOK))
     press(panel, panel.run.checkButton)
     panel.refresh()
@@ -128,7 +131,7 @@ def test_what_was_found_is_gone_when_something_else_is_chosen(nodes, make_panel,
     assert panel.run.preflight.widget.isHidden()
 
 
-def test_a_check_can_be_canceled(nodes, make_panel, asked):  # noqa: F811
+def test_a_check_can_be_canceled(nodes, make_panel, asked):
     panel = make_panel(Checked(FINE))
     panel.run.checkButton.click()
     assert panel.run.cancelButton.enabled and not panel.run.checkButton.enabled

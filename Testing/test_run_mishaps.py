@@ -1,24 +1,17 @@
 """What can happen to the scene during a run, and sources that cannot be used: a clear sentence, and nothing lost."""
 
 import pytest
-
-pytest.importorskip(
-    "slicer", reason="slicer-core or a system library that it needs is missing", exc_type=ImportError
-)
-pytest.importorskip(
-    "PySide6.QtUiTools", reason="PySide6 or a system library that it needs is missing", exc_type=ImportError
-)
-
-from test_module import (  # noqa: F401
+from panel_cases import (  # noqa: F401
     MeanOfSources,
-    make_panel,
+    make_panel_fixture,
     module,
-    nodes,
-    real_worker,
-    scene,
+    nodes_fixture,
+    open_panel_fixture,
+    real_worker_fixture,
+    scene_fixture,
     slicer,
     synthetic_names,
-    tiny_weights,
+    tiny_weights_fixture,
     wait_until,
     want,
 )
@@ -29,7 +22,7 @@ from NPCSynthLib.inference.job import InProcess
 
 
 @pytest.fixture
-def running(nodes, make_panel):  # noqa: F811
+def running(nodes, make_panel):
     """A panel whose run goes on; "T1" gives the grid."""
     synthesizer = MeanOfSources(pause=0.02)
     panel = make_panel(synthesizer)
@@ -45,14 +38,14 @@ def finish(panel):
     return panel.run.statusLabel.text
 
 
-def test_the_reference_volume_is_deleted_during_a_run(running, nodes):  # noqa: F811
+def test_the_reference_volume_is_deleted_during_a_run(running, nodes):
     slicer.mrmlScene.RemoveNode(nodes["T1"])
     before = slicer.mrmlScene.GetNumberOfNodes()
     assert "T1 volume that gives the grid was removed" in finish(running)
     assert slicer.mrmlScene.GetNumberOfNodes() == before and not synthetic_names()
 
 
-def test_another_source_is_deleted_during_a_run(running, nodes):  # noqa: F811
+def test_another_source_is_deleted_during_a_run(running, nodes):
     slicer.mrmlScene.RemoveNode(nodes["T2"])
     assert "Done" in finish(running)
     node = slicer.util.getNode("T1C (synthetic)")
@@ -61,7 +54,7 @@ def test_another_source_is_deleted_during_a_run(running, nodes):  # noqa: F811
     assert running._parameterNode.sources() == {"T1": nodes["T1"]}
 
 
-def test_a_source_without_image_data(nodes, make_panel):  # noqa: F811
+def test_a_source_without_image_data(nodes, make_panel):
     panel = make_panel()
     empty = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "FLAIR empty")
     panel._parameterNode.assign({"FLAIR": empty})
@@ -70,20 +63,20 @@ def test_a_source_without_image_data(nodes, make_panel):  # noqa: F811
     assert '"FLAIR empty" has no image data' in panel.run.statusLabel.text
 
 
-def test_image_data_that_went_after_the_choice(nodes, make_panel):  # noqa: F811
+def test_image_data_that_went_after_the_choice(nodes, make_panel):
     panel = make_panel()
     nodes["T2"].SetAndObserveImageData(None)
     panel.run.checkButton.click()
     assert '"T2 tra" has no image data' in panel.run.statusLabel.text and not panel.runner.running
 
 
-def test_the_same_volume_twice_from_a_script(nodes):  # noqa: F811
+def test_the_same_volume_twice_from_a_script(nodes):
     logic = module.NPCSynthLogic(InProcess(MeanOfSources()))
     with pytest.raises((InputError, UsageError), match='"T1 tra" is assigned to both T1 and T2'):
         logic.process({"T1": nodes["T1"], "T2": nodes["T1"]}, ["FLAIR"])
 
 
-def test_the_same_volume_twice_in_a_scene_made_elsewhere(nodes, make_panel):  # noqa: F811
+def test_the_same_volume_twice_in_a_scene_made_elsewhere(nodes, make_panel):
     panel = make_panel()
     panel._parameterNode.parameterNode.SetNodeReferenceID("Source.T2", nodes["T1"].GetID())
     panel.run.runButton.click()
@@ -107,7 +100,7 @@ def test_closing_the_scene_ends_the_worker_and_leaves_no_files(
 
 
 @pytest.mark.parametrize("happens", ["the scene is closed", "a source is deleted"])
-def test_nothing_runs_when_the_scene_changes_while_the_user_is_asked(nodes, make_panel, monkeypatch, happens):  # noqa: F811
+def test_nothing_runs_when_the_scene_changes_while_the_user_is_asked(nodes, make_panel, monkeypatch, happens):
     from test_preflight_panel import LOOK, Checked
 
     def change(text, **_keywords):

@@ -5,31 +5,32 @@ test_module.py, test_worker.py and test_run_mishaps.py.
 """
 
 import sys
-import time
 import unittest
-from pathlib import Path
 
 import numpy as np
 import pytest
+from panel_cases import (  # noqa: F401
+    MODULE_FILE,
+    MeanOfSources,
+    module,
+    open_panel_fixture,
+    qt,
+    scene_fixture,
+    slicer,
+    synthetic_names,
+    wait_until,
+)
 
-pytest.importorskip("slicer", reason="slicer-core or a system library that it needs is missing", exc_type=ImportError)
-pytest.importorskip("PySide6.QtUiTools", reason="PySide6 or a library of it is missing", exc_type=ImportError)
 pytest.importorskip("monai")
 
-from slicer_stand_in import install, load_module, new_scene, open_panel, sample_data
+from slicer_stand_in import load_module, sample_data
 
 from NPCSynthLib.inference.job import InProcess
 from NPCSynthLib.phantom import patient as phantom
+from NPCSynthPanel.parameters import COMPARED, IMAGE, REFERENCE
 
-ROOT = Path(__file__).resolve().parents[1]
-slicer = install()
+ROOT = MODULE_FILE.parents[1]
 load_module(ROOT / "NPCSynth" / "DICOMNPCSynthPlugin.py")
-module = load_module(ROOT / "NPCSynth" / "NPCSynth.py")
-
-import qt  # noqa: E402
-from test_module import MeanOfSources  # noqa: E402
-
-from NPCSynthPanel.parameters import COMPARED, IMAGE, REFERENCE  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -49,11 +50,6 @@ def computer():
 
 
 @pytest.fixture
-def scene():
-    return new_scene()
-
-
-@pytest.fixture
 def agree(monkeypatch):
     """The user agrees to every question. In testing mode Slicer's own answer would be no."""
     asked = []
@@ -63,11 +59,8 @@ def agree(monkeypatch):
 
 
 @pytest.fixture
-def panel(scene, computer, agree):
-    panel = open_panel(module.NPCSynthWidget)
-    panel.logic.computer = computer
-    yield panel
-    panel.cleanup()
+def panel(scene, computer, agree, open_panel):
+    return open_panel(computer)
 
 
 def section(panel, name):
@@ -82,14 +75,6 @@ def load_sample(panel):
     nodes = sample_data.click(source)
     wait_until(lambda: panel._parameterNode.sources())
     return {name.GetName().split()[-1]: name for name in nodes}
-
-
-def wait_until(condition, seconds=120):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "nothing happened in time"
-        slicer.app.processEvents()
-        time.sleep(0.005)
 
 
 def choose(panel, *targets):
@@ -116,10 +101,6 @@ def run(panel):
     return values, texts
 
 
-def synthetic():
-    return {n.GetName() for n in slicer.util.getNodesByClass("vtkMRMLNode") if "(synthetic)" in (n.GetName() or "")}
-
-
 def test_from_sample_data_to_the_report(panel, agree, monkeypatch, tmp_path):
     # Load: recognized, and what is missing is to be made.
     nodes = load_sample(panel)
@@ -137,7 +118,7 @@ def test_from_sample_data_to_the_report(panel, agree, monkeypatch, tmp_path):
     _values, texts = run(panel)
     assert any("%" in text for text in texts)
     names = {"T1C (synthetic)", "FLAIR (synthetic)", "T1C uncertainty (synthetic)", "FLAIR uncertainty (synthetic)"}
-    assert names < synthetic()
+    assert names < synthetic_names()
     made = slicer.util.getNode("T1C (synthetic)")
     size = made.GetImageData().GetDimensions()
     assert size in [node.GetImageData().GetDimensions() for node in nodes.values()]
@@ -175,7 +156,7 @@ def test_a_saved_scene_brings_choices_and_results_back(panel, tmp_path):
     run(panel)
     images = {name: slicer.util.arrayFromVolume(slicer.util.getNode(name)).copy() for name in ("T1C (synthetic)",)}
     scene = slicer.mrmlScene
-    before = synthetic()
+    before = synthetic_names()
     scene.SetRootDirectory(str(tmp_path))
     for node in slicer.util.getNodesByClass("vtkMRMLStorableNode"):
         if node.IsA("vtkMRMLVolumeNode") or node.IsA("vtkMRMLSegmentationNode"):
@@ -194,7 +175,7 @@ def test_a_saved_scene_brings_choices_and_results_back(panel, tmp_path):
     assert scene.Import()
     slicer.app.processEvents()
     assert set(panel._parameterNode.sources()) == {"T1", "T2"} and panel._parameterNode.targets() == ["T1C"]
-    assert synthetic() == before
+    assert synthetic_names() == before
     for name, array in images.items():
         np.testing.assert_array_equal(slicer.util.arrayFromVolume(slicer.util.getNode(name)), array)
         assert slicer.util.getNode(name).GetAttribute("NPCSynth.Synthetic") == "YES"
@@ -202,9 +183,8 @@ def test_a_saved_scene_brings_choices_and_results_back(panel, tmp_path):
     assert "T1C (synthetic)" not in [node.GetName() for node in panel.logic.candidateNodes()], "never a source again"
 
 
-def test_two_panels_show_one_choice_and_end_apart(panel, computer):
-    other = open_panel(module.NPCSynthWidget)
-    other.logic.computer = computer
+def test_two_panels_show_one_choice_and_end_apart(panel, computer, open_panel):
+    other = open_panel(computer)
     nodes = load_sample(panel)
     wait_until(lambda: other._parameterNode.sources() == nodes)
     choose(other, "PD")
@@ -213,7 +193,7 @@ def test_two_panels_show_one_choice_and_end_apart(panel, computer):
     other.cleanup()
     choose(panel, "T1C")
     run(panel)
-    assert "T1C (synthetic)" in synthetic()
+    assert "T1C (synthetic)" in synthetic_names()
 
 
 def test_reload_makes_a_new_panel_with_the_choices_of_the_old_one(scene, computer, agree):
@@ -229,7 +209,7 @@ def test_reload_makes_a_new_panel_with_the_choices_of_the_old_one(scene, compute
         assert new._parameterNode.sources() == nodes and new._parameterNode.targets() == ["T1C"]
         new.logic.computer = computer
         run(new)
-        assert "T1C (synthetic)" in synthetic()
+        assert "T1C (synthetic)" in synthetic_names()
         new.cleanup()
     finally:
         sys.modules["NPCSynth"] = module  # for the tests after this one
@@ -243,9 +223,9 @@ def test_closing_the_scene_during_a_run_adds_nothing_to_the_next_one(panel):
     assert not panel.runner.running and "scene was closed" in panel.run.statusLabel.text
     nodes = load_sample(panel)
     choose(panel, "T1C")
-    assert not synthetic()
+    assert not synthetic_names()
     run(panel)
-    assert {name for name in synthetic() if "uncertainty" not in name and "segmentation" not in name} == {
+    assert {name for name in synthetic_names() if "uncertainty" not in name and "segmentation" not in name} == {
         "T1C (synthetic)"
     }
     assert panel._parameterNode.sources() == nodes
@@ -262,7 +242,7 @@ def test_cancel_and_run_again(panel):
     assert slicer.mrmlScene.GetNumberOfNodes() == before
     choose(panel, "T1C")
     run(panel)
-    assert "T1C (synthetic)" in synthetic()
+    assert "T1C (synthetic)" in synthetic_names()
 
 
 def test_the_test_for_inside_slicer_passes_here(scene, computer, agree, monkeypatch):

@@ -1,15 +1,18 @@
 """The panel's choice of weights, and the user's own words: chosen, saved with the scene, and what a run gets."""
 
 import pytest
-
-pytest.importorskip(
-    "slicer", reason="slicer-core or a system library that it needs is missing", exc_type=ImportError
+from panel_cases import (  # noqa: F401
+    act,
+    make_panel_fixture,
+    nodes_fixture,
+    open_panel_fixture,
+    qt,
+    scene_fixture,
+    slicer,
+    tiny_weights_fixture,
+    wait_until,
+    want,
 )
-pytest.importorskip(
-    "PySide6.QtUiTools", reason="PySide6 or a system library that it needs is missing", exc_type=ImportError
-)
-
-from test_module import act, make_panel, nodes, qt, scene, slicer, tiny_weights, wait_until, want  # noqa: F401
 from test_preflight_panel import FINE, Checked, asked, press  # noqa: F401
 
 from NPCSynthLib.inference.preflight import AMBER, GREEN, Check
@@ -35,7 +38,7 @@ def items(box):
     return [box.itemText(number) for number in range(box.count)]
 
 
-def test_imported_weights_are_used_by_the_next_run(nodes, make_panel, choose, tiny_weights, home):  # noqa: F811
+def test_imported_weights_are_used_by_the_next_run(nodes, make_panel, choose, tiny_weights, home):
     computer = Checked(FINE)
     panel = make_panel(computer)
     settings = panel.section(SettingsSection)
@@ -51,7 +54,7 @@ def test_imported_weights_are_used_by_the_next_run(nodes, make_panel, choose, ti
     assert computer.checked[-1].weights is None
 
 
-def test_the_choice_of_weights_is_saved_and_its_absence_is_said(nodes, make_panel, choose, tiny_weights):  # noqa: F811
+def test_the_choice_of_weights_is_saved_and_its_absence_is_said(nodes, make_panel, choose, tiny_weights):
     panel = make_panel(Checked(FINE))
     choose(tiny_weights / "manifest.json")
     panel.section(SettingsSection).importButton.click()
@@ -64,7 +67,7 @@ def test_the_choice_of_weights_is_saved_and_its_absence_is_said(nodes, make_pane
     assert not elsewhere.runner.running and "Import them again" in elsewhere.run.statusLabel.text
 
 
-def test_damaged_weights_are_not_imported(nodes, make_panel, choose, tmp_path):  # noqa: F811
+def test_damaged_weights_are_not_imported(nodes, make_panel, choose, tmp_path):
     panel = make_panel()
     (tmp_path / "bad.zip").write_bytes(b"no zip")
     choose(tmp_path / "bad.zip")
@@ -72,14 +75,14 @@ def test_damaged_weights_are_not_imported(nodes, make_panel, choose, tmp_path): 
     assert "bad.zip is no zip file" in panel.run.statusLabel.text and panel._parameterNode.weights == ""
 
 
-def test_giving_up_the_choice_of_a_file_changes_nothing(nodes, make_panel, choose):  # noqa: F811
+def test_giving_up_the_choice_of_a_file_changes_nothing(nodes, make_panel, choose):
     panel = make_panel()
     choose("")
     panel.section(SettingsSection).importButton.click()
     assert panel._parameterNode.weights == "" and panel.run.statusLabel.text == ""
 
 
-def test_the_model_card_is_one_click_away(nodes, make_panel):  # noqa: F811
+def test_the_model_card_is_one_click_away(nodes, make_panel):
     settings = make_panel().section(SettingsSection)
     settings.cardButton.click()
     (browser,) = settings._card.findChildren(qt.QTextBrowser)
@@ -101,7 +104,7 @@ def write(panel, target, words):
         edit.textEdited.emit(edit.text)
 
 
-def test_own_words_are_folded_away_and_offered_for_targets_alone(nodes, make_panel):  # noqa: F811
+def test_own_words_are_folded_away_and_offered_for_targets_alone(nodes, make_panel):
     panel = make_panel()
     assert panel.prompts.widget.collapsed
     shown = [sequence for sequence, (_label, edit, _mark) in panel.prompts.rows.items() if not edit.isHidden()]
@@ -111,7 +114,7 @@ def test_own_words_are_folded_away_and_offered_for_targets_alone(nodes, make_pan
     assert panel.prompts.rows["T1C"][1].isHidden()
 
 
-def test_own_words_reach_the_run_and_are_saved_with_the_scene(nodes, make_panel):  # noqa: F811
+def test_own_words_reach_the_run_and_are_saved_with_the_scene(nodes, make_panel):
     computer = Checked(FINE)
     panel = make_panel(computer)
     write(panel, "T2FS", " T2-weighted, fat suppressed, TE 90 ms ")
@@ -126,7 +129,7 @@ def test_own_words_reach_the_run_and_are_saved_with_the_scene(nodes, make_panel)
     assert again._parameterNode.prompts == {"PD": "proton density"}
 
 
-def test_words_that_the_model_does_not_know_are_marked_until_they_change(nodes, make_panel):  # noqa: F811
+def test_words_that_the_model_does_not_know_are_marked_until_they_change(nodes, make_panel):
     unknown = Check("T2FS: words", AMBER, "The model does not know these words: zebra.")
     panel = make_panel(Checked(unknown, Check("PD: words", GREEN, "The model knows all of your words.")))
     write(panel, "T2FS", "T2 zebra")
@@ -138,7 +141,7 @@ def test_words_that_the_model_does_not_know_are_marked_until_they_change(nodes, 
     assert mark.isHidden() and mark.text == ""
 
 
-def test_own_words_are_fixed_during_a_run(nodes, make_panel):  # noqa: F811
+def test_own_words_are_fixed_during_a_run(nodes, make_panel):
     panel = make_panel(Checked(FINE))
     panel.run.runButton.click()
     assert not panel.prompts.rows["T1C"][1].enabled
@@ -146,7 +149,7 @@ def test_own_words_are_fixed_during_a_run(nodes, make_panel):  # noqa: F811
     assert panel.prompts.rows["T1C"][1].enabled
 
 
-def test_what_own_words_need_is_installed_only_for_them(nodes, make_panel, monkeypatch):  # noqa: F811
+def test_what_own_words_need_is_installed_only_for_them(nodes, make_panel, monkeypatch):
     real = dependencies.importlib.util.find_spec
     monkeypatch.setattr(
         dependencies.importlib.util, "find_spec", lambda name: None if name == "open_clip" else real(name)
