@@ -1,10 +1,14 @@
 """Rows that outlive a stopped run, and sections by name."""
 
 import json
+import os
+import shutil
+from pathlib import Path
 
 import pytest
 
 from NPCSynthLib.errors import InputError, UsageError
+from NPCSynthLib.evaluation import section
 from NPCSynthLib.evaluation.section import SECTIONS, Context, run_section
 
 
@@ -22,6 +26,40 @@ def test_rows_are_computed_once_and_outlive_the_run(tmp_path):
     assert len(asked) == 1
     context.kept("cells").get({**key, "weights": "other"}, compute)
     assert len(asked) == 2
+
+
+def test_other_code_or_other_images_are_another_question(tmp_path, monkeypatch):
+    image = tmp_path / "cohorts" / "a" / "p1" / "T1.nii.gz"
+    image.parent.mkdir(parents=True)
+    image.write_bytes(b"one")
+    context = Context(None, tmp_path, tmp_path / "out")
+    asked = []
+
+    def ask():
+        context.kept("cells").get({"weights": "abc"}, lambda: asked.append(1) or {"ssim": 0.5})
+        return len(asked)
+
+    assert (ask(), ask()) == (1, 1)
+    image.write_bytes(b"another")
+    assert (ask(), ask()) == (2, 2)
+    time = image.stat().st_mtime_ns
+    os.utime(image, ns=(time, time + 10**9))
+    assert (ask(), ask()) == (3, 3)
+    monkeypatch.setattr(section, "code_digest", lambda: "edited")
+    assert (ask(), ask()) == (4, 4)
+
+
+def test_every_source_that_figures_depend_on_counts(tmp_path, monkeypatch):
+    library = Path(section.__file__).parents[1]
+    shutil.copytree(library, tmp_path / "lib", ignore=lambda _, names: [n for n in names if n.endswith(".pyc")])
+    monkeypatch.setattr(section, "__file__", str(tmp_path / "lib" / "evaluation" / "section.py"))
+    digest = section.code_digest.__wrapped__
+    found = [digest()]
+    for name in ("evaluation/protocol.py", "qa/image_metrics.py", "study/normalize.py", "inference/synthesizer.py"):
+        with (tmp_path / "lib" / name).open("a") as file:
+            file.write("# edited\n")
+        found.append(digest())
+    assert len(set(found)) == 5
 
 
 def test_a_line_cut_off_by_a_kill_is_asked_again(tmp_path):

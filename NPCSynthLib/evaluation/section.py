@@ -6,14 +6,15 @@ line runs it alone (``npcsynth evaluate --only any-to-all``) or with all the oth
 in a file of ``context.kept(name)``, so that a run that was stopped goes on.
 """
 
+import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .. import __version__
 from ..errors import InputError, OutputError, UsageError
 
 if TYPE_CHECKING:
@@ -32,6 +33,11 @@ SECTIONS: dict[str, str] = {
     "out-of-distribution": "out_of_distribution",
     "cost": "cost",
 }
+
+
+#: Rooms of the library on which figures depend, and folders of the data.
+_JUDGING = ("evaluation", "inference", "model", "phantom", "qa", "study", "training")
+_READ = ("cohorts", "dicom", "heads", "npc_t2")
 
 
 @dataclass(frozen=True)
@@ -105,25 +111,26 @@ class Context:
 
     def kept(self, name: str) -> "Kept":
         """Rows that outlive a stopped run, in ``<out>/kept/<name>.jsonl``."""
-        return Kept(self.out / "kept" / f"{name}.jsonl")
+        return Kept(self.out / "kept" / f"{name}.jsonl", {"code": code_digest(), "data": data_digest(self.data)})
 
 
 class Kept:
     """Rows in a file, one JSON object a line, written as they come and found again by their key.
 
-    ``key`` holds everything that the answer depends on, the weights' hash included (the version of the software is
-    added to it): a row under another key is another question, never a stale answer.
+    ``key`` holds everything that the answer depends on, the weights' hash included; ``common``, what all rows depend
+    on (the code and the patients' files), is added to it. A row under another key is another question, never a stale
+    answer: after a change to either, all is asked again.
     """
 
-    def __init__(self, path: Path):
-        self.path = path
+    def __init__(self, path: Path, common: dict):
+        self.path, self._common = path, common
         self._rows: dict[str, dict] = {}
         for key, row in _lines(path):
             self._rows[_text(key)] = row
 
     def get(self, key: dict, compute: Callable[[], dict]) -> dict:
         """The row of ``key``: from the file, or computed and added to it. Raises OutputError."""
-        key = {**key, "software": __version__}
+        key = {**key, **self._common}
         text = _text(key)
         if text not in self._rows:
             row = compute()
@@ -138,6 +145,29 @@ class Kept:
                     "for --out; the same command goes on from what is there.") from error
             self._rows[text] = row
         return self._rows[text]
+
+
+@cache
+def code_digest() -> str:
+    """Changes with the sources of the rooms that make or judge an image; the version alone would hide that."""
+    library = Path(__file__).parents[1]
+    return _digest((path.relative_to(library).as_posix(), path.read_bytes().hex())
+                   for room in _JUDGING for path in sorted((library / room).glob("*.py")))
+
+
+def data_digest(data: Path) -> str:
+    """Changes with the names, sizes and times of the files in ``data`` that sections read."""
+    files = [path for room in _READ for path in sorted((data / room).rglob("*")) if path.is_file()]
+    stats = [path.stat() for path in files]
+    return _digest((path.relative_to(data).as_posix(), one.st_size, one.st_mtime_ns)
+                   for path, one in zip(files, stats, strict=True))
+
+
+def _digest(entries: Iterable[tuple]) -> str:
+    digest = hashlib.sha256()
+    for entry in entries:
+        digest.update(repr(entry).encode())
+    return digest.hexdigest()[:16]
 
 
 def _lines(path: Path) -> Iterator[tuple[dict, dict]]:
