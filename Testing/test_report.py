@@ -98,10 +98,20 @@ def test_figures_are_those_of_the_data(uneven, study):
     assert row[0] == "T2FS (synthetic)"
     assert row[2] == f"{uneven.sequences[0].uncertainty[study.body].mean():.0f}"
     assert row[3] == "90 (slice 5)"
+    assert "less than a quarter of the body" in page.text
     volumes = {row[0]: row[1] for row in table_with(page, "Volume")[1:]}
     assert volumes["GTVp"] == f"{5 * 3 * 12 * 0.9 * 1.1 * 5.0 / 1000:.1f} ml" and volumes["GTVn"] == "not found"
     assert document["weights"]["sha256"] in page.text and "CPU" in page.text and "1.2 s" in page.text
     assert "Outside the training domain." in page.text
+
+
+def test_what_the_uncertainty_was_scaled_on_is_not_called_a_check(result, study):
+    guessed = replace(result.sequences[0], sequence="FLAIR", calibrated=False)
+    result = replace(result, sequences=(*result.sequences, guessed))
+    page = Page(report(result, study, provenance(result, study)))
+    head, *rows = table_with(page, "Uncertainty scaled on")
+    assert "none with nasopharyngeal carcinoma" in rows[0][4] and rows[1][4] == "nothing: may be far too low"
+    assert "checked on real images" not in page.text
 
 
 def test_pictures_show_the_worst_and_the_middle_slice_of_each_synthetic_sequence(uneven, study):

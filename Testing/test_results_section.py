@@ -90,6 +90,17 @@ def test_a_row_says_how_uncertain_and_warnings_are_readable_in_full(section, nod
         assert sentence in section.table.item(0, 3).toolTip()
 
 
+def test_an_uncertainty_that_was_never_scaled_says_so_in_plain_words(section, panel, nodes):
+    assert "none with nasopharyngeal carcinoma" in section.table.item(0, 1).toolTip()
+    text = nodes.synthetic.GetAttribute("NPCSynth.Provenance")
+    nodes.synthetic.SetAttribute(
+        "NPCSynth.Provenance", text.replace('"uncertainty_calibrated": true', '"uncertainty_calibrated": false')
+    )
+    panel.refresh()
+    assert texts(section)[1] == "5.0 %, may be far too low"
+    assert "never scaled on acquired images" in section.table.item(0, 1).toolTip()
+
+
 def test_an_unusual_study_is_flagged_with_its_reasons(section, panel, nodes):
     text = nodes.synthetic.GetAttribute("NPCSynth.Provenance")
     nodes.synthetic.SetAttribute(

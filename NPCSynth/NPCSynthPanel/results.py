@@ -159,10 +159,15 @@ class ResultsSection:
                 "Predicted mean error in the body: {percent:.1f} % of the image's range of gray. An estimate of the "
                 "model itself: low uncertainty does not prove that a lesion is, or is not, there."
             ).format(percent=100 * output.mean_uncertainty)
-            if not output.calibrated:
-                sentence += " " + _("For this sequence the estimate was never checked on acquired images.")
-            mark = "" if output.calibrated else " *"
-            uncertainty = (_("{percent:.1f} %").format(percent=100 * output.mean_uncertainty) + mark, sentence)
+            if output.calibrated:
+                text = _("{percent:.1f} %")
+                sentence += " " + _("It was scaled on acquired images of a few patients, none with nasopharyngeal "
+                                    "carcinoma.")
+            else:
+                text = _("{percent:.1f} %, may be far too low")
+                sentence += " " + _("For this sequence it was never scaled on acquired images: the true error may be "
+                                    "far larger.")
+            uncertainty = (text.format(percent=100 * output.mean_uncertainty), sentence)
         if output.unusual is None:
             unusual = (
                 _("unknown"), _("Nobody looked whether the images are like those that the weights learned from.")

@@ -27,7 +27,7 @@ class SynthesizedSequence:
         uncertainty: (k, j, i) int16, predicted mean absolute error in the same units.
         prompt: the text that the decoder was given.
         mean_uncertainty: mean of ``uncertainty`` inside the body.
-        calibrated: whether the uncertainty of this target was checked on acquired images.
+        calibrated: whether the uncertainty of this target was scaled on acquired images.
         interval_factors: array ± these multiples of ``uncertainty`` are the central 50, 80, 90 and 95 % intervals
             (``inference.intervals``); empty where nobody noted them.
     """

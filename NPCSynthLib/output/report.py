@@ -31,6 +31,9 @@ FORBIDDEN = (
     "As the only image on which a target or an organ at risk is drawn.",
     "The clinical archive (PACS), the planning system or the patient's record.",
 )
+#: What the uncertainty of a sequence was scaled on. Whether it holds for a patient like this one, nobody has looked at.
+SCALED = "acquired images of a few patients, none with nasopharyngeal carcinoma"
+NOT_SCALED = "nothing: may be far too low"
 #: What to look at on acquired images before anything is concluded from a result: where nasopharyngeal carcinoma spreads
 #: and where synthesis goes wrong.
 CHECKLIST = (
@@ -201,10 +204,12 @@ def _output_table(result: SynthesisResult, study: Study, document: dict, told: _
         worst = "" if np.isnan(along).all() else f"{np.nanmax(along):.0f} (slice {int(np.nanargmax(along)) + 1})"
         rows.append((
             f"{synthetic.sequence} (synthetic)", prompts.get(synthetic.sequence, ""),
-            f"{synthetic.mean_uncertainty:.0f}", worst, "yes" if synthetic.calibrated else "no: may be far too low",
+            f"{synthetic.mean_uncertainty:.0f}", worst, SCALED if synthetic.calibrated else NOT_SCALED,
         ))  # fmt: skip
-    head = ("Sequence", "Asked for as", "Mean uncertainty", "Highest in a slice", "Uncertainty checked on real images")
-    caption = f"Synthetic images. {UNITS} Uncertainty is the predicted mean absolute error within the body, so scaled."
+    head = ("Sequence", "Asked for as", "Mean uncertainty", "Highest in a slice", "Uncertainty scaled on")
+    caption = (f"Synthetic images. {UNITS} Uncertainty is the predicted mean absolute error within the body, so "
+               "scaled. “Highest in a slice” leaves out slices with less than a quarter of the body that the largest "
+               "one holds.")
     parts = [table(head, rows, caption)]
     volumes = [(told.structure(s["name"]), f"{s['volume_ml']:.1f} ml" if s["volume_ml"] else "not found")
                for s in document["segments"]]  # fmt: skip

@@ -19,7 +19,7 @@ class SceneOutput:
         sequence: id in the vocabulary.
         mean_uncertainty: predicted mean absolute error in the body, as a fraction of the range between the 0.5 and
             99.5 percentiles; None where the provenance does not say.
-        calibrated: whether the uncertainty of this sequence was checked on acquired images.
+        calibrated: whether the uncertainty of this sequence was scaled on acquired images.
         unusual: sentences that say why the study is unlike the training data, empty when it is like them; None when
             that was not looked at.
         warnings: the run's sentences for the user.
