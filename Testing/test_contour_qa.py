@@ -3,36 +3,16 @@
 import csv
 import math
 import threading
-import time
-from pathlib import Path
 
 import numpy as np
 import pytest
+from panel_cases import errors_fixture, open_panel_fixture, qt, scene_fixture, slicer, wait_for  # noqa: F401
 
-pytest.importorskip(
-    "slicer", reason="slicer-core or a system library that it needs is missing", exc_type=ImportError
-)
-pytest.importorskip(
-    "PySide6.QtUiTools", reason="PySide6 or a system library that it needs is missing", exc_type=ImportError
-)
 pytest.importorskip("monai")
 
+from PySide6 import QtCore, QtTest
 from scipy import ndimage
-from slicer_stand_in import install, load_module, new_scene, open_panel
-
-from NPCSynthLib.errors import NPCSynthError, UsageError
-from NPCSynthLib.inference.result import Segment, SegmentationResult, SynthesisResult, SynthesizedSequence
-from NPCSynthLib.phantom.patient import make_patient, structures_on
-from NPCSynthLib.study.build import build_study
-from NPCSynthLib.study.volume import Grid
-from NPCSynthLib.vocabulary import load_structures
-
-slicer = install()
-module = load_module(Path(__file__).resolve().parents[1] / "NPCSynth" / "NPCSynth.py")
-
-import qt  # noqa: E402
-from PySide6 import QtCore, QtTest  # noqa: E402
-from segmentation_cases import (  # noqa: E402
+from segmentation_cases import (
     CENTER,
     GRIDS,
     add_image,
@@ -42,47 +22,28 @@ from segmentation_cases import (  # noqa: E402
     ball,
     circles,
 )
-from vtk.util import numpy_support  # noqa: E402
+from vtk.util import numpy_support
 
-from NPCSynthLib.scene import add_result, add_volume, study_volumes  # noqa: E402
-from NPCSynthPanel.contour_qa import ContourSection  # noqa: E402
-from NPCSynthPanel.parameters import COMPARED, IMAGE, REFERENCE  # noqa: E402
+from NPCSynthLib.errors import NPCSynthError, UsageError
+from NPCSynthLib.inference.result import Segment, SegmentationResult, SynthesisResult, SynthesizedSequence
+from NPCSynthLib.phantom.patient import make_patient, structures_on
+from NPCSynthLib.scene import add_result, add_volume, study_volumes
+from NPCSynthLib.study.build import build_study
+from NPCSynthLib.study.volume import Grid
+from NPCSynthLib.vocabulary import load_structures
+from NPCSynthPanel.contour_qa import ContourSection
+from NPCSynthPanel.parameters import COMPARED, IMAGE, REFERENCE
 
 THICK = GRIDS["oblique, thick slices"]
 
 
 @pytest.fixture
-def scene():
-    return new_scene()
-
-
-@pytest.fixture
-def make_panel():
-    panels = []
-
+def make_panel(open_panel):
     def make():
-        panels.append(open_panel(module.NPCSynthWidget))
-        return panels[-1], panels[-1].section(ContourSection)
+        panel = open_panel()
+        return panel, panel.section(ContourSection)
 
-    yield make
-    for panel in panels:
-        panel.cleanup()
-
-
-@pytest.fixture
-def errors(monkeypatch):
-    shown = []
-    monkeypatch.setattr(slicer.util, "errorDisplay", lambda text, **kw: shown.append(text))
-    return shown
-
-
-def wait_for(panel, seconds=60):
-    end = time.monotonic() + seconds
-    while panel.runner.running or panel.runner._fading:
-        assert time.monotonic() < end, "nothing happened in time"
-        slicer.app.processEvents()
-        time.sleep(0.005)
-    slicer.app.processEvents()
+    return make
 
 
 def compare(panel, section):

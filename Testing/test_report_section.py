@@ -1,40 +1,34 @@
 """The panel's section Report, over the real scene of slicer-core."""
 
 import re
-import time
-from pathlib import Path
 
 import numpy as np
 import pytest
+from panel_cases import (  # noqa: F401
+    errors_fixture,
+    open_panel_fixture,
+    opened_fixture,
+    qt,
+    scene_fixture,
+    slicer,
+    wait_for,
+)
 
-pytest.importorskip(
-    "slicer", reason="slicer-core or a system library that it needs is missing", exc_type=ImportError
-)
-pytest.importorskip(
-    "PySide6.QtUiTools", reason="PySide6 or a system library that it needs is missing", exc_type=ImportError
-)
 pytest.importorskip("monai")
 
 from page_reader import Page
-from slicer_stand_in import install, load_module, new_scene, open_panel
+from segmentation_cases import add_labels, add_transform
 
 from NPCSynthLib.errors import InputError
 from NPCSynthLib.inference.result import Segment, SegmentationResult, SynthesisResult, SynthesizedSequence
 from NPCSynthLib.qa.contours import StructureAgreement
+from NPCSynthLib.scene import add_result, add_volume, study_volumes
+from NPCSynthLib.scene.review import copy_review
 from NPCSynthLib.study.build import build_study
 from NPCSynthLib.study.volume import Grid, Volume
 from NPCSynthLib.vocabulary import canonical_prompt, get_sequence, load_structures
-
-slicer = install()
-module = load_module(Path(__file__).resolve().parents[1] / "NPCSynth" / "NPCSynth.py")
-
-import qt  # noqa: E402
-from segmentation_cases import add_labels, add_transform  # noqa: E402
-
-from NPCSynthLib.scene import add_result, add_volume, study_volumes  # noqa: E402
-from NPCSynthLib.scene.review import copy_review  # noqa: E402
-from NPCSynthPanel.contour_comparison import ContourTable  # noqa: E402
-from NPCSynthPanel.report import ReportSection  # noqa: E402
+from NPCSynthPanel.contour_comparison import ContourTable
+from NPCSynthPanel.report import ReportSection
 
 TILT = np.array([[0.8, -0.6, 0], [0.6, 0.8, 0], [0, 0, -1.0]])
 
@@ -62,8 +56,7 @@ def pictures(monkeypatch):
 
 
 @pytest.fixture
-def nodes():
-    scene = new_scene()
+def nodes(scene):
     nodes = {s: add_volume(scene, head(seed), f"{s} Doe^Jane") for seed, s in enumerate(("T1", "T2"))}
     return nodes
 
@@ -87,46 +80,18 @@ def add_run(nodes, scene=None):
 
 
 @pytest.fixture
-def make_panel():
-    panels = []
-
+def make_panel(open_panel):
     def make():
-        panels.append(open_panel(module.NPCSynthWidget))
-        return panels[-1], panels[-1].section(ReportSection)
+        panel = open_panel()
+        return panel, panel.section(ReportSection)
 
-    yield make
-    for panel in panels:
-        panel.cleanup()
+    return make
 
 
-@pytest.fixture
-def errors(monkeypatch):
-    shown = []
-    monkeypatch.setattr(slicer.util, "errorDisplay", lambda text, **kw: shown.append(text))
-    return shown
-
-
-@pytest.fixture
-def opened(monkeypatch):
-    """Addresses that the browser was asked to open."""
-    addresses = []
-
-    class Services:
-        openUrl = staticmethod(lambda url: addresses.append(url.toLocalFile()))
-
-    monkeypatch.setattr(qt, "QDesktopServices", Services)
-    return addresses
-
-
-def write(panel, section, monkeypatch, path, seconds=60):
+def write(panel, section, monkeypatch, path):
     monkeypatch.setattr(qt.QFileDialog, "getSaveFileName", staticmethod(lambda *a: str(path) if path else ""))
     section.writeButton.click()
-    end = time.monotonic() + seconds
-    while panel.runner.running or panel.runner._fading:
-        assert time.monotonic() < end, "nothing happened in time"
-        slicer.app.processEvents()
-        time.sleep(0.005)
-    slicer.app.processEvents()
+    wait_for(panel)
 
 
 def test_without_results_there_is_nothing_to_report_on(nodes, make_panel):
