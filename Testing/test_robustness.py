@@ -8,6 +8,7 @@ from tiny_weights import write_tiny_weights
 
 pytest.importorskip("skimage", reason="the evaluation needs scikit-image (extra: train)")
 
+from NPCSynthLib.evaluation import robustness
 from NPCSynthLib.evaluation.protocol import Case
 from NPCSynthLib.evaluation.robustness import DAMAGES, damaged, level_of_loss, run, slope
 from NPCSynthLib.evaluation.section import Context
@@ -86,7 +87,7 @@ def test_loss_is_found_between_levels_or_not_at_all():
     assert slope({1: 0.8, 2: 0.7, 3: 0.6}) == pytest.approx(-0.1)
 
 
-def test_section_goes_on_where_it_stopped(tmp_path):
+def test_section_goes_on_where_it_stopped_and_damages_once_for_all_methods(tmp_path, monkeypatch):
     rng = np.random.default_rng(1)
     folder = tmp_path / "cohorts" / "glioma" / "gli00001"
     other = tmp_path / "cohorts" / "glioma" / "train"
@@ -101,10 +102,14 @@ def test_section_goes_on_where_it_stopped(tmp_path):
             image = np.where(body, image, 0) + np.abs(rng.normal(0, 6, grid.shape))
             sitk.WriteImage(to_sitk(image.astype(np.int16), grid), str(place / f"{sequence}.nii.gz"))
     context = Context(Synthesizer(write_tiny_weights(tmp_path / "w"), "cpu"), tmp_path, tmp_path / "out", quick=True)
+    made = []
+    monkeypatch.setattr(robustness, "damaged", lambda case, kind, level, seed: (
+        made.append((kind, level)), damaged(case, kind, level, seed))[1])
     section = run(context)
+    assert len(made) == len(set(made)) == 8
     kept = (tmp_path / "out" / "kept" / "robustness.jsonl").read_text()
     assert run(context).tables == section.tables
-    assert (tmp_path / "out" / "kept" / "robustness.jsonl").read_text() == kept
+    assert (tmp_path / "out" / "kept" / "robustness.jsonl").read_text() == kept and len(made) == 8
     table = section.tables[0]
     assert {row[2] for row in table.rows} == {"NPCSynth", "voxel regression"}
     assert all(len(row) == len(table.columns) for row in table.rows)

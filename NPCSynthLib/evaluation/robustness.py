@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
+from functools import cache, partial
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -130,19 +131,21 @@ def _curves(context: Context, methods: Sequence[Method]) -> tuple[dict, int]:
                 context.on_progress(done / total, f"{patient.name}, {target}: {kind} {level}")
                 done += 1
                 clean = level == DAMAGES[kind][1]
-
-                def damaged_case():
-                    case = patient.case(sources, target, middle=True)
-                    return case if clean else damaged(case, kind, level, number)
-
+                # made for the first method that was not measured yet, if there is one
+                case = cache(partial(_case, patient, sources, target, None if clean else kind, level, number))
                 for method in methods:
                     key = {"patient": patient.name, "target": target, "method": method.identity, "name": method.name,
                            "kind": "none" if clean else kind, "level": level if not clean else 0}
-                    row = kept.get(key, lambda: _ssim(method, damaged_case()))
+                    row = kept.get(key, lambda: _ssim(method, case()))
                     found[kind][method.name][level].append(row["ssim"])
     curves = {kind: {name: {level: float(np.mean(values)) for level, values in by_level.items()}
                      for name, by_level in by_method.items()} for kind, by_method in found.items()}
     return curves, len(cells)
+
+
+def _case(patient: PatientCases, sources: tuple, target: str, kind: str | None, level: float, seed: int) -> Case:
+    case = patient.case(sources, target, middle=True)
+    return case if kind is None else damaged(case, kind, level, seed)
 
 
 def _ssim(method: Method, case: Case) -> dict:
