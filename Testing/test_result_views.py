@@ -58,6 +58,7 @@ def nodes(scene, slice_views, study, result):
     """Source T1, synthetic T2FS and its uncertainty, and an acquired T2FS of the same content on another grid."""
     source = add_volume(scene, study.source("T1").original, "T1 tra")
     created = add_result(result, study, {"T1": source})
+    created.segmentation.GetDisplayNode().SetVisibility(False)  # predicted contours have a mark of their own
     synthetic = created.volumes["T2FS"]
     slicer.util.updateVolumeFromArray(synthetic, in_units(ball(study.grid)))
     real = add_volume(scene, Volume((3 * ball(OTHER_GRID) + 40).astype(np.int16), OTHER_GRID), "T2 fs cor")

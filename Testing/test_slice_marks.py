@@ -1,8 +1,9 @@
-"""Slice views drawn off screen by Slicer's own classes: images lie where they belong, and synthetic ones say so."""
+"""Views drawn off screen by Slicer's own classes: images lie where they belong, and what is synthetic says so."""
 
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ pytest.importorskip(
 )
 
 from slicer_stand_in import install, load_module, new_scene
-from slicer_stand_in.slice_views import SliceViews, can_render
+from slicer_stand_in.slice_views import SliceViews, ThreeDView, can_render
 
 from NPCSynthLib.study.volume import Grid, Volume
 
@@ -27,7 +28,7 @@ module = load_module(Path(__file__).resolve().parents[1] / "NPCSynth" / "NPCSynt
 import vtk  # noqa: E402
 
 from NPCSynthLib.scene import add_result, add_volume, save_mrb  # noqa: E402
-from NPCSynthLib.scene.marks import SyntheticMarks  # noqa: E402
+from NPCSynthLib.scene.marks import MARK, PREDICTED_MARK, SyntheticMarks  # noqa: E402
 
 OTHER_GRID = Grid.from_parts(
     (30, 44, 52), (2.0, 2.5, 3.0), (-60.0, -40.0, 150.0), np.array([[0, 1, 0], [0, 0, -1], [-1, 0, 0]])
@@ -90,6 +91,13 @@ def marked(view):
     """Whether the mark's yellow is to be seen; all else in these views is gray."""
     red, green, blue = (view.render()[..., channel].astype(int) for channel in range(3))
     return bool(((red > 150) & (green > 120) & (blue < red - 80)).any())
+
+
+def words(view):
+    """The lines of the mark that are drawn in a view."""
+    view.window.Render()
+    texts = [prop for prop in view.renderer.GetViewProps() if prop.IsA("vtkTextActor") and prop.GetVisibility()]
+    return [line for text in texts for line in text.GetInput().split("\n")]
 
 
 # ---- geometry --------------------------------------------------------------------------------------------------
@@ -165,6 +173,7 @@ def test_a_synthetic_image_is_marked_in_the_views_that_show_it(scene, views, mar
 def test_results_are_marked_and_the_reference_below_them_is_not(scene, views, marks, study, result):
     source = add_volume(scene, study.source("T1").original, "T1")
     nodes = add_result(result, study, {"T1": source})
+    nodes.segmentation.GetDisplayNode().SetVisibility(False)
     view = views["Red"]
     for node in (*nodes.volumes.values(), *nodes.uncertainties.values()):
         show(view, source, node, 0.5)
@@ -231,7 +240,8 @@ def test_a_loaded_scene_is_marked(scene, views, marks, study, result, tmp_path):
     scene.SetDataIOManager(manager)
     assert not any(marked(view) for view in views)
     assert scene.ReadFromMRB(str(path))
-    assert {view.node.GetName(): marked(view) for view in views} == {"Red": False, "Yellow": False, "Green": True}
+    assert {view.node.GetName(): words(view) for view in views} == {
+        "Red": [PREDICTED_MARK], "Yellow": [PREDICTED_MARK], "Green": [MARK, PREDICTED_MARK]}
 
 
 def test_views_that_come_later_are_marked(scene, views, marks, oblique_grid):
@@ -287,6 +297,166 @@ def test_the_mark_fits_into_small_views(scene, views, marks, oblique_grid):
         view.logic.ResizeSliceNode(*size)
         yellow = np.nonzero(view.render()[..., 0] > 150)[1]
         assert 1 < yellow.min() < yellow.max() < size[0] - 1
+
+
+# ---- predicted contours ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def predicted(scene, study, result):
+    """The acquired T1 and the nodes of a run on it."""
+    source = add_volume(scene, study.source("T1").original, "T1")
+    return source, add_result(result, study, {"T1": source})
+
+
+def test_predicted_contours_over_an_acquired_image_say_so(scene, views, marks, predicted):
+    source, nodes = predicted
+    view = views["Red"]
+    show(view, source)
+    assert words(view) == [PREDICTED_MARK] and marked(view)
+    show(view, nodes.volumes["T2FS"])
+    assert words(view) == [MARK, PREDICTED_MARK]
+    scene.RemoveNode(nodes.segmentation)
+    assert words(view) == [MARK]
+
+
+def hide_all_2d(display, segments):
+    display.SetVisibility2DFill(False)
+    display.SetVisibility2DOutline(False)
+
+
+HIDING = {
+    "the node": lambda display, segments: display.SetVisibility(False),
+    "in slices": lambda display, segments: display.SetVisibility2D(False),
+    "fill and outline": hide_all_2d,
+    "each segment": lambda display, segments: [display.SetSegmentVisibility(one, False) for one in segments],
+    "fill and outline of each segment": lambda display, segments: [
+        (display.SetSegmentVisibility2DFill(one, False), display.SetSegmentVisibility2DOutline(one, False))
+        for one in segments],
+    "in this view": lambda display, segments: display.AddViewNodeID("vtkMRMLSliceNodeGreen"),
+}
+
+
+@pytest.mark.parametrize("how", HIDING)
+def test_hidden_contours_need_no_mark(scene, views, marks, predicted, how):
+    source, nodes = predicted
+    show(views["Red"], source)
+    segmentation = nodes.segmentation.GetSegmentation()
+    segments = [segmentation.GetNthSegmentID(n) for n in range(segmentation.GetNumberOfSegments())]
+    assert words(views["Red"]) == [PREDICTED_MARK]
+    HIDING[how](nodes.segmentation.GetDisplayNode(), segments)
+    assert words(views["Red"]) == []
+    assert words(views["Green"]) == ([PREDICTED_MARK] if how == "in this view" else [])
+
+
+def test_contours_of_a_person_need_no_mark_and_copied_predictions_do(scene, views, marks, predicted):
+    source, nodes = predicted
+    show(views["Red"], source)
+    nodes.segmentation.GetDisplayNode().SetVisibility(False)
+    drawn = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", "Dr. Doe")
+    drawn.CreateDefaultDisplayNodes()
+    drawn.GetSegmentation().AddEmptySegment("GTVp", "GTVp")
+    assert words(views["Red"]) == []
+    theirs, ours = drawn.GetSegmentation(), nodes.segmentation.GetSegmentation()
+    theirs.CopySegmentFromSegmentation(ours, ours.GetNthSegmentID(1))
+    assert words(views["Red"]) == [PREDICTED_MARK]
+    drawn.GetDisplayNode().SetSegmentVisibility(ours.GetNthSegmentID(1), False)
+    assert words(views["Red"]) == []
+
+
+# ---- 3D views --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def three_d(scene, views):
+    return ThreeDView(slicer.app.applicationLogic(), scene)
+
+
+def rendering(scene, volume):
+    display = scene.AddNode(slicer.vtkMRMLGPURayCastVolumeRenderingDisplayNode())
+    volume.AddAndObserveDisplayNodeID(display.GetID())
+    return display
+
+
+def test_a_volume_rendering_of_a_synthetic_image_is_marked(scene, three_d, marks, oblique_grid):
+    acquired, synthetic = (volume_with(scene, oblique_grid, []) for _ in range(2))
+    synthetic.SetAttribute("NPCSynth.Synthetic", "YES")
+    rendering(scene, acquired)
+    assert words(three_d) == []
+    display = rendering(scene, synthetic)
+    assert words(three_d) == [MARK]
+    display.SetVisibility(False)
+    assert words(three_d) == []
+    display.SetVisibility(True)
+    display.AddViewNodeID("vtkMRMLViewNodeOther")
+    assert words(three_d) == []
+    display.RemoveAllViewNodeIDs()
+    assert words(three_d) == [MARK]
+    scene.RemoveNode(synthetic)
+    assert words(three_d) == []
+
+
+def test_a_synthetic_slice_in_a_3d_view_is_marked_there(scene, views, three_d, marks, oblique_grid):
+    node = volume_with(scene, oblique_grid, [])
+    node.SetAttribute("NPCSynth.Synthetic", "YES")
+    show(views["Green"], node)
+    assert words(three_d) == []
+    views["Green"].node.SetSliceVisible(True)
+    assert words(three_d) == [MARK]
+    views["Green"].node.AddThreeDViewID("vtkMRMLViewNodeOther")
+    assert words(three_d) == []
+
+
+def test_predicted_surfaces_are_marked_once_they_are_there(scene, three_d, marks, predicted):
+    source, nodes = predicted
+    assert words(three_d) == []
+    nodes.segmentation.CreateClosedSurfaceRepresentation()
+    assert words(three_d) == [PREDICTED_MARK]
+    nodes.segmentation.GetDisplayNode().SetVisibility3D(False)
+    assert words(three_d) == []
+
+
+def test_3d_views_that_come_later_are_marked_until_marking_stops(scene, views, oblique_grid):
+    marks = SyntheticMarks(slicer.app.applicationLogic())
+    node = volume_with(scene, oblique_grid, [])
+    node.SetAttribute("NPCSynth.Synthetic", "YES")
+    rendering(scene, node)
+    later = ThreeDView(slicer.app.applicationLogic(), scene, "2")
+    assert words(later) == [MARK]
+    marks.stop()
+    assert words(later) == []
+
+
+def test_the_application_can_lead_to_a_3d_views_window(scene, views, oblique_grid):
+    """It may do so only after the view has come into the layout."""
+    node = volume_with(scene, oblique_grid, [])
+    node.SetAttribute("NPCSynth.Synthetic", "YES")
+    rendering(scene, node)
+    view, windows = ThreeDView(slicer.app.applicationLogic(), scene, leads_to_window=False), {}
+    marks = SyntheticMarks(slicer.app.applicationLogic(), lambda node: windows.get(node.GetID()))
+    assert words(view) == []
+    windows[view.node.GetID()] = view.window
+    view.node.SetMappedInLayout(False)
+    view.node.SetMappedInLayout(True)
+    assert words(view) == [MARK]
+    marks.stop()
+    assert words(view) == []
+
+
+def test_the_layout_manager_leads_to_the_window(scene, views, monkeypatch, oblique_grid):
+    """As qMRMLLayoutManager does: threeDViewCount, threeDWidget(n).threeDView()."""
+    node = volume_with(scene, oblique_grid, [])
+    node.SetAttribute("NPCSynth.Synthetic", "YES")
+    rendering(scene, node)
+    shown = [ThreeDView(slicer.app.applicationLogic(), scene, name, leads_to_window=False) for name in "12"]
+    widgets = [SimpleNamespace(threeDView=lambda view=view: SimpleNamespace(
+        mrmlViewNode=lambda: view.node, renderWindow=lambda: view.window)) for view in shown]
+    monkeypatch.setattr(slicer.app, "layoutManager", lambda: SimpleNamespace(
+        threeDViewCount=2, threeDWidget=lambda n: widgets[n]))
+    module.startMarking()
+    assert [words(view) for view in shown] == [[MARK], [MARK]]
+    slicer.app.standInEmit("aboutToQuit()")
+    assert [words(view) for view in shown] == [[], []]
 
 
 def test_slicer_marks_from_its_start_without_the_panel(scene, views, oblique_grid):

@@ -3,7 +3,7 @@
 ``logic``           NPCSynthLogic, everything that the module does, for scripts too
 ``parameters``      NPCSynthParameterNode, the choices that are saved with the scene
 ``dependencies``    installs the Python packages that Slicer lacks, after asking
-``marking``         keeps the slice views marked while they show a synthetic image
+``marking``         keeps the views marked while they show a synthetic image or predicted contours
 ``runner``          one computation at a time in the background, followed from the main thread
 ``messages``        what the panel tells: a status line, and errors in plain words
 ``selectors``       choosing a node of the scene

@@ -1,4 +1,4 @@
-"""The words that stand in every slice view while it shows a synthetic image.
+"""The words that stand in every slice view and 3D view while it shows a synthetic image or predicted contours.
 
 Slicer's DataProbe writes the views' corner annotations anew whenever something changes, and takes away what others
 wrote there. So the mark is a text of its own. Whether it is needed is decided anew each time a view is drawn, from
@@ -8,9 +8,12 @@ what the view then shows: no event can be missed, and there is nothing to rememb
 import slicer
 import vtk
 
+from .results import SYNTHETIC_TAG
+from .segmentations import SURFACE, says_predicted, series_of
 from .volumes import is_synthetic
 
 MARK = "SYNTHETIC - research use"
+PREDICTED_MARK = "PREDICTED CONTOURS - research use"
 _FONT_SIZE, _SMALLEST_FONT_SIZE = 16, 7
 #: Width of a character of bold Arial over its height, rounded up.
 _CHARACTER_WIDTH = 0.72
@@ -18,35 +21,61 @@ _POINTS_PER_INCH = 72
 
 
 class SyntheticMarks:
-    """Keeps the slice views of an application marked.
+    """Keeps the slice views and 3D views of an application marked. Views that come later are marked too.
 
     Args:
-        application_logic: vtkMRMLApplicationLogic, which knows the slice logics of all views (Slicer 5.10 or newer:
-            they lead to the render windows). Views that come later are marked too.
+        application_logic: vtkMRMLApplicationLogic, which knows the logics of all views (Slicer 5.10 or newer: those of
+            slice views lead to the render windows).
+        window_of: gives the vtkRenderWindow of a 3D view's vtkMRMLViewNode, or None, where its logic does not lead
+            there.
     """
 
-    def __init__(self, application_logic):
-        self._logics = application_logic.GetSliceLogics()
-        self._known = _KnownVolumes()
-        self._views = []
-        self._tag = self._logics.AddObserver(vtk.vtkCommand.ModifiedEvent, self._on_views_changed)
-        self._on_views_changed()
+    def __init__(self, application_logic, window_of=lambda view_node: None):
+        known = _Known()
+        self._groups = [_Views(application_logic.GetSliceLogics(), lambda logic: _SliceView(logic, known))]
+        if application_logic.GetViewLogics() is not None:
+            self._groups.append(_Views(
+                application_logic.GetViewLogics(),
+                lambda logic: _ThreeDView(logic, known, application_logic.GetSliceLogics(), window_of)))
 
     def stop(self):
         """Take the marks away and look at nothing any more."""
+        for group in self._groups:
+            group.stop()
+        self._groups = []
+
+
+class _Views:
+    """The views of one kind, as they come and go.
+
+    Args:
+        logics: vtkCollection of their logics.
+        make: gives the marked view of a logic.
+    """
+
+    def __init__(self, logics, make):
+        self._logics, self._make, self._views = logics, make, []
+        self._tag = logics.AddObserver(vtk.vtkCommand.ModifiedEvent, self._on_views_changed)
+        self._on_views_changed()
+
+    def stop(self):
         self._logics.RemoveObserver(self._tag)
         for view in self._views:
             view.stop()
         self._views = []
 
     def _on_views_changed(self, caller=None, event=None):
-        logics = [self._logics.GetItemAsObject(number) for number in range(self._logics.GetNumberOfItems())]
+        logics = _items(self._logics)
         for view in [view for view in self._views if not any(view.logic is logic for logic in logics)]:
             view.stop()
             self._views.remove(view)
         for logic in logics:
             if not any(view.logic is logic for view in self._views):
-                self._views.append(_View(logic, self._known))
+                self._views.append(self._make(logic))
+
+
+def _items(collection) -> list:
+    return [collection.GetItemAsObject(number) for number in range(collection.GetNumberOfItems())]
 
 
 def shown_volumes(composite) -> list:
@@ -73,29 +102,64 @@ def shown_volumes(composite) -> list:
     return [node for node in nodes if node is not None]
 
 
-class _KnownVolumes:
-    """Which volumes are synthetic. Their files may have to be asked, and views are drawn many times a second."""
+def _shows_contours(node, view_node, known) -> bool:
+    """Whether a view shows predicted contours of a segmentation node, as far as its display nodes have a say."""
+    three_d = view_node.IsA("vtkMRMLViewNode")
+    segmentation = node.GetSegmentation()
+    if segmentation is None or three_d and not segmentation.ContainsRepresentation(SURFACE):
+        return False
+    if not slicer.vtkMRMLFolderDisplayNode.GetHierarchyVisibility(node):
+        return False
+    for number in range(node.GetNumberOfDisplayNodes()):
+        display = node.GetNthDisplayNode(number)
+        if display is None or not display.IsA("vtkMRMLSegmentationDisplayNode"):
+            continue
+        if not (display.GetVisibility() and display.IsDisplayableInView(view_node.GetID())):
+            continue
+        if three_d:
+            shown, looks = display.GetVisibility3D(), [display.GetSegmentVisibility3D]
+        else:
+            fill, outline = display.GetVisibility2DFill(), display.GetVisibility2DOutline()
+            shown = display.GetVisibility2D() and (fill or outline)
+            looks = [display.GetSegmentVisibility2DFill] * fill + [display.GetSegmentVisibility2DOutline] * outline
+        if not shown:
+            continue
+        for place in range(segmentation.GetNumberOfSegments()):
+            segment_id = segmentation.GetNthSegmentID(place)
+            if display.GetSegmentVisibility(segment_id) and any(look(segment_id) for look in looks) and (
+                    segmentation.GetNthSegment(place).HasTag(SYNTHETIC_TAG) or known.predicted(node)):
+                return True
+    return False
+
+
+class _Known:
+    """What is synthetic or predicted. Files may have to be asked, and views are drawn many times a second."""
 
     def __init__(self):
         self._answers = {}
 
-    def __call__(self, node) -> bool:
+    def synthetic(self, node) -> bool:
+        """Of a volume node."""
+        return self._ask(is_synthetic, node, node.GetAttribute("DICOM.instanceUIDs"))
+
+    def predicted(self, node) -> bool:
+        """Of a segmentation node, whatever its segments say."""
+        return self._ask(says_predicted, node, series_of(node))
+
+    def _ask(self, question, node, *about) -> bool:
         if node.GetAttribute("NPCSynth.Synthetic") == "YES":
             return True
         storage = node.GetStorageNode()
-        key = (
-            node.GetID(), node.GetName(), node.GetAttribute("DICOM.instanceUIDs"),
-            storage.GetFileName() if storage is not None else None,
-        )  # fmt: skip
-        if key not in self._answers:
-            self._answers[key] = is_synthetic(node)
-        return self._answers[key]
+        state = (node.GetName(), storage.GetFileName() if storage is not None else None, *about)
+        if node.GetID() not in self._answers or self._answers[node.GetID()][0] != state:
+            self._answers[node.GetID()] = state, question(node)
+        return self._answers[node.GetID()][1]
 
 
 class _View:
-    """One slice view and its mark."""
+    """One view and its mark."""
 
-    def __init__(self, logic, known: _KnownVolumes):
+    def __init__(self, logic, known: _Known):
         self.logic, self._known = logic, known
         self._window = self._window_tag = self._renderer = None
         self._text = _mark()
@@ -107,15 +171,30 @@ class _View:
         self.logic.RemoveObserver(self._logic_tag)
         self._leave_window()
 
-    def _find_window(self, caller=None, event=None):
+    def _present_window(self):
         group = self.logic.GetDisplayableManagerGroup()
         renderer = group.GetRenderer() if group is not None else None
-        window = renderer.GetRenderWindow() if renderer is not None else None
+        return renderer.GetRenderWindow() if renderer is not None else None
+
+    def _find_window(self, caller=None, event=None):
+        window = self._present_window()
         if window is self._window:
             return
         self._leave_window()
         if window is not None:
             self._window, self._window_tag = window, window.AddObserver(vtk.vtkCommand.StartEvent, self._before_drawing)
+
+    def _view_node(self):
+        raise NotImplementedError
+
+    def _shows_synthetic(self) -> bool:
+        raise NotImplementedError
+
+    def _shows_predicted(self) -> bool:
+        node = self._view_node()
+        return node is not None and node.GetScene() is not None and any(
+            _shows_contours(segmentation, node, self._known)
+            for segmentation in slicer.util.getNodesByClass("vtkMRMLSegmentationNode", node.GetScene()))
 
     def _leave_window(self):
         if self._renderer is not None:
@@ -125,12 +204,12 @@ class _View:
         self._window = self._window_tag = self._renderer = None
 
     def _before_drawing(self, caller, event):
-        composite = self.logic.GetSliceCompositeNode()
-        needed = composite is not None and any(self._known(node) for node in shown_volumes(composite))
-        self._text.SetVisibility(needed)
-        if needed:
+        lines = [MARK] * self._shows_synthetic() + [PREDICTED_MARK] * self._shows_predicted()
+        self._text.SetVisibility(bool(lines))
+        if lines:
+            self._text.SetInput("\n".join(lines))
             self._move_to_renderer()
-            self._fit()
+            self._fit(max(map(len, lines)))
 
     def _move_to_renderer(self):
         """The window's renderers are made anew when its arrangement changes."""
@@ -145,17 +224,72 @@ class _View:
             renderer.AddViewProp(self._text)
         self._renderer = renderer
 
-    def _fit(self):
+    def _fit(self, characters: int):
         """All of it in small views too."""
         pixels_per_point = max(1, self._window.GetDPI()) / _POINTS_PER_INCH
-        fitting = self._window.GetSize()[0] / (len(MARK) * _CHARACTER_WIDTH * pixels_per_point)
+        fitting = self._window.GetSize()[0] / (characters * _CHARACTER_WIDTH * pixels_per_point)
         self._text.GetTextProperty().SetFontSize(int(min(_FONT_SIZE, max(_SMALLEST_FONT_SIZE, fitting))))
+
+
+class _SliceView(_View):
+    def _view_node(self):
+        return self.logic.GetSliceNode()
+
+    def _shows_synthetic(self) -> bool:
+        composite = self.logic.GetSliceCompositeNode()
+        return composite is not None and any(self._known.synthetic(node) for node in shown_volumes(composite))
+
+
+class _ThreeDView(_View):
+    """Args: ``slice_logics`` of the slices that may be shown in it, ``window_of`` as ``SyntheticMarks`` takes it."""
+
+    def __init__(self, logic, known: _Known, slice_logics, window_of):
+        self._slice_logics, self._window_of = slice_logics, window_of
+        self._node = self._node_tag = None
+        super().__init__(logic, known)
+
+    def stop(self):
+        super().stop()
+        self._watch(None)
+
+    def _watch(self, node):
+        """Nothing else tells that the view has come into the layout, and with it into its window."""
+        if node is self._node:
+            return
+        if self._node is not None:
+            self._node.RemoveObserver(self._node_tag)
+        self._node = node
+        if node is not None:
+            self._node_tag = node.AddObserver(vtk.vtkCommand.ModifiedEvent, self._find_window)
+
+    def _present_window(self):
+        node = self._view_node()
+        self._watch(node)
+        return super()._present_window() or (self._window_of(node) if node is not None else None)
+
+    def _view_node(self):
+        return self.logic.GetViewNode()
+
+    def _shows_synthetic(self) -> bool:
+        node = self._view_node()
+        if node is None or node.GetScene() is None:
+            return False
+        rendered = [
+            display.GetDisplayableNode()
+            for display in slicer.util.getNodesByClass("vtkMRMLVolumeRenderingDisplayNode", node.GetScene())
+            if display.GetVisibility() and display.IsDisplayableInView(node.GetID())
+        ]  # fmt: skip
+        for logic in _items(self._slice_logics):
+            place, composite = logic.GetSliceNode(), logic.GetSliceCompositeNode()
+            if place is not None and composite is not None and place.GetSliceVisible() and \
+                    place.IsDisplayableInThreeDView(node.GetID()):
+                rendered += shown_volumes(composite)
+        return any(volume is not None and self._known.synthetic(volume) for volume in rendered)
 
 
 def _mark():
     """The text, at the top right of whatever it is drawn in."""
     text = vtk.vtkTextActor()
-    text.SetInput(MARK)
     text.SetVisibility(False)
     text.PickableOff()
     text.SetLayerNumber(1)  # above other 2D drawings

@@ -193,19 +193,28 @@ def is_predicted(node) -> bool:
     segmentation = node.GetSegmentation()
     tagged = any(
         segmentation.GetNthSegment(n).HasTag(SYNTHETIC_TAG) for n in range(segmentation.GetNumberOfSegments()))
-    if tagged or is_synthetic(node):
+    return tagged or says_predicted(node)
+
+
+def says_predicted(node) -> bool:
+    """As ``is_predicted``, without asking the segments."""
+    if is_synthetic(node):
         return True
     header = segmentation_header(node)
     return header is not None and header.get("SyntheticData") == "YES"
 
 
+def series_of(node) -> str:
+    """UID of the DICOM series that a segmentation was loaded from, or ""."""
+    tree = node.GetScene().GetFirstNodeByClass("vtkMRMLSubjectHierarchyNode")
+    item = tree.GetItemByDataNode(node) if tree is not None else 0
+    return tree.GetItemUID(item, slicer.vtkMRMLSubjectHierarchyConstants.GetDICOMUIDName()) if item else ""
+
+
 def segmentation_header(node):
     """The DICOM header (pydicom Dataset) that a segmentation was loaded from, or None. Identifies a patient."""
-    database = getattr(slicer, "dicomDatabase", None)
-    tree = node.GetScene().GetFirstNodeByClass("vtkMRMLSubjectHierarchyNode")
-    item = tree.GetItemByDataNode(node) if tree is not None and database is not None else 0
-    series = tree.GetItemUID(item, slicer.vtkMRMLSubjectHierarchyConstants.GetDICOMUIDName()) if item else ""
-    files = list(database.filesForSeries(series)) if series else []
+    database, series = getattr(slicer, "dicomDatabase", None), series_of(node)
+    files = list(database.filesForSeries(series)) if series and database is not None else []
     return read_header(Path(files[0])) if files and Path(files[0]).is_file() else None
 
 

@@ -1,4 +1,4 @@
-"""Slice views without a window: Slicer's own slice logic and displayable managers, drawn off screen.
+"""Slice views without a window: Slicer's own slice logic and displayable managers, drawn off screen. Empty 3D views.
 
 Imitates Slicer/Slicer, Libs/MRML/Widgets (qMRMLLayoutSliceViewFactory, qMRMLSliceWidget, qMRMLSliceView) and
 trame-slicer's SliceView in putting together: one vtkMRMLSliceLogic a view, the managers of
@@ -111,6 +111,44 @@ class SliceView:
         x, y, z, _one = to_xy.MultiplyPoint([*ras, 1.0])
         assert abs(z) < 1, f"{z} slices away"
         return self.window.GetSize()[1] - 1 - round(y), round(x)
+
+
+class ThreeDView:
+    """One 3D view, in which Slicer's managers draw nothing: for what is put into its renderer.
+
+    Imitates Slicer/Slicer, Libs/MRML/Widgets (qMRMLThreeDWidget, qMRMLLayoutThreeDViewFactory): one vtkMRMLViewLogic a
+    view, which joins the application's view logics when its node is set.
+
+    Args:
+        leads_to_window: whether the logic knows the displayable managers; older ones do not.
+
+    Attributes:
+        node, logic, window, renderer: its vtkMRMLViewNode, vtkMRMLViewLogic, vtkRenderWindow and vtkRenderer.
+    """
+
+    def __init__(self, application_logic, scene, name="1", size=(320, 300), leads_to_window=True):
+        self.renderer, self.window = vtk.vtkRenderer(), vtk.vtkRenderWindow()
+        self.window.SetOffScreenRendering(1)
+        self.window.SetSize(*size)
+        self.window.AddRenderer(self.renderer)
+        self.logic = slicer.vtkMRMLViewLogic()
+        self.logic.SetMRMLApplicationLogic(application_logic)
+        if scene.GetSingletonNode(name, "vtkMRMLViewNode") is None:  # vtkMRMLLayoutLogic makes it
+            node = slicer.vtkMRMLViewNode()
+            node.SetSingletonTag(name)
+            node.SetLayoutName(name)
+            scene.AddNode(node)
+        self.logic.SetName(name)  # by which it finds its node
+        self.logic.SetMRMLScene(scene)
+        self.node = self.logic.GetViewNode()
+        application_logic.GetViewLogics().AddItem(self.logic)
+        self._group = slicer.vtkMRMLDisplayableManagerGroup()
+        self._group.Initialize(slicer.vtkMRMLThreeDViewDisplayableManagerFactory.GetInstance(), self.renderer)
+        self._group.SetMRMLDisplayableNode(self.node)
+        if leads_to_window:
+            self.logic.SetDisplayableManagerGroup(self._group)
+        self.node.SetMappedInLayout(False)
+        self.node.SetMappedInLayout(True)  # qMRMLLayoutViewFactory, when it shows the view
 
 
 class SliceViews:
