@@ -168,6 +168,14 @@ def opened_fixture(monkeypatch):
     return addresses
 
 
+def skip_without_drawing():
+    """For test files that look at slice views."""
+    from slicer_stand_in.slice_views import can_render
+
+    if not can_render():
+        pytest.skip("this machine cannot draw without a display (EGL and OSMesa are missing)", allow_module_level=True)
+
+
 def wait_until(condition, seconds=60):
     """Let Qt work until it is so."""
     end = time.monotonic() + seconds

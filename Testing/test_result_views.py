@@ -4,31 +4,20 @@ import json
 
 import numpy as np
 import pytest
-
-pytest.importorskip(
-    "slicer", reason="slicer-core or a system library that it needs is missing", exc_type=ImportError
-)
-pytest.importorskip(
-    "PySide6.QtUiTools", reason="PySide6 or a system library that it needs is missing", exc_type=ImportError
-)
-
-from slicer_stand_in import install, new_scene
-from slicer_stand_in.slice_views import SliceViews, can_render
+from panel_cases import scene_fixture, skip_without_drawing, slicer  # noqa: F401
+from slicer_stand_in.slice_views import SliceViews
 
 from NPCSynthLib.errors import InputError, UsageError
 from NPCSynthLib.inference.result import NOT_CHECKED
+from NPCSynthLib.scene import add_result, add_volume, scene_outputs
+from NPCSynthLib.scene.layouts import LAYOUTS, PANES, add_layouts, leave_layouts
+from NPCSynthLib.scene.marks import SyntheticMarks
+from NPCSynthLib.scene.matrices import ijk_to_ras, to_numpy
+from NPCSynthLib.scene.mixed import SQUARE_MM, display_range
+from NPCSynthLib.scene.views import SHOWN_FROM, ResultViews
 from NPCSynthLib.study.volume import Grid, Volume
 
-slicer = install()
-if not can_render():
-    pytest.skip("this machine cannot draw without a display (EGL and OSMesa are missing)", allow_module_level=True)
-
-from NPCSynthLib.scene import add_result, add_volume, scene_outputs  # noqa: E402
-from NPCSynthLib.scene.layouts import LAYOUTS, PANES, add_layouts, leave_layouts  # noqa: E402
-from NPCSynthLib.scene.marks import SyntheticMarks  # noqa: E402
-from NPCSynthLib.scene.matrices import ijk_to_ras, to_numpy  # noqa: E402
-from NPCSynthLib.scene.mixed import SQUARE_MM, display_range  # noqa: E402
-from NPCSynthLib.scene.views import SHOWN_FROM, ResultViews  # noqa: E402
+skip_without_drawing()
 
 #: Another grid over the same patient as conftest's: coronal slices, other spacing, turned about another axis.
 C, S = np.cos(0.15), np.sin(0.15)
@@ -36,11 +25,6 @@ OTHER_GRID = Grid.from_parts(
     (24, 40, 36), (2.2, 1.9, 2.5), (-85.0, -25.0, 225.0),
     np.array([[C, 0, -S], [S, 0, C], [0, -1, 0]]),
 )  # fmt: skip
-
-
-@pytest.fixture
-def scene():
-    return new_scene()
 
 
 @pytest.fixture

@@ -1,35 +1,16 @@
 """The panel's results: what the table says, and what its buttons do to the scene and the views."""
 
-import time
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-
-pytest.importorskip(
-    "slicer", reason="slicer-core or a system library that it needs is missing", exc_type=ImportError
-)
-pytest.importorskip(
-    "PySide6.QtUiTools", reason="PySide6 or a system library that it needs is missing", exc_type=ImportError
-)
-
-from slicer_stand_in import install, load_module, new_scene, open_panel
-from slicer_stand_in.slice_views import SliceViews, can_render
+from panel_cases import open_panel_fixture, scene_fixture, skip_without_drawing, slicer, wait_until  # noqa: F401
+from slicer_stand_in.slice_views import SliceViews
 
 from NPCSynthLib.inference.job import InProcess
+from NPCSynthLib.scene import add_result, add_volume
+from NPCSynthPanel.results import ResultsSection
 
-slicer = install()
-if not can_render():
-    pytest.skip("this machine cannot draw without a display (EGL and OSMesa are missing)", allow_module_level=True)
-module = load_module(Path(__file__).resolve().parents[1] / "NPCSynth" / "NPCSynth.py")
-
-from NPCSynthLib.scene import add_result, add_volume  # noqa: E402
-from NPCSynthPanel.results import ResultsSection  # noqa: E402
-
-
-@pytest.fixture
-def scene():
-    return new_scene()
+skip_without_drawing()
 
 
 @pytest.fixture
@@ -50,12 +31,10 @@ def nodes(scene, slice_views, study, result):
 
 
 @pytest.fixture
-def panel(nodes):
-    panel = open_panel(module.NPCSynthWidget)
-    panel.logic.computer = InProcess(None)
+def panel(nodes, open_panel):
+    panel = open_panel(InProcess())
     panel._parameterNode.assign({"T1": nodes.source, "T2FS": None})
-    yield panel
-    panel.cleanup()
+    return panel
 
 
 @pytest.fixture
@@ -70,14 +49,6 @@ def texts(section, row=0):
 def shown(slice_views):
     composite = slice_views["Red"].composite
     return composite.GetBackgroundVolumeID(), composite.GetForegroundVolumeID(), composite.GetForegroundOpacity()
-
-
-def wait_until(condition, seconds=20):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "nothing happened in time"
-        slicer.app.processEvents()
-        time.sleep(0.005)
 
 
 def test_a_row_says_how_uncertain_and_warnings_are_readable_in_full(section, nodes):

@@ -2,42 +2,23 @@
 
 import subprocess
 import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from panel_cases import module, scene_fixture, skip_without_drawing, slicer  # noqa: F401
+from slicer_stand_in.slice_views import SliceViews, ThreeDView
 
-pytest.importorskip(
-    "slicer", reason="slicer-core or a system library that it needs is missing", exc_type=ImportError
-)
-pytest.importorskip(
-    "PySide6.QtUiTools", reason="PySide6 or a system library that it needs is missing", exc_type=ImportError
-)
-
-from slicer_stand_in import install, load_module, new_scene
-from slicer_stand_in.slice_views import SliceViews, ThreeDView, can_render
-
+from NPCSynthLib.scene import add_result, add_volume, save_mrb
+from NPCSynthLib.scene.marks import MARK, PREDICTED_MARK, SyntheticMarks
 from NPCSynthLib.study.volume import Grid, Volume
 
-slicer = install()
-if not can_render():
-    pytest.skip("this machine cannot draw without a display (EGL and OSMesa are missing)", allow_module_level=True)
-module = load_module(Path(__file__).resolve().parents[1] / "NPCSynth" / "NPCSynth.py")
-
-import vtk  # noqa: E402
-
-from NPCSynthLib.scene import add_result, add_volume, save_mrb  # noqa: E402
-from NPCSynthLib.scene.marks import MARK, PREDICTED_MARK, SyntheticMarks  # noqa: E402
+skip_without_drawing()
+vtk = pytest.importorskip("vtk")
 
 OTHER_GRID = Grid.from_parts(
     (30, 44, 52), (2.0, 2.5, 3.0), (-60.0, -40.0, 150.0), np.array([[0, 1, 0], [0, 0, -1], [-1, 0, 0]])
 )
-
-
-@pytest.fixture
-def scene():
-    return new_scene()
 
 
 @pytest.fixture
