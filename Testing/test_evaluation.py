@@ -19,6 +19,7 @@ from NPCSynthLib.evaluation.report import write_section
 from NPCSynthLib.evaluation.section import Context, Section
 from NPCSynthLib.evaluation.statistics import cell, mean_and_interval, more_sources, paired
 from NPCSynthLib.study.volume import Grid, to_sitk
+from NPCSynthLib.training.layouts import find_cohort
 
 GRID = Grid.from_parts((20, 36, 32), (4, 4, 5), (-60, -70, -40), np.eye(3))
 
@@ -189,6 +190,16 @@ def test_validation_patient_under_its_other_name_is_not_learned_from(tmp_path):
     with pytest.raises(InputError, match="no training patient"):
         next(protocol.training_studies(tmp_path / "cohorts"))
     assert not list(usual._acquired(tmp_path))
+
+
+def test_files_that_training_finds_are_found_here_too(tmp_path):
+    folder = tmp_path / "cohorts" / "a" / "p1"
+    write_patient(folder, 0)
+    (folder / "T1.nii.gz").rename(folder / "t1.nii.gz")
+    (folder / "FLAIR.nii.gz").rename(folder / "._FLAIR.nii.gz")
+    assert tuple(find_cohort(folder).patients[0].images) == ("T1", "T2")
+    assert protocol.PatientCases.of_folder(folder).sequences == tuple(protocol.load_patient(folder)[0]) == ("T1", "T2")
+    assert len(list(usual._acquired(tmp_path))) == 2
 
 
 def test_folder_without_sequences_is_refused(tmp_path):

@@ -18,12 +18,12 @@ from ..errors import InputError
 from ..qa.image_metrics import compare, errors_within, paper_style
 from ..study.align import resample
 from ..study.build import build_study
+from ..study.image_files import sequence_files
 from ..study.normalize import body_mask
 from ..study.read import read_file
 from ..study.study import Study
 from ..study.volume import Grid, Volume
 from ..training.split import VALIDATION, is_validation
-from ..vocabulary import load_sequences
 from .baselines import Predict
 
 LESION_MARGIN_MM = 5.0
@@ -161,8 +161,7 @@ def load_patient(folder: str | Path) -> tuple[dict[str, Volume], Volume | None]:
 
 
 def _files(folder: Path) -> dict[str, Path]:
-    found = {s: folder / f"{s}.nii.gz" for s in load_sequences()}
-    found = {s: path for s, path in found.items() if path.exists()}
+    found = sequence_files(folder)
     if len(found) < 2:
         raise InputError(f'"{folder.name}" needs at least two sequences, named like T1.nii.gz and T2.nii.gz.')
     return found

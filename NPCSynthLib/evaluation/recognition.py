@@ -16,7 +16,7 @@ from ..inference.synthesizer import Synthesizer
 from ..phantom.signal import random_protocol
 from ..study.build import build_study
 from ..study.identify import identify
-from ..study.image_files import read_image_file
+from ..study.image_files import read_image_file, sequence_files
 from ..study.normalize import body_mask
 from ..study.volume import Volume, from_sitk
 from ..vocabulary import load_sequences
@@ -34,19 +34,14 @@ _DISTRACTORS = ("siemens_XA30_enhanced_ADC", "siemens_XA30_enhanced_TRACEW")
 def named_images(context: Context) -> Iterator[tuple[str, str, str, partial]]:
     """(group, name, sequence, how to read it) of every image whose sequence is sure."""
     for folder in validation_folders(context.data / "cohorts"):
-        for file in _sequence_files(folder):
-            sequence = file.name.removesuffix(".nii.gz")
+        for sequence, file in sequence_files(folder).items():
             yield "validation", f"{folder.parent.name}/{folder.name}", sequence, partial(read_image_file, file)
     for folder in sorted((context.data / "heads").glob("*")):
-        for file in _sequence_files(folder):
-            yield "heads", folder.name, file.name.removesuffix(".nii.gz"), partial(read_image_file, file)
+        for sequence, file in sequence_files(folder).items():
+            yield "heads", folder.name, sequence, partial(read_image_file, file)
     for seed in (1,) if context.quick else (1, 2, 3):
         for sequence in load_sequences():
             yield "phantom", f"phantom {seed}", sequence, partial(_phantom_image, seed, sequence)
-
-
-def _sequence_files(folder: Path) -> list[Path]:
-    return [f for f in sorted(folder.glob("*.nii.gz")) if f.name.removesuffix(".nii.gz") in load_sequences()]
 
 
 def _phantom_image(seed: int, sequence: str) -> Volume:
@@ -61,9 +56,9 @@ def foreign_images(context: Context) -> Iterator[tuple[str, partial]]:
         if files:
             yield folder.rsplit("_", 1)[1], partial(_read_any, files[0])
     for folder in validation_folders(context.data / "cohorts")[-1 if context.quick else None:]:
-        for file in _sequence_files(folder):
+        for sequence, file in sequence_files(folder).items():
             for kind in ("negative", "noise", "edges", "folded gray"):
-                yield f"{kind} of {folder.name} {file.name.removesuffix('.nii.gz')}", partial(_spoilt, file, kind)
+                yield f"{kind} of {folder.name} {sequence}", partial(_spoilt, file, kind)
     yield "CT of a phantom", lambda: ct_like(phantom(1), 0)
 
 

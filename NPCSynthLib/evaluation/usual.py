@@ -10,10 +10,10 @@ from ..inference.unusual import Look, Usual, look_at, save_usual
 from ..phantom.acquire import acquire
 from ..phantom.anatomy import make_anatomy
 from ..phantom.signal import random_protocol
+from ..study.image_files import sequence_files
 from ..study.read import read_file
 from ..study.volume import Volume
 from ..training.split import is_validation
-from ..vocabulary import load_sequences
 from .strange import mirrored
 
 #: Principal axes of the features that are kept; fewer where there are fewer training images.
@@ -100,10 +100,8 @@ def _acquired(data: Path) -> Iterator[tuple[str, Callable[[], Volume]]]:
     for folder in sorted([*data.glob("cohorts/*/*"), *data.glob("heads/*")]):
         if is_validation(folder.parent.name, folder.name):
             continue
-        for sequence in load_sequences():
-            file = folder / f"{sequence}.nii.gz"
-            if file.exists():
-                yield f"{folder.parent.name}/{folder.name}", lambda file=file: read_file(file)
+        for file in sequence_files(folder).values():
+            yield f"{folder.parent.name}/{folder.name}", lambda file=file: read_file(file)
 
 
 def _simulated(sequences: tuple[str, ...]) -> Iterator[tuple[str, Callable[[], Volume]]]:

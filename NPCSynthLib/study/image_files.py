@@ -9,9 +9,23 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import InputError
+from ..vocabulary import load_sequences
 from .volume import Volume, from_sitk
 
 IMAGE_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
+_NIFTI = re.compile(r"(?i)^(?P<stem>.+)\.nii(\.gz)?$")
+
+
+def nifti_files(folder: Path) -> dict[str, Path]:
+    """Name without ".nii" or ".nii.gz" -> file, of what lies in a folder and is not hidden."""
+    files = {path: _NIFTI.match(path.name) for path in sorted(folder.glob("*")) if path.is_file()}
+    return {match["stem"]: path for path, match in files.items() if match and not path.name.startswith(".")}
+
+
+def sequence_files(folder: Path) -> dict[str, Path]:
+    """Sequence id -> file of that name ("T1.nii.gz", "t1c.nii"), in the vocabulary's order."""
+    found = {stem.lower(): path for stem, path in nifti_files(folder).items()}
+    return {sequence: found[sequence.lower()] for sequence in load_sequences() if sequence.lower() in found}
 
 
 def made_by_npcsynth(path: Path) -> bool:

@@ -20,6 +20,7 @@ from ..study.build import assign
 from ..study.check import check_usable
 from ..study.headers import looks_like_dicom, read_frames
 from ..study.identify import SURE_REFUSAL, identify
+from ..study.image_files import nifti_files, sequence_files
 from ..study.pixels import SlicePixels
 from ..study.read import read_file
 from ..study.scan import check_one_patient, scan, series_name
@@ -30,7 +31,6 @@ from ..vocabulary import get_sequence, load_sequences
 from .split import is_validation
 
 _DEPTH = 3
-_NIFTI = re.compile(r"(?i)^(?P<stem>.+)\.nii(\.gz)?$")
 _BRATS = re.compile(r"(?i)^(?P<id>brats.*?)[-_](?P<what>t1ce|t1n|t1c|t1|t2w|t2f|t2|flair|seg)$")
 _BRATS_SEQUENCES = {"t1": "T1", "t1n": "T1", "t1ce": "T1C", "t1c": "T1C", "t2": "T2", "t2w": "T2", "flair": "FLAIR",
                     "t2f": "FLAIR"}
@@ -71,7 +71,7 @@ class LabelFile:
     @property
     def is_contours(self) -> bool:
         """True for DICOM, where each structure has a name."""
-        return not _NIFTI.match(self.path.name)
+        return not self.path.name.lower().endswith((".nii", ".nii.gz"))
 
 
 @dataclass(frozen=True)
@@ -215,25 +215,14 @@ def _folders(folder: Path) -> list[Path]:
         raise InputError(f"The folder {folder.name} cannot be read. Check that you may open it.") from error
 
 
-def _stems(folder: Path) -> dict[str, Path]:
-    """Name without ".nii" or ".nii.gz" -> file."""
-    files = {p: _NIFTI.match(p.name) for p in sorted(folder.iterdir()) if p.is_file()}
-    return {match["stem"]: p for p, match in files.items() if match and not p.name.startswith(".")}
-
-
-def _sequence_of(stem: str) -> str | None:
-    return next((s for s in load_sequences() if s.lower() == stem.lower()), None)
-
-
 def _places(folder: Path, depth: int) -> Iterator[tuple[str, Path]]:
     """(layout, patient's folder) of everything but DICOM folders."""
     folders = _folders(folder)
-    stems = _stems(folder)
     if any(sub.name.lower() in _SEGMENTS for sub in folders):
         yield "MRI-Segments", folder
-    elif any(_BRATS.match(stem) for stem in stems):
+    elif any(_BRATS.match(stem) for stem in nifti_files(folder)):
         yield "BraTS", folder
-    elif any(_sequence_of(stem) for stem in stems):
+    elif sequence_files(folder):
         yield "sequence files", folder
     elif depth:
         for sub in folders:
@@ -294,11 +283,11 @@ def _images_of(files: dict[str, Path]) -> tuple[dict[str, ImageFile], list[str]]
 
 
 def _sequence_files(folder: Path, name: str) -> PatientFiles:
-    stems = _stems(folder)
-    named = {stem: _sequence_of(stem) for stem in stems}
-    images, problems = _images_of({sequence: stems[stem] for stem, sequence in named.items() if sequence})
-    labels = tuple(LabelFile(path) for stem, path in stems.items() if stem.lower().startswith("label_"))
-    others = [p.name for stem, p in stems.items() if not named[stem] and not stem.lower().startswith("label_")]
+    named = sequence_files(folder)
+    images, problems = _images_of(named)
+    rest = [path for path in nifti_files(folder).values() if path not in named.values()]
+    labels = tuple(LabelFile(path) for path in rest if path.name.lower().startswith("label_"))
+    others = [path.name for path in rest if not path.name.lower().startswith("label_")]
     if others:
         problems.append(f"{', '.join(others)}: not used. Sequences are called {', '.join(load_sequences())}, masks "
                         "label_….")
@@ -306,7 +295,7 @@ def _sequence_files(folder: Path, name: str) -> PatientFiles:
 
 
 def _brats(folder: Path, name: str) -> PatientFiles:
-    matches = {path: _BRATS.match(stem) for stem, path in _stems(folder).items()}
+    matches = {path: _BRATS.match(stem) for stem, path in nifti_files(folder).items()}
     what = {path: match["what"].lower() for path, match in matches.items() if match}
     images, problems = _images_of({_BRATS_SEQUENCES[w]: path for path, w in what.items() if w != "seg"})
     labels = tuple(LabelFile(path) for path, w in what.items() if w == "seg")
@@ -318,8 +307,8 @@ def _segments(folder: Path, name: str) -> PatientFiles:
     images, labels, problems, person = {}, [], [], ""
     known = {}
     for sub in _folders(folder):
-        known |= {stem.lower(): path for stem, path in _stems(sub).items()}
-    known |= {stem.lower(): path for stem, path in _stems(folder).items()}
+        known |= {stem.lower(): path for stem, path in nifti_files(sub).items()}
+    known |= {stem.lower(): path for stem, path in nifti_files(folder).items()}
     for sub in _folders(folder):
         if sub.name.lower() not in _SEGMENTS:
             continue
