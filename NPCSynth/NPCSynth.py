@@ -23,7 +23,7 @@ for _name in [name for name in sys.modules if name.split(".")[0] == "NPCSynthPan
     del sys.modules[_name]
 
 import NPCSynthPanel  # noqa: E402, F401 - finds NPCSynthLib
-from NPCSynthLib.errors import Cancelled, UsageError, WorkerError  # noqa: E402
+from NPCSynthLib.errors import Cancelled, UsageError  # noqa: E402
 from NPCSynthPanel.batch import BatchSection  # noqa: E402
 from NPCSynthPanel.contour_qa import ContourSection  # noqa: E402
 from NPCSynthPanel.export import ExportSection  # noqa: E402
@@ -258,11 +258,9 @@ class NPCSynthWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             section.setRunning(self.runner.running)
 
     def onRunError(self, error):
-        """A computation has failed."""
+        """A computation has failed that is not a run."""
         if isinstance(error, Cancelled):
             self.messages.show(str(error))
-        elif isinstance(error, WorkerError):
-            self.run.offerCPU(error)
         else:
             self.messages.showError(error)
 

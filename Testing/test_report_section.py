@@ -19,7 +19,7 @@ pytest.importorskip("monai")
 from page_reader import Page
 from segmentation_cases import add_labels, add_transform
 
-from NPCSynthLib.errors import InputError
+from NPCSynthLib.errors import InputError, WorkerError
 from NPCSynthLib.inference.result import Segment, SegmentationResult, SynthesisResult, SynthesizedSequence
 from NPCSynthLib.qa.contours import StructureAgreement
 from NPCSynthLib.scene import add_result, add_volume, study_volumes
@@ -266,6 +266,22 @@ def test_cancel_writes_nothing(nodes, make_panel, opened, errors, monkeypatch, t
     panel.run.cancelButton.click()
     write(panel, section, monkeypatch, "")
     assert not list(tmp_path.iterdir()) and not opened and not errors
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError("division by zero"), WorkerError("It broke down.")])
+def test_an_error_here_says_nothing_of_the_scene_and_offers_no_other_run(
+    nodes, make_panel, opened, errors, monkeypatch, tmp_path, error
+):
+    def fail(*_what):
+        raise error
+
+    asked = []
+    monkeypatch.setattr(slicer.util, "confirmYesNoDisplay", lambda text, **kw: asked.append(text))
+    monkeypatch.setattr("NPCSynthLib.output.report.picture", fail)
+    add_run(nodes)
+    panel, section = make_panel()
+    write(panel, section, monkeypatch, tmp_path / "report.html")
+    assert str(error) in errors[0] and "scene" not in errors[0] and not asked
 
 
 def test_a_path_that_cannot_be_written_is_said(nodes, make_panel, pictures, opened, errors, monkeypatch, tmp_path):

@@ -17,14 +17,15 @@ class Messages:
     def __init__(self, show):
         self.show = show
 
-    def showError(self, error):
-        """In the panel and as a message, in plain words; the details only where something unforeseen happened."""
+    def showError(self, error, unforeseen=None):
+        """In the panel and as a message, in plain words; the details only where something unforeseen happened.
+
+        :param unforeseen: what to say then, with {error} in it.
+        """
         if isinstance(error, NPCSynthError):
             text, details = str(error), {}
         else:
-            text = _("Something went wrong and nothing was added to the scene: {error}").format(
-                error=str(error) or type(error).__name__
-            )
+            text = (unforeseen or _("Something went wrong: {error}")).format(error=str(error) or type(error).__name__)
             details = {"detailedText": "".join(traceback.format_exception(error))}
         self.show(text)
         slicer.util.errorDisplay(text, windowTitle="NPCSynth", **details)

@@ -6,7 +6,7 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from NPCSynthLib.errors import Cancelled, UsageError
+from NPCSynthLib.errors import Cancelled, UsageError, WorkerError
 from NPCSynthLib.inference.preflight import AMBER, GREEN, RED, worst
 from NPCSynthLib.inference.request import SynthesisRequest
 from NPCSynthLib.model.store import weights_folder
@@ -111,7 +111,7 @@ class RunSection:
         """Look in the background whether a run would work, and say so."""
         job = self._prepare()
         if job is not None:
-            self.runner.start(job.check, lambda checks, seconds: self._showChecked(checks))
+            self.runner.start(job.check, lambda checks, seconds: self._showChecked(checks), onError=self._fail)
 
     def run(self):
         """Check; where there is nothing to note, compute in the background, else ask."""
@@ -122,7 +122,7 @@ class RunSection:
         def work(onProgress, cancel):
             return job.compute(onProgress, cancel) if worst(job.check(onProgress, cancel)) == GREEN else None
 
-        self.runner.start(work, lambda outcome, seconds: self._finish(job, outcome, seconds))
+        self.runner.start(work, lambda outcome, seconds: self._finish(job, outcome, seconds), onError=self._fail)
 
     def _prepare(self):
         """What is to be run, copied out of the scene; None when it cannot be, which the user has been told."""
@@ -167,7 +167,9 @@ class RunSection:
         elif self._job is not job:  # a script, or another module, has worked on while the question was open
             self.showStatus(_("Not run, because the scene or the choice has changed meanwhile. Press Run again."))
         else:
-            self.runner.start(job.compute, lambda result, took: self._addResult(*result, job.sources, took))
+            self.runner.start(
+                job.compute, lambda result, took: self._addResult(*result, job.sources, took), onError=self._fail
+            )
 
     def _agreed(self, doubts):
         if len(doubts) > _MOST_DOUBTS:  # a message box that is taller than the screen has no buttons
@@ -198,6 +200,14 @@ class RunSection:
         """Stop what runs, if anything does, and say why."""
         if self.runner.cancel():
             self.showStatus(reason)
+
+    def _fail(self, error):
+        if isinstance(error, Cancelled):
+            self.showStatus(str(error))
+        elif isinstance(error, WorkerError):
+            self.offerCPU(error)
+        else:
+            self.messages.showError(error, _("Something went wrong and nothing was added to the scene: {error}"))
 
     def offerCPU(self, error):
         """The computation broke down, often because of the GPU: run again without it, if the user agrees."""

@@ -30,8 +30,10 @@ class Runner:
         """Whether a computation goes on."""
         return self.current is not None
 
-    def start(self, compute, finish, needsScene=True):
+    def start(self, compute, finish, needsScene=True, onError=None):
         """Run ``compute(onProgress, cancel)`` in the background, then ``finish(outcome, seconds)`` here.
+
+        ``onError`` is called with what either raised, where that takes more than to say so.
 
         ``compute`` must not touch the scene or any widget. It calls ``onProgress(fraction, stage)`` with a fraction
         0..1 and a stage in words, and raises Cancelled soon after ``cancel()`` has become true. What does not need the
@@ -40,7 +42,8 @@ class Runner:
         if self.running:
             raise RuntimeError("One computation at a time.")
         # A canceled run may still finish its slice; two at once would need twice the memory.
-        self.current = BackgroundRun(compute, finish, needsScene, waitFor=[run.thread for run in self._fading])
+        fading = [run.thread for run in self._fading]
+        self.current = BackgroundRun(compute, finish, onError or self._onError, needsScene, waitFor=fading)
         self._onChanged()
         self.current.thread.start()
         self._pollTimer.start()
@@ -86,7 +89,7 @@ class Runner:
                 raise run.error
             run.finish(run.outcome, run.seconds())
         except Exception as error:
-            self._onError(error)
+            run.onError(error)
         self._onChanged()
 
 
@@ -96,8 +99,8 @@ class BackgroundRun:
     ``outcome`` or ``error`` is set once ``thread`` has ended; ``fraction`` and ``stage`` say how far it is.
     """
 
-    def __init__(self, compute, finish, needsScene=True, waitFor=()):
-        self.finish, self.needsScene = finish, needsScene
+    def __init__(self, compute, finish, onError, needsScene=True, waitFor=()):
+        self.finish, self.onError, self.needsScene = finish, onError, needsScene
         self.fraction = 0.0
         self.stage = ""
         self.outcome = None
