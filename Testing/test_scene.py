@@ -20,6 +20,7 @@ from NPCSynthLib.inference.result import (  # noqa: E402
 )
 from NPCSynthLib.scene import (  # noqa: E402
     add_result,
+    is_synthetic,
     latest_result,
     result_nodes,
     save_mrb,
@@ -262,6 +263,38 @@ def test_an_image_of_our_own_making_is_no_source(scene, mark, tmp_path, monkeypa
         node.SetAndObserveStorageNodeID(storage.GetID())
     with pytest.raises(InputError, match="synthesized, not acquired"):
         study_volumes({"T2": node})
+
+
+@pytest.mark.parametrize("suffix", ["nii.gz", "nrrd"])
+def test_a_result_that_slicer_saved_and_loaded_again_is_no_source(scene, created, suffix, tmp_path):
+    """NIfTI keeps neither its name nor its attributes: the voxels are those of a result in the scene."""
+    _, _, _, nodes, made = created
+    path = str(tmp_path / f"t1c.{suffix}")
+    storage_class = "vtkMRMLVolumeArchetypeStorageNode" if suffix == "nii.gz" else "vtkMRMLNRRDStorageNode"
+    for node, step in ((made.volumes["T1C"], "WriteData"),
+                       (scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "t1c"), "ReadData")):
+        storage = scene.AddNewNodeByClass(storage_class)
+        storage.SetFileName(path)
+        assert getattr(storage, step)(node)
+    loaded = scene.GetFirstNodeByName("t1c")
+    assert is_synthetic(loaded)
+    with pytest.raises(InputError, match="synthesized, not acquired"):
+        study_volumes({"T1C": loaded})
+
+
+def test_voxels_make_a_volume_synthetic_only_while_they_are_all_a_results(scene, created):
+    _, _, _, nodes, made = created
+    array = slicer.util.arrayFromVolume(made.volumes["T1C"])
+    node = add_volume(scene, GRIDS["oblique"], "copy", array.astype(np.float32))
+    assert is_synthetic(node) and not any(is_synthetic(source) for source in nodes.values())
+    slicer.util.arrayFromVolume(node)[0, 0, 0] += 1
+    slicer.util.arrayFromVolumeModified(node)
+    assert not is_synthetic(node)
+    slicer.util.arrayFromVolume(node)[0, 0, 0] -= 1
+    slicer.util.arrayFromVolumeModified(node)
+    assert is_synthetic(node)
+    scene.RemoveNode(made.volumes["T1C"])
+    assert not is_synthetic(node)  # nothing is left that could tell
 
 
 def test_the_header_comes_from_slicers_dicom_database(scene, tmp_path, monkeypatch):

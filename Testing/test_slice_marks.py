@@ -280,6 +280,20 @@ def test_the_mark_fits_into_small_views(scene, views, marks, oblique_grid):
         assert 1 < yellow.min() < yellow.max() < size[0] - 1
 
 
+def test_a_copy_of_a_result_that_lost_its_name_is_marked(scene, views, marks, study, result):
+    synthetic = result.sequences[0]
+    copy = add_volume(scene, Volume(synthetic.array, result.grid), "t1c")
+    view = views["Red"]
+    show(view, copy)
+    assert words(view) == []
+    nodes = add_result(result, study, {"T1": add_volume(scene, study.source("T1").original, "T1")})
+    nodes.segmentation.GetDisplayNode().SetVisibility(False)
+    assert words(view) == [MARK]
+    slicer.util.arrayFromVolume(copy)[:] += 1
+    slicer.util.arrayFromVolumeModified(copy)
+    assert words(view) == []
+
+
 # ---- predicted contours ----------------------------------------------------------------------------------------
 
 

@@ -80,7 +80,11 @@ class NPCSynthLogic(ScriptedLoadableModuleLogic):
         """Made by a program, not acquired. The header is on disk, and the panel asks often."""
         from NPCSynthLib.scene import is_synthetic
 
-        key = (node.GetID(), node.GetName(), node.GetAttribute("DICOM.instanceUIDs"))
+        # The voxels count too: they may be those of a result, which may come later.
+        key = (
+            node.GetID(), node.GetName(), node.GetAttribute("DICOM.instanceUIDs"), node.GetImageData().GetMTime(),
+            node.GetScene().GetNumberOfNodesByClass("vtkMRMLScalarVolumeNode"),
+        )  # fmt: skip
         if key not in self._synthetic:
             self._synthetic[key] = is_synthetic(node)
         return self._synthetic[key]

@@ -10,7 +10,7 @@ import vtk
 
 from .results import SYNTHETIC_TAG
 from .segmentations import SURFACE, says_predicted, series_of
-from .volumes import is_synthetic
+from .volumes import has_voxels_of_a_result, says_synthetic
 
 MARK = "SYNTHETIC - research use"
 PREDICTED_MARK = "PREDICTED CONTOURS - research use"
@@ -140,7 +140,12 @@ class _Known:
 
     def synthetic(self, node) -> bool:
         """Of a volume node."""
-        return self._ask(is_synthetic, node, node.GetAttribute("DICOM.instanceUIDs"))
+        if self._ask(says_synthetic, node, node.GetAttribute("DICOM.instanceUIDs")):
+            return True
+        image = node.GetImageData()
+        return image is not None and self._ask(
+            has_voxels_of_a_result, node, image.GetMTime(),
+            node.GetScene().GetNumberOfNodesByClass("vtkMRMLScalarVolumeNode"))  # results may come later
 
     def predicted(self, node) -> bool:
         """Of a segmentation node, whatever its segments say."""
@@ -151,9 +156,10 @@ class _Known:
             return True
         storage = node.GetStorageNode()
         state = (node.GetName(), storage.GetFileName() if storage is not None else None, *about)
-        if node.GetID() not in self._answers or self._answers[node.GetID()][0] != state:
-            self._answers[node.GetID()] = state, question(node)
-        return self._answers[node.GetID()][1]
+        key = question.__name__, node.GetID()
+        if key not in self._answers or self._answers[key][0] != state:
+            self._answers[key] = state, question(node)
+        return self._answers[key][1]
 
 
 class _View:

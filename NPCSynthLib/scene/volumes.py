@@ -18,12 +18,16 @@ from ..errors import InputError
 from ..study.headers import header_facts, read_header
 from ..study.image_files import made_by_npcsynth
 from ..study.volume import Grid, Volume
+from .collect import DIGEST, digest
 from .matrices import ijk_to_ras, swap_ras_lps, to_numpy, to_vtk
 
 #: Metadata key: (4, 4) array from the study's frame to the node's own frame, both RAS.
 STUDY_TO_NODE = "StudyToNode"
 #: Files whose header may say that NPCSynth made them; DICOM is asked through the database.
 _MARKED_FILES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
+#: Modification time of voxels -> their digest: the panel asks often, and large images take 0.1 s.
+_DIGESTS: dict[int, str] = {}
+_MOST_DIGESTS = 64
 
 
 def check_node(node) -> None:
@@ -83,7 +87,16 @@ def volume_from_node(node, node_to_study: np.ndarray | None = None, copy: bool =
 
 
 def is_synthetic(node) -> bool:
-    """Whether a volume node was made by a program, not acquired: by its attribute, name, DICOM header or file."""
+    """Whether a volume node was made by a program, not acquired.
+
+    By what it says of itself (its attribute, name, DICOM header or file), or because it holds the voxels of a result in
+    the scene: Slicer writes neither attribute nor description into NIfTI files.
+    """
+    return says_synthetic(node) or has_voxels_of_a_result(node)
+
+
+def says_synthetic(node) -> bool:
+    """As ``is_synthetic``, without looking at the voxels."""
     if node.GetAttribute("NPCSynth.Synthetic") == "YES" or "(synthetic)" in (node.GetName() or ""):
         return True
     if header_from_node(node).get("SyntheticData") == "YES":
@@ -91,6 +104,32 @@ def is_synthetic(node) -> bool:
     storage = node.GetStorageNode()
     path = Path((storage.GetFileName() if storage is not None else None) or "")
     return path.name.lower().endswith(_MARKED_FILES) and path.is_file() and made_by_npcsynth(path)
+
+
+def has_voxels_of_a_result(node) -> bool:
+    """Whether a scalar volume node holds exactly the voxels that a run made for another volume node of its scene."""
+    scene, image = node.GetScene(), node.GetImageData() if node.IsA("vtkMRMLScalarVolumeNode") else None
+    if scene is None or image is None or image.GetPointData().GetScalars() is None:
+        return False
+    others = [
+        other for other in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode", scene)
+        if other is not node and other.GetAttribute(DIGEST) and other.GetImageData() is not None
+        and other.GetImageData().GetDimensions() == image.GetDimensions()
+    ]  # fmt: skip
+    return bool(others) and _digest_of(node) in {other.GetAttribute(DIGEST) for other in others}
+
+
+def _digest_of(node) -> str:
+    """``collect.digest`` of the voxels, as int16 (which results are) where that changes none of them."""
+    state = node.GetImageData().GetMTime()  # VTK gives each time only once
+    if state not in _DIGESTS:
+        array = slicer.util.arrayFromVolume(node)
+        with np.errstate(invalid="ignore"):
+            whole = array.astype(np.int16)
+        if len(_DIGESTS) >= _MOST_DIGESTS:
+            _DIGESTS.clear()
+        _DIGESTS[state] = digest(whole if np.array_equal(whole, array) else array)
+    return _DIGESTS[state]
 
 
 def study_volumes(nodes: Mapping) -> dict:
