@@ -81,6 +81,22 @@ class MeanOfSources:
         )
 
 
+class Held(MeanOfSources):
+    """MeanOfSources that, once begun, does nothing until ``release`` is set."""
+
+    def __init__(self):
+        super().__init__()
+        self.release = threading.Event()
+
+    def run(self, *arguments, **keywords):
+        """As Synthesizer.run."""
+        self.threads.append(threading.current_thread())
+        self.started.set()
+        if not self.release.wait(60):
+            raise TimeoutError("nobody released it: whoever should have done so waits for it")
+        return super().run(*arguments, **keywords)
+
+
 def head(seed, spacing=(4, 4, 6), shape=(12, 28, 24)):
     """A ball of tissue with structure, on a tilted grid."""
     k, j, i = np.indices(shape)

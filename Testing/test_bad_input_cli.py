@@ -203,18 +203,18 @@ def test_training_without_data_or_with_an_unknown_configuration(tmp_path):
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
 def test_cancelled_midway_leaves_nothing(tmp_path, weights, sent):
-    """Stopped as soon as its temporary folder is there, while the demo computes."""
-    command = [sys.executable, "-m", "NPCSynthLib", "demo", "--out", str(tmp_path / "out"), "--weights", str(weights)]
+    """Stopped while the demo writes the patient's DICOM into its temporary folder; all the rest is still to come."""
+    command = [sys.executable, "-m", "NPCSynthLib", "demo", "--out", str(tmp_path / "out"), "--weights", str(weights),
+               "--size", "small"]  # fmt: skip
     process = subprocess.Popen(
         command, cwd=Path(__file__).resolve().parent.parent, stderr=subprocess.PIPE, text=True,
         # Jobs in the background of a script start with Ctrl-C ignored; a person's does not.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:
-        while not list(tmp_path.glob(".out.*.partial")):
+        while not list(tmp_path.glob(".out.*.partial/dicom")):
             assert process.poll() is None, process.stderr.read()
             time.sleep(0.01)
-        time.sleep(0.5)
         os.kill(process.pid, sent)
         _, said = process.communicate(timeout=60)
     finally:

@@ -1,6 +1,6 @@
 """The panel's section Several patients."""
 
-import time
+import threading
 
 import pytest
 from panel_cases import (  # noqa: F401
@@ -121,13 +121,15 @@ def test_pause_and_go_on_after_a_restart(make_panel, choose, patients, tmp_path)
 
 
 def test_cancel_lets_the_patient_wait_again(make_panel, choose, errors, patients, tmp_path):
-    synthesizer = MeanOfSources(lambda study: time.sleep(0.3))
+    release = threading.Event()
+    synthesizer = MeanOfSources(lambda study: release.wait(60))
     panel, section = make_panel(synthesizer)
     begin(section, choose, tmp_path / "out", patients)
     section.runButton.click()
     wait_until(lambda: synthesizer.runs)
     panel.run.cancelButton.click()
     assert not section.pauseButton.enabled
+    release.set()
     wait_for(panel)
     wait_until(lambda: "running" not in outcomes(section).values() and "interrupted" not in outcomes(section).values())
     assert not list((tmp_path / "out").glob(".*")) and not errors
@@ -137,18 +139,20 @@ def test_cancel_lets_the_patient_wait_again(make_panel, choose, errors, patients
 
 
 def test_the_list_grows_while_it_runs(make_panel, choose, patients, tmp_path):
-    seen = []
-    panel, section = make_panel(MeanOfSources(lambda study: time.sleep(0.1)))
+    turn = threading.Semaphore(0)
+    panel, section = make_panel(MeanOfSources(lambda study: turn.acquire(timeout=60)))
     begin(section, choose, tmp_path / "out", patients)
     section._timer.setInterval(10)
     section.runButton.click()
 
-    def look():
-        seen.append(tuple(section.table.item(row, 1).text() for row in range(3)))
-        return not panel.runner.running
+    def shown():
+        return [section.table.item(row, 1).text() for row in range(3)]
 
-    wait_until(look)
-    assert any(row[0] == "running" for row in seen) and any(row[:2] == ("✓ done", "running") for row in seen)
+    wait_until(lambda: shown() == ["running", "waiting", "waiting"])
+    turn.release()
+    wait_until(lambda: shown() == ["✓ done", "running", "waiting"])
+    turn.release()
+    wait_until(lambda: shown() == ["✓ done", "✓ done", "✗ failed"])
 
 
 def test_through_the_worker_process(make_panel, choose, errors, patients, tmp_path, tmp_path_factory):

@@ -114,23 +114,24 @@ def test_wrong_request_is_said_as_it_is_here(warm):
 
 
 @pytest.mark.parametrize("stage", ["Starting", "Synthesizing"])
-def test_cancel_ends_the_worker_within_a_second(cold, stage):
-    state = {}
+def test_cancel_ends_the_worker_whatever_it_does(cold, stage):
+    """Nothing more is heard of the job, and the worker is gone. Testing/benchmarks/worker.py measures how soon."""
+    asked, heard = [], []
 
     def on_progress(_fraction, words):
-        if words.startswith(stage) and "asked" not in state:
-            state["asked"], state["pid"] = time.monotonic(), cold.pid
+        if asked:
+            heard.append(words)
+        elif words.startswith(stage):
+            asked.append(cold.pid)
 
     with pytest.raises(Cancelled):
         cold.compute(
             {"T1": head((60, 256, 256))},
             SynthesisRequest(("T2", "T1C", "FLAIR")),
             on_progress=on_progress,
-            cancel=lambda: "asked" in state,
+            cancel=lambda: bool(asked),
         )
-    assert time.monotonic() - state["asked"] < 1
-    wait_for_end(state["pid"], 1)
-    assert cold.pid is None
+    assert not heard and cold.pid is None and not psutil.pid_exists(asked[0])
 
 
 def test_worker_killed_from_outside_is_said_and_the_next_job_has_a_new_one(cold):
