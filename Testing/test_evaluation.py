@@ -17,7 +17,7 @@ from NPCSynthLib.evaluation import any_to_all, protocol, usual
 from NPCSynthLib.evaluation.baselines import all_baselines, training_voxels
 from NPCSynthLib.evaluation.report import write_section
 from NPCSynthLib.evaluation.section import Context, Section
-from NPCSynthLib.evaluation.statistics import cell, mean_and_interval, more_sources, paired
+from NPCSynthLib.evaluation.statistics import auroc, cell, mean_and_interval, more_sources, paired
 from NPCSynthLib.study.volume import Grid, to_sitk
 from NPCSynthLib.training.layouts import find_cohort
 
@@ -167,6 +167,10 @@ def test_supersets_that_are_worse_are_counted():
     gain = more_sources(rows)
     assert gain["pairs"] == 2 and gain["worse"] == 0.5 and gain["change"] == pytest.approx(0)
     assert gain["means"] == {1: pytest.approx(0.6), 2: pytest.approx(0.6)}
+
+
+def test_auroc_counts_ties_half():
+    assert auroc([1, 2], [3, 4]) == 1 and auroc([1, 2], [1, 2]) == 0.5 and auroc([2], [1]) == 0
 
 
 def test_quick_run_asks_less_on_fewer_slices(cohorts, monkeypatch):

@@ -148,5 +148,5 @@ def test_section_calibrates_on_the_other_patients(weights, data, tmp_path):
 
 def test_one_patient_is_not_enough(weights, tmp_path):
     (tmp_path / "cohorts" / "glioma" / "gli00001").mkdir(parents=True)
-    with pytest.raises(InputError, match="two validation patients"):
+    with pytest.raises(InputError, match="1 of the validation patients, and this takes 2"):
         run(Context(Synthesizer(weights, "cpu"), tmp_path, tmp_path))

@@ -11,7 +11,7 @@ from tiny_weights import write_tiny_weights
 
 from NPCSynthLib.errors import OutputError, WeightsError
 from NPCSynthLib.evaluation import usual as learning
-from NPCSynthLib.evaluation.out_of_distribution import auroc, run
+from NPCSynthLib.evaluation.out_of_distribution import run
 from NPCSynthLib.evaluation.section import Context
 from NPCSynthLib.evaluation.strange import abdomen_like, cropped, ct_like, noise_only
 from NPCSynthLib.inference.device import choose_device
@@ -206,10 +206,6 @@ def test_estimate_is_what_a_run_gives(weights, patients):
     made = synthesizer.run(study, ["T2"], segment=False).sequences[0]
     mean, uncertainty = synthesizer.estimate(study, "T2")
     assert np.array_equal(mean, made.array) and np.array_equal(uncertainty, made.uncertainty)
-
-
-def test_auroc_counts_ties_half():
-    assert auroc([1, 2], [3, 4]) == 1 and auroc([1, 2], [1, 2]) == 0.5 and auroc([2], [1]) == 0
 
 
 def test_section_names_every_kind_and_goes_on_where_it_stopped(weights, data, tmp_path, monkeypatch):

@@ -48,15 +48,12 @@ def run(
     [cyan]npcsynth evaluate --data data --out report --baseline runs/channel-unet --baseline runs/swin-unetr[/]
     """
     from ..evaluation.report import PAGE, write_section
-    from ..evaluation.section import Context, run_section
+    from ..evaluation.section import Context, run_section, section_names
     from ..inference.synthesizer import Synthesizer
 
     if quick and full:
         raise UsageError("--quick and --full exclude each other. Give one of them, or none.")
-    names = [name.strip() for name in only.split(",")] if only else list(SECTIONS)
-    unknown = [name for name in names if name not in SECTIONS]
-    if unknown:
-        raise UsageError(f'"{unknown[0]}" is no section of the evaluation. Choose among {", ".join(SECTIONS)}.')
+    names = section_names(only)
     baselines = _named(baseline or [])
     written = []
     with progress_bar() as on_progress:

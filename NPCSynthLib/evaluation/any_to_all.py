@@ -5,7 +5,6 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from ..errors import InputError
 from .methods import OURS, Method, ours, simple, trained
 from .protocol import PatientCases, judge, validation_folders
 from .section import Context, Plot, Section, Table
@@ -46,12 +45,8 @@ def measure(context: Context, methods: Sequence[Method]) -> Iterator[dict]:
 
     Raises InputError when no validation patient is there.
     """
-    folders = validation_folders(context.data / "cohorts")
-    if not folders:
-        raise InputError(f'No validation patient is in "{(context.data / "cohorts").name}". It must hold '
-                         "open_ms_cross/p19, glioma/gli00001 or open_ms_long/p04a.")
+    patients = [PatientCases.of_folder(folder) for folder in validation_folders(context.data / "cohorts", least=1)]
     kept = context.kept("cells")
-    patients = [PatientCases.of_folder(folder) for folder in folders]
     asked = [(patient, *question) for patient in patients for question in patient.questions(few=context.quick)]
     for number, (patient, sources, target) in enumerate(asked):
         told = {"patient": patient.name, "sources": "+".join(sources), "target": target}

@@ -17,6 +17,7 @@ from ..phantom.signal import random_protocol
 from ..study.volume import Volume
 from .protocol import load_patient, validation_folders
 from .section import Context, Plot, Section, Table
+from .statistics import auroc
 from .strange import abdomen_like, cropped, ct_like, mirrored, noise_only
 
 _USUAL, _PHANTOM = "validation volumes", "digital patients, MR"
@@ -62,12 +63,6 @@ def run(context: Context) -> Section:
                              "often each reason was given; one image may have several."),),
         (Plot("scores", "Scores of every image; above the line there is a warning", _figure(rows)),),
     )
-
-
-def auroc(normal: list[float], strange: list[float]) -> float:
-    """Probability that a strange image has the higher score; ties count half."""
-    a, b = np.array(strange)[:, None], np.array(normal)[None]
-    return float(((a > b) + 0.5 * (a == b)).mean())
 
 
 def _scores(context: Context, usual: Usual, volume: Volume) -> dict:

@@ -134,10 +134,14 @@ def judge(predict: Predict, case: Case) -> dict:
     return {**figures, **in_papers, "seconds": seconds}
 
 
-def validation_folders(cohorts_dir: str | Path) -> list[Path]:
-    """Those of the validation patients that are there."""
+def validation_folders(cohorts_dir: str | Path, least: int = 0) -> list[Path]:
+    """Those of the validation patients that are there. Raises InputError when they are fewer than ``least``."""
     folders = [Path(cohorts_dir) / cohort / patient for cohort, patient in VALIDATION]
-    return [folder for folder in folders if folder.is_dir()]
+    found = [folder for folder in folders if folder.is_dir()]
+    if len(found) < least:
+        raise InputError(f'"{Path(cohorts_dir).name}" holds {len(found)} of the validation patients, and this takes '
+                         f"{least} at least. Put them there: {', '.join('/'.join(one) for one in VALIDATION)}.")
+    return found
 
 
 def training_studies(cohorts_dir: str | Path) -> Iterator[Study]:

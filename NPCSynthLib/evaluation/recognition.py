@@ -20,10 +20,10 @@ from ..study.image_files import read_image_file, sequence_files
 from ..study.normalize import body_mask
 from ..study.volume import Volume, from_sitk
 from ..vocabulary import load_sequences
-from .out_of_distribution import auroc
 from .phantom_cases import phantom, scan
 from .protocol import validation_folders
 from .section import Context, Section, Table
+from .statistics import auroc
 from .strange import ct_like
 
 #: A file of ``heads`` that its source published under a wrong name: (folder, sequence that it is, name that it had).

@@ -8,7 +8,6 @@ import numpy as np
 from matplotlib.figure import Figure
 from scipy import ndimage
 
-from ..errors import InputError
 from ..inference.slicing import Slicing
 from ..qa.image_metrics import compare
 from ..study.normalize import normalize, percentiles
@@ -111,11 +110,8 @@ def level_of_loss(curve: dict[float, float], loss: float = LOSS) -> float | None
 
 def _curves(context: Context, methods: Sequence[Method]) -> tuple[dict, int]:
     """{damage: {method: {level: mean SSIM over cells}}} and the number of cells."""
-    folders = validation_folders(context.data / "cohorts")
-    if not folders:
-        raise InputError(f'No validation patient is in "{(context.data / "cohorts").name}".')
     kept, cells = context.kept("robustness"), []
-    for folder in folders:
+    for folder in validation_folders(context.data / "cohorts", least=1):
         patient = PatientCases.of_folder(folder)
         targets = patient.sequences if context.full else patient.sequences[1::2][: 1 if context.quick else None]
         cells += [(patient, target) for target in targets]

@@ -185,10 +185,17 @@ def _text(key: dict) -> str:
     return json.dumps(key, sort_keys=True)
 
 
+def section_names(text: str | None) -> list[str]:
+    """Those of ``SECTIONS`` that a text names, with commas between them; all for None. Raises UsageError."""
+    names = [name.strip() for name in text.split(",")] if text else list(SECTIONS)
+    for name in names:
+        if name not in SECTIONS:
+            raise UsageError(f'"{name}" is no section of the evaluation. Choose among {", ".join(SECTIONS)}.')
+    return names
+
+
 def run_section(name: str, context: Context) -> Section:
-    """Run one section by its name in ``SECTIONS``. Raises UsageError for another name, and what the section raises."""
-    if name not in SECTIONS:
-        raise UsageError(f'"{name}" is no section of the evaluation. Choose among {", ".join(SECTIONS)}.')
+    """Run one section by its name in ``SECTIONS``. Raises InputError without data, and what the section raises."""
     if not context.data.is_dir():
         raise InputError(f'There is no folder "{context.data.name}". Give the one that holds cohorts/ with --data.')
     return import_module(f".{SECTIONS[name]}", __package__).run(context)

@@ -89,6 +89,12 @@ def more_sources(rows: Sequence[dict], figure: str = "ssim", tolerance: float = 
             "change": float(np.mean(changes)) if changes else None}  # fmt: skip
 
 
+def auroc(normal: Sequence[float], strange: Sequence[float]) -> float:
+    """Probability that a strange image has the higher score; ties count half."""
+    a, b = np.array(strange)[:, None], np.array(normal)[None]
+    return float(((a > b) + 0.5 * (a == b)).mean())
+
+
 def _by_patient(rows: Sequence[dict], figure: str) -> dict[str, list[float]]:
     groups: dict[str, list[float]] = {}
     for row in rows:

@@ -53,12 +53,9 @@ def run(context: Context) -> Section:
 
 
 def _measure(context: Context) -> list[dict]:
-    folders = validation_folders(context.data / "cohorts")
-    if len(folders) < 2:
-        raise InputError("The uncertainty is judged by calibrating on other patients: that takes two validation "
-                         "patients at least, named as in NPCSynthLib/training/split.py.")
+    # each is judged by what the others calibrate
+    patients = [PatientCases.of_folder(folder) for folder in validation_folders(context.data / "cohorts", least=2)]
     loaded, kept = context.synthesizer.loaded, context.kept("uncertainty")
-    patients = [PatientCases.of_folder(folder) for folder in folders]
     asked = [(patient, *question) for patient in patients for question in patient.questions(few=context.quick)]
     rows = []
     for number, (patient, sources, target) in enumerate(asked):
