@@ -1,5 +1,6 @@
 """The panel's results: what the table says, and what its buttons do to the scene and the views."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -7,7 +8,7 @@ from panel_cases import open_panel_fixture, scene_fixture, skip_without_drawing,
 from slicer_stand_in.slice_views import SliceViews
 
 from NPCSynthLib.inference.job import InProcess
-from NPCSynthLib.scene import add_result, add_volume
+from NPCSynthLib.scene import add_result, add_volume, scene_outputs
 from NPCSynthPanel.results import ResultsSection
 
 skip_without_drawing()
@@ -70,6 +71,17 @@ def test_an_uncertainty_that_was_never_scaled_says_so_in_plain_words(section, pa
     panel.refresh()
     assert texts(section)[1] == "5.0 %, may be far too low"
     assert "never scaled on acquired images" in section.table.item(0, 1).toolTip()
+
+
+def test_a_row_leaves_out_what_is_about_other_outputs_alone(scene, nodes, study, result):
+    other = replace(result.sequences[0], sequence="PD")
+    about = ("The uncertainty of PD is a guess.", "That of PD, T2FS is too.", "PD was made from T1 alone.",
+             "Slices lack.")
+    sources = {"T1": nodes.source, "T2": nodes.real}
+    created = add_result(replace(result, sequences=(*result.sequences, other), warnings=about), study, sources)
+    told = {one.image: one.warnings for one in scene_outputs(scene)}
+    assert [w for w in about if w not in told[created.volumes["T2FS"]]] == [about[0]]
+    assert set(about) <= set(told[created.volumes["PD"]])
 
 
 def test_an_unusual_study_is_flagged_with_its_reasons(section, panel, nodes):

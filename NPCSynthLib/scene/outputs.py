@@ -1,12 +1,15 @@
 """The outputs of the scene's results, one by one: for a table, for looking at them, and for taking one away."""
 
 import json
+import re
 from dataclasses import dataclass
 from functools import lru_cache
 
 from ..inference.result import INTENSITY_HIGH, INTENSITY_LOW, NOT_CHECKED
 from .collect import IMAGE, PROVENANCE, QUANTITY, RUN, SEQUENCE, SOURCE_ROLE, UNCERTAINTY, result_nodes
 from .matrices import ijk_to_ras
+
+_WORD = re.compile(r"\w+")
 
 
 @dataclass(frozen=True)
@@ -22,7 +25,7 @@ class SceneOutput:
         calibrated: whether the uncertainty of this sequence was scaled on acquired images.
         unusual: sentences that say why the study is unlike the training data, empty when it is like them; None when
             that was not looked at.
-        warnings: the run's sentences for the user.
+        warnings: the run's sentences for the user, without those that name other outputs of it only.
         source: the acquired volume node that gave the grid, else another one of the run's; None when all are gone.
     """
 
@@ -59,6 +62,8 @@ def _output(image, nodes) -> SceneOutput:
     about = next((one for one in document.get("outputs", ()) if one["sequence"] == sequence), {})
     mean = about.get("mean_uncertainty")
     warnings = tuple(document.get("warnings", ()))
+    names = {key: {one["sequence"] for one in document.get(key, ())} for key in ("outputs", "sources")}
+    elsewhere, here = names["outputs"] - {sequence}, names["sources"] | {sequence}
     looked = "unusual" in document and NOT_CHECKED not in warnings
     return SceneOutput(
         image,
@@ -74,7 +79,7 @@ def _output(image, nodes) -> SceneOutput:
         None if mean is None else mean / (INTENSITY_HIGH - INTENSITY_LOW),
         bool(about.get("uncertainty_calibrated", False)),
         tuple(document["unusual"] or ()) if looked else None,
-        warnings,
+        tuple(w for w in warnings if not (named := set(_WORD.findall(w))) & elsewhere or named & here),
         _source(image),
     )  # fmt: skip
 
