@@ -2,12 +2,10 @@
 
 import logging
 import os
-import re
 import signal
 import subprocess
 import sys
 import threading
-import types
 from pathlib import Path
 
 import numpy as np
@@ -33,11 +31,10 @@ from panel_cases import (  # noqa: F401
     want,
 )
 
-from NPCSynthLib.errors import Cancelled, InputError, NPCSynthError, UsageError
+from NPCSynthLib.errors import Cancelled, InputError, UsageError
 from NPCSynthLib.inference.job import InProcess
 from NPCSynthLib.scene import add_volume
 from NPCSynthLib.vocabulary import load_sequences
-from NPCSynthPanel import dependencies
 from NPCSynthPanel.export import ExportSection
 from NPCSynthPanel.settings import SettingsSection
 
@@ -608,61 +605,6 @@ def test_several_volumes_of_one_sequence_are_said(nodes):
     assert any("T2 coarse" in note and "T2 tra" in note for note in notes)
 
 
-def test_pip_is_told_to_leave_slicers_packages_alone(nodes):
-    slicer.packaging.requested.clear()
-    dependencies.ensureDependencies()
-    (requirements, constraints, requester), = slicer.packaging.requested
-    assert {"psutil", "safetensors", "contourpy"} <= {r.name for r in requirements}
-    assert f"numpy=={np.__version__}" in constraints.splitlines()
-    assert any(line.startswith("torch==") for line in constraints.splitlines())
-    assert requester == "NPCSynth"
-
-
-@pytest.mark.parametrize("accepted", [True, False])
-def test_before_slicer_5_12_pip_is_asked_for_what_is_missing(monkeypatch, tmp_path, accepted):
-    requirements = tmp_path / "requirements.txt"
-    requirements.write_text("# needed\nnumpy>=1\n\nno-such-package-of-ours>=2.1\n", encoding="utf-8")
-    constraints = tmp_path / "constraints.txt"
-    asked, installed = [], []
-    monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", lambda text, **kw: asked.append(text) or accepted)
-    monkeypatch.setattr(slicer.util, "pip_install", installed.append)
-    if accepted:
-        dependencies._pipInstall(requirements, constraints)
-        assert installed == [["--constraint", str(constraints), "no-such-package-of-ours>=2.1"]]
-    else:
-        with pytest.raises(RuntimeError):
-            dependencies._pipInstall(requirements, constraints)
-        assert not installed
-    assert "no-such-package-of-ours" in asked[0] and "numpy" not in asked[0]
-
-
-def test_without_torch_the_extension_is_named(monkeypatch):
-    real = dependencies.importlib.util.find_spec
-    monkeypatch.setattr(dependencies.importlib.util, "find_spec", lambda name: None if name == "torch" else real(name))
-    with pytest.raises(NPCSynthError, match="PyTorch.*Extensions Manager"):
-        dependencies.ensureDependencies()
-
-
-def test_a_failing_installation_of_torch_is_said(monkeypatch):
-    class Logic:
-        def installTorch(self, askConfirmation, torchVersionRequirement):
-            raise subprocess.CalledProcessError(1, "pip")
-
-    monkeypatch.setitem(sys.modules, "PyTorchUtils", types.SimpleNamespace(PyTorchUtilsLogic=Logic))
-    with pytest.raises(NPCSynthError, match="could not be installed"):
-        dependencies._installTorch()
-
-
-@pytest.mark.parametrize("version, fits", [("2.5.1+cu124", False), ("2.6.0", True), ("2.10.0+cpu", True)])
-def test_a_torch_that_is_too_old_is_named(monkeypatch, version, fits):
-    monkeypatch.setattr(dependencies.importlib.metadata, "version", lambda name: version)
-    if fits:
-        dependencies._checkTorch()
-    else:
-        with pytest.raises(NPCSynthError, match=re.escape(version)):
-            dependencies._checkTorch()
-
-
 #: What the library may import in Slicer beside the standard library: what Slicer 5.12 brings, and torch.
 IN_SLICER = {
     "PIL", "SimpleITK", "certifi", "highdicom", "idna", "jpeg_ls", "numpy", "packaging", "pydicom", "pyparsing",
@@ -687,15 +629,6 @@ def test_what_slicer_installs_is_enough_for(room):
             elif isinstance(statement, ast.ImportFrom) and statement.level == 0:
                 imported.add(statement.module.split(".")[0])
     assert imported - set(sys.stdlib_module_names) - IN_SLICER - installed == set()
-
-
-def test_declining_the_installation_is_said(monkeypatch):
-    def decline(*arguments, **keywords):
-        raise RuntimeError("User declined package installation")
-
-    monkeypatch.setattr(slicer.packaging, "pip_ensure", decline)
-    with pytest.raises(NPCSynthError, match="not installed"):
-        dependencies.ensureDependencies()
 
 
 # ---- the self-test that ships with the module, on the real thing -----------------------------------------------
