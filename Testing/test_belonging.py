@@ -1,32 +1,21 @@
 """Another patient's image is not held against a run's results: the rule, the panel and the report."""
 
 from dataclasses import replace
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pydicom
 import pytest
-
-pytest.importorskip(
-    "slicer", reason="slicer-core or a system library that it needs is missing", exc_type=ImportError
-)
-pytest.importorskip(
-    "PySide6.QtUiTools", reason="PySide6 or a system library that it needs is missing", exc_type=ImportError
-)
-
 from page_reader import Page
+from panel_cases import module, slicer
 from segmentation_cases import add_labels
-from slicer_stand_in import install, load_module, new_scene, open_panel
+from slicer_stand_in import new_scene, open_panel
 
-slicer = install()
-module = load_module(Path(__file__).resolve().parents[1] / "NPCSynth" / "NPCSynth.py")
-
-from NPCSynthLib.errors import InputError  # noqa: E402
-from NPCSynthLib.scene import acquired_belonging, add_result, add_volume, belonging, study_volumes  # noqa: E402
-from NPCSynthLib.scene.review import compared_contours, copy_review  # noqa: E402
-from NPCSynthLib.study.build import build_study  # noqa: E402
-from NPCSynthPanel.results import ResultsSection  # noqa: E402
+from NPCSynthLib.errors import InputError
+from NPCSynthLib.scene import acquired_belonging, add_result, add_volume, belonging, study_volumes
+from NPCSynthLib.scene.review import compared_contours, copy_review
+from NPCSynthLib.study.build import build_study
+from NPCSynthPanel.results import ResultsSection
 
 OURS = {"PatientID": "A-1", "StudyInstanceUID": "1.2.3", "FrameOfReferenceUID": "1.2.3.4", "StudyDate": "20230517"}
 OTHER_PATIENT = {
