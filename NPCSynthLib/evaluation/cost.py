@@ -62,12 +62,12 @@ def baseline_job(module: LabelSwinUNETR, device: Device, study: Study) -> None:
     """All targets of the study by the baseline: one pass for each source and target, averaged over the sources."""
     slicing = Slicing.plan(study.grid, module.stride)
     count = slicing.shape[0]
-    around = np.clip(np.add.outer(np.arange(count), (-1, 0, 1)), 0, count - 1)
+    around = slicing.around(range(count))
     stack = np.stack([slicing.take(s.array)[around] for s in study.sources], axis=1)
     images = slicing.to_work(torch.from_numpy(stack).to(device.torch).flatten(0, 1)).unflatten(0, (count, -1))
     numbers = torch.arange(len(study.sources), device=device.torch).expand(count, -1)
     present = torch.ones_like(numbers, dtype=torch.bool)
-    with torch.inference_mode(), _autocast(device):
+    with torch.inference_mode(), device.autocast():
         for target in range(len(_TARGETS)):
             for one in range(count):  # a slice at a time: as fast as several, and the memory stays low
                 row = slice(one, one + 1)
@@ -123,10 +123,6 @@ def _timed(call: Callable[[], object], device: Device) -> float:
     if device.torch.type == "cuda":
         torch.cuda.synchronize()
     return time.perf_counter() - started
-
-
-def _autocast(device: Device):
-    return torch.autocast(device.torch.type, dtype=device.dtype, enabled=device.dtype != torch.float32)
 
 
 def peak_bytes(call: Callable[[], object], device: Device) -> int | None:

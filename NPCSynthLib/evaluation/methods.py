@@ -70,7 +70,7 @@ def _trained(name: str, folder: Path, context: Context) -> Method:
     manifest, identity = _manifest(folder)
     device = context.synthesizer.device
     if "network" in manifest:
-        return Method(name, trained_baseline(folder, device.torch), identity)
+        return Method(name, trained_baseline(folder, device), identity)
     return Method(name, Synthesizer(folder, device.torch.type).predict, identity)
 
 

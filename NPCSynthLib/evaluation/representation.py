@@ -45,11 +45,11 @@ def level_features(synthesizer: Synthesizer, study: Study, rows: Sequence[int]) 
     under "body" likewise (N, 1, h, w), 1 inside the patient."""
     model, device = synthesizer.loaded.model, synthesizer.device
     slicing = Slicing.plan(study.grid, model.config.stride)
-    around = np.clip(np.add.outer(np.asarray(rows), (-1, 0, 1)), 0, slicing.shape[0] - 1)
+    around = slicing.around(rows)
     found = {}
     for source in study.sources:
         images = torch.from_numpy(slicing.take(source.array)[around]).to(device.torch).clamp_(0, 2)
-        with torch.autocast(device.torch.type, dtype=device.dtype, enabled=device.dtype != torch.float32):
+        with device.autocast():
             levels = model.encode(slicing.to_work(images)).invariant
         found[source.sequence] = [level.float().cpu() for level in levels]
     inside = np.all([slicing.take(s.inside)[rows] for s in study.sources], axis=0) & slicing.take(study.body)[rows]

@@ -23,6 +23,10 @@ class Device:
     dtype: torch.dtype
     label: str
 
+    def autocast(self) -> torch.autocast:
+        """Context in which networks compute in ``dtype``."""
+        return torch.autocast(self.torch.type, dtype=self.dtype, enabled=self.dtype != torch.float32)
+
 
 def kernel_error(device: Device) -> float:
     """Largest error of a small network on the device, relative to the same in full precision on the CPU.
@@ -37,17 +41,17 @@ def kernel_error(device: Device) -> float:
         text = TextFeatures(torch.rand(1, 16), torch.rand(1, 3, 16), torch.ones(1, 3, dtype=torch.bool))
 
     @torch.inference_mode()
-    def compute(where: torch.device, dtype: torch.dtype) -> torch.Tensor:
-        model.to(where)
-        with torch.autocast(where.type, dtype=dtype, enabled=dtype != torch.float32):
-            invariant = model.group(model.encode(images.to(where)).invariant, 1)
-            present = torch.ones(1, 2, dtype=torch.bool, device=where)
-            mean, _ = model.decode(invariant, present, text.to(where))
+    def compute(where: Device) -> torch.Tensor:
+        model.to(where.torch)
+        with where.autocast():
+            invariant = model.group(model.encode(images.to(where.torch)).invariant, 1)
+            present = torch.ones(1, 2, dtype=torch.bool, device=where.torch)
+            mean, _ = model.decode(invariant, present, text.to(where.torch))
         return mean.float().cpu()
 
-    expected = compute(torch.device("cpu"), torch.float32)
+    expected = compute(Device(torch.device("cpu"), torch.float32, "CPU, float32"))
     try:
-        found = compute(device.torch, device.dtype)
+        found = compute(device)
     except Exception:  # whatever the driver raises: this device is not usable
         return math.inf
     error = float((found - expected).abs().max() / expected.abs().max())

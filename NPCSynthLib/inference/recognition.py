@@ -111,10 +111,9 @@ def slice_embeddings(loaded: LoadedModel, device: Device, study: Study, source: 
     if not len(rows):
         rows = np.array([len(area) // 2])
     rows = rows[np.unique(np.linspace(0, len(rows) - 1, _SLICES).round().astype(int))]
-    around = np.clip(np.add.outer(rows, (-1, 0, 1)), 0, len(area) - 1)
-    images = torch.from_numpy(image[around]).to(device.torch).clamp_(0, 2)
+    images = torch.from_numpy(image[slicing.around(rows)]).to(device.torch).clamp_(0, 2)
     images = slicing.to_work(images).contiguous(memory_format=torch.channels_last)
     inside = torch.from_numpy(body[rows][:, None].astype(np.float32)).to(device.torch)
     inside = slicing.to_work(inside, "nearest")
-    with torch.autocast(device.torch.type, dtype=device.dtype, enabled=device.dtype != torch.float32):
+    with device.autocast():
         return model.image_embedding(model.encode(images).specific, inside).float()

@@ -1,5 +1,6 @@
 """From a volume on any grid to slices as the model knows them, and back."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,6 +53,10 @@ class Slicing:
         )
         padded = tuple(-(-n // stride) * stride for n in work)
         return cls(order, flip, shape, work, padded)
+
+    def around(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:
+        """(N, 3) int: each of N slices between its neighbors; at the ends the last slice stands for the missing one."""
+        return np.clip(np.add.outer(np.asarray(rows), (-1, 0, 1)), 0, self.shape[0] - 1)
 
     def take(self, array: np.ndarray) -> np.ndarray:
         """View of a (k, j, i) array as (slice, row, column)."""

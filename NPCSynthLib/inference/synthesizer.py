@@ -297,8 +297,8 @@ class Synthesizer:
         self, device, slicing, rows, images, covered, partial, source_text, texts, means, scales, classes, cancel
     ) -> None:
         model = self.loaded.model
-        n, s, count = len(rows), len(images), slicing.shape[0]
-        around = np.clip(np.add.outer(np.array(rows), (-1, 0, 1)), 0, count - 1)
+        n, s = len(rows), len(images)
+        around = slicing.around(rows)
         stack = np.stack([image[around] for image in images], axis=1)  # (n, s, 3, rows, columns)
         stack = torch.from_numpy(stack).to(device.torch).clamp_(0, _CLIP).flatten(0, 1)
         stack = slicing.to_work(stack).contiguous(memory_format=torch.channels_last)
@@ -307,7 +307,7 @@ class Synthesizer:
             present = slicing.to_work(present, "nearest") > 0.5
         else:
             present = torch.ones(n, s, dtype=torch.bool, device=device.torch)
-        with torch.autocast(device.torch.type, dtype=device.dtype, enabled=device.dtype != torch.float32):
+        with device.autocast():
             invariant = model.group(model.encode(stack).invariant, n)
             if classes is not None:
                 logits = slicing.from_work(model.segment(invariant, present))

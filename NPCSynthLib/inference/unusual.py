@@ -320,7 +320,7 @@ def _features(loaded: LoadedModel, device: Device, volume: Volume, low: float, h
     inside = _sample(body.astype(np.uint8), grid, z, y[2::4], x[2::4], 0, 0).astype(np.float32)
     images = torch.from_numpy(stacks).to(device.torch).clamp_(0, CLIP[1])
     images = images.contiguous(memory_format=torch.channels_last)
-    with torch.autocast(device.torch.type, dtype=device.dtype, enabled=device.dtype != torch.float32):
+    with device.autocast():
         coarsest = loaded.model.encode(images).invariant[-1]
     coarsest = coarsest.float().cpu().numpy()
     weight = F.adaptive_avg_pool2d(torch.from_numpy(inside)[:, None], coarsest.shape[-2:]).numpy() + 1e-6
