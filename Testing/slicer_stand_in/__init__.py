@@ -10,7 +10,7 @@ Imitated, each in a file that names the Slicer, CTK or PythonQt source that it i
 ``module_bases``    the base classes of scripted modules, and the C++ classes behind them
 ``application``     slicer.app in testing mode, so that message boxes are logged instead of shown; the module manager
 ``parameter_node``  the parameter node wrapper
-``packaging``       slicer.packaging, which records what it was asked to install
+``packaging``       slicer.packaging, which asks before it installs, and installs nothing
 ``dicom``           the base class of DICOM plugins
 ``sample_data``     the registry of the Sample Data module
 ``slice_views``     slice views, drawn off screen by Slicer's own classes, where a test asks for them
