@@ -78,7 +78,6 @@ def test_memory_is_not_told_where_nobody_keeps_count(monkeypatch):
 def test_section_states_ratios_and_extrapolates(synthesizer, tmp_path, monkeypatch):
     monkeypatch.setattr(cost, "VOLUMES", (((10, 64, 64), (1.0, 1.0, 4.4)), ((6, 64, 64), (1.0, 1.0, 1.0))))
     monkeypatch.setattr(cost, "matrix_rate", lambda device: 1e9)
-    monkeypatch.setattr(cost, "copy_rate", lambda device: 1e9)
     monkeypatch.setattr(cost, "LabelSwinUNETR", lambda: LabelSwinUNETR(feature_size=12))
     found = cost.run(Context(synthesizer, tmp_path, tmp_path / "out", quick=True))
     [table] = found.tables

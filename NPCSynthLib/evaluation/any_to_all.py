@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from .methods import OURS, Method, ours, simple, trained
 from .protocol import PatientCases, judge, validation_folders
 from .section import Context, Plot, Section, Table
-from .statistics import INTERVAL_NOTE, cell, mean_and_interval, more_sources, paired, with_interval
+from .statistics import INTERVAL_NOTE, WORSE, cell, mean_and_interval, more_sources, paired, with_interval
 
 #: Figure, heading, digits, and whether more is better.
 _FIGURES = (("ssim", "SSIM", 3), ("psnr", "PSNR (dB)", 1), ("mae", "MAE", 3), ("sharpness", "sharpness", 2))
@@ -32,7 +32,7 @@ def run(context: Context) -> Section:
         f"{OURS} has the highest SSIM in {cells - len(behind)} of {cells} cells. " + _gain_text(gain)
     )
     tables = [
-        _summary(own, len(methods)), _comparison(own), *([_deficits(behind)] if behind else []), _gains(own),
+        _summary(own), _comparison(own), *([_deficits(behind)] if behind else []), _gains(own),
         *_parts(own), _cells(rows, names),
     ]  # fmt: skip
     plots = (Plot("cells", "SSIM of every cell, by method", _cells_figure(rows, names)),
@@ -58,7 +58,7 @@ def measure(context: Context, methods: Sequence[Method]) -> Iterator[dict]:
             yield {**told, "method": method.name, **kept.get(key, lambda: judge(method.predict, case()))}
 
 
-def _summary(own: dict, count: int) -> Table:
+def _summary(own: dict) -> Table:
     best = {}
     for rows in own.values():
         for row in rows:
@@ -114,7 +114,7 @@ def _gains(own: dict) -> Table:
     heads = ("method", *(f"SSIM from {n}" for n in numbers), "pairs", "share worse", "mean change")
     return Table("More sources", heads, tuple(lines),
                  "Means over patients and targets that have the largest number of sources. Pairs: a set of sources "
-                 "and one that holds it and more; worse: SSIM lower by more than 0.001.")
+                 f"and one that holds it and more; worse: SSIM lower by more than {WORSE}.")
 
 
 def _gain_text(gain: dict) -> str:

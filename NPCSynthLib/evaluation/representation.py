@@ -58,7 +58,7 @@ def level_features(synthesizer: Synthesizer, study: Study, rows: Sequence[int]) 
     return found
 
 
-def recall(first: Tensor, second: Tensor, body: Tensor, pixel_mm: tuple[float, float], seed: int = 0) -> float:
+def recall(first: Tensor, second: Tensor, body: Tensor, pixel_mm: tuple[float, float]) -> float:
     """Share of places in ``first`` (N, C, h, w) whose most similar place of the same slice in ``second`` lies within
     ``NEAR_MM``; places inside ``body`` (N, 1, h, w) alone, ``pixel_mm`` (rows, columns) apart.
 
@@ -71,7 +71,7 @@ def recall(first: Tensor, second: Tensor, body: Tensor, pixel_mm: tuple[float, f
         vectors.append(F.normalize((values - values.mean(dim=0)) / values.std(dim=0).clamp_min(1e-6), dim=1))
     index = inside.nonzero()
     place = index[:, 1:] * torch.tensor(pixel_mm)
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(0)
     hits = []
     for n in range(len(first)):
         own = (index[:, 0] == n).nonzero()[:, 0]

@@ -98,10 +98,10 @@ def slope(curve: dict[float, float]) -> float:
     return float(np.polyfit(list(curve), list(curve.values()), 1)[0])
 
 
-def level_of_loss(curve: dict[float, float], loss: float = LOSS) -> float | None:
-    """The level, on straight lines between the measured ones, at which ``loss`` is lost; None when it never is."""
+def level_of_loss(curve: dict[float, float]) -> float | None:
+    """The level, on straight lines between the measured ones, at which ``LOSS`` is lost; None when it never is."""
     levels = sorted(curve)
-    limit = curve[levels[0]] - loss
+    limit = curve[levels[0]] - LOSS
     for low, high in zip(levels, levels[1:]):
         if curve[high] <= limit:
             return low + (high - low) * (curve[low] - limit) / (curve[low] - curve[high])

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 import numpy as np
 
 _DRAWS = 2000
+#: A loss of SSIM that further sources must not cost.
+WORSE = 0.001
 INTERVAL_NOTE = (
     "In brackets a 95 % bootstrap interval: patients drawn with replacement, then cells of each. It cannot speak for "
     "hospitals that are not among the patients."
@@ -66,17 +68,17 @@ def paired(ours: Sequence[dict], theirs: Sequence[dict], figure: str) -> dict:
             "worst": float(differences.min()), "p": p}  # fmt: skip
 
 
-def more_sources(rows: Sequence[dict], figure: str = "ssim", tolerance: float = 0.001) -> dict:
+def more_sources(rows: Sequence[dict]) -> dict:
     """How one method gains from further sources.
 
-    Returns {"means": {number of sources: mean figure over (patient, target) that have every number of sources up to
+    Returns {"means": {number of sources: mean SSIM over (patient, target) that have every number of sources up to
     the largest}, "pairs": pairs of a set of sources and one that holds it and more, "worse": share of them in which
-    the larger one is worse by more than ``tolerance``, "change": mean change}.
+    the larger one is worse by more than ``WORSE``, "change": mean change}.
     """
     by_question: dict[tuple, dict[frozenset, float]] = {}
     for row in rows:
         found = by_question.setdefault((row["patient"], row["target"]), {})
-        found[frozenset(row["sources"].split("+"))] = row[figure]
+        found[frozenset(row["sources"].split("+"))] = row["ssim"]
     changes = [large - small for found in by_question.values() for a, small in found.items()
                for b, large in found.items() if a < b]
     most = max((len(s) for found in by_question.values() for s in found), default=0)
@@ -85,7 +87,7 @@ def more_sources(rows: Sequence[dict], figure: str = "ssim", tolerance: float = 
     means = {n: float(np.mean([np.mean([v for s, v in found.items() if len(s) == n]) for found in whole]))
              for n in numbers}
     return {"means": means, "pairs": len(changes),
-            "worse": float(np.mean([c < -tolerance for c in changes])) if changes else None,
+            "worse": float(np.mean([c < -WORSE for c in changes])) if changes else None,
             "change": float(np.mean(changes)) if changes else None}  # fmt: skip
 
 

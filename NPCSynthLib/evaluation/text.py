@@ -141,12 +141,12 @@ def ask(synthesizer: Synthesizer, case: Case, sequences) -> list[dict]:
     return rows
 
 
-def sweep(synthesizer: Synthesizer, anatomy: Anatomy, sources=_SWEEP_SOURCES, times=ECHO_TIMES_MS) -> list[dict]:
+def sweep(synthesizer: Synthesizer, anatomy: Anatomy, times=ECHO_TIMES_MS) -> list[dict]:
     """T2 at each echo time by its prompt, and by the signal equations, tissue by tissue.
 
     Returns [{"te", "tissue", "made", "physics"}]: mean intensities, 0 and 1 the image's own body percentiles.
     """
-    study = scanned(anatomy, sources)
+    study = scanned(anatomy, _SWEEP_SOURCES)
     protocol = typical_protocol("T2")
     name = get_sequence("T2").name
     texts = [features_of(synthesizer, f"{name} scan, TR {protocol.TR_ms:.0f} ms, TE {te} ms") for te in times]

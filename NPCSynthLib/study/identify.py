@@ -62,17 +62,15 @@ def identify(metadata: Mapping, name: str = "") -> Identification:
         return Identification(None, 0.95, refusal)
     # GE writes the name of the whole exam into ProtocolName, so that it counts only where the description is silent.
     text = normalize_text(description)
-    spoken = description
     if not _word_evidence(text) and protocol:
         refusal = refuse_by_words(metadata, protocol)
         if refusal:
             return Identification(None, 0.9, refusal)
         text = normalize_text(f"{description} {protocol}")
-        spoken = protocol
     refusal = refuse_by_numbers(metadata)
     if refusal:
         return Identification(None, 0.85, refusal)
-    return _decide(metadata, text, spoken)
+    return _decide(metadata, text)
 
 
 def _has_header(metadata: Mapping) -> bool:
@@ -258,7 +256,7 @@ def _choose(kind: tuple[str, bool], words: Mapping[str, str], contrast, fat):
     return exact[0], notes, (bool(given), bool(suppressed))
 
 
-def _decide(metadata: Mapping, text: str, spoken: str) -> Identification:
+def _decide(metadata: Mapping, text: str) -> Identification:
     sequences = load_sequences()
     words = _word_evidence(text)
     by_words = _classes(words)

@@ -101,7 +101,7 @@ def check_cohort(
     for names in people.values():
         if len(names) > 1:
             problems.append(f"{', '.join(names)} are one patient by their headers. Hold out all of them or none.")
-    finding = CohortFinding(cohort.layout, tuple(patients), (), _memory(cohort, patients))
+    finding = CohortFinding(cohort.layout, tuple(patients), (), _memory(patients))
     if finding.trainable == 1:
         problems.append("There is one patient only to train on: weights fit to one patient may do worse on all others, "
                         "and nothing here would show it. Use five or more.")
@@ -208,7 +208,7 @@ def _only(files: PatientFiles, label) -> PatientFiles:
     return PatientFiles(files.name, files.layout, files.images, (label,))
 
 
-def _memory(cohort: Cohort, patients: list[PatientFinding]) -> float:
+def _memory(patients: list[PatientFinding]) -> float:
     """GiB that the patients take while they are trained on: each comes once for every grid of its own."""
     total = 0
     for patient in patients:

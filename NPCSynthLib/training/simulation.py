@@ -66,7 +66,7 @@ def _average(fine: np.ndarray) -> np.ndarray:
     return pixels if len(fine) == 3 else (pixels[::2] + pixels[1::2]) * np.float32(0.5)
 
 
-def _add_lesion(labels: np.ndarray, names, rng, tissue_count: int):
+def _add_lesion(labels: np.ndarray, rng, tissue_count: int):
     """Paint a blob of two new labels into the head; returns the lesion's (2H, 2W) mask in the middle layer."""
     inside = labels[labels.shape[0] // 2] > 0
     if not inside.any():
@@ -104,7 +104,7 @@ def simulate(
         counts[~keep] = 0
     lesion = None
     if rng.random() < (0.15 if phantom else 0.4):
-        lesion = _add_lesion(labels, names, rng, len(names))
+        lesion = _add_lesion(labels, rng, len(names))
     tissues += [str(rng.choice(("npc_tumor", "edema", "glioma_enhancing", "white_matter_lesion", "nodal_tumor"))),
                 str(rng.choice(("necrosis", "glioma_enhancing", "npc_tumor")))]  # fmt: skip
     counts = np.concatenate([counts, [0, 0]])
