@@ -22,6 +22,7 @@ from segmentation_cases import (
     ball,
     circles,
 )
+from test_belonging import OTHER_PATIENT, OURS, Database
 from vtk.util import numpy_support
 
 from NPCSynthLib.errors import NPCSynthError, UsageError
@@ -567,3 +568,17 @@ def test_an_image_under_a_bending_transform_is_left_out_of_the_edges(scene, ball
     compare(panel, section)
     assert list(panel.logic.contours.table.images) == ["T1"] and not errors
     assert "The edges in T2 could not be looked at" in section.notesLabel.text
+
+
+def test_an_image_of_another_patient_is_left_out_of_the_edges(scene, balls, make_panel, errors, tmp_path, monkeypatch):
+    image, mine, yours, _ = balls
+    other = add_image(scene, THICK, "T2 tra")
+    database = Database(tmp_path)
+    monkeypatch.setattr(slicer, "dicomDatabase", database, raising=False)
+    database.add(image, **OURS)
+    database.add(other, **OTHER_PATIENT)
+    panel, section = make_panel()
+    panel._parameterNode.assign({"T1": image, "T2": other})
+    compare(panel, section)
+    assert list(panel.logic.contours.table.images) == ["T1"] and not errors
+    assert "The edges in T2 were not looked at: it is of another patient" in section.notesLabel.text

@@ -135,6 +135,7 @@ class ContourComparison:
             node_to_node,
             volume_from_node,
         )
+        from NPCSynthLib.scene.belonging import belonging
         from NPCSynthLib.scene.volumes import check_node
 
         if reference is None or compared is None:
@@ -146,6 +147,9 @@ class ContourComparison:
         copies = [copy_segmentation(node, image) for node in (reference, compared)]
         notes, volumes, imitated = [], {}, {}
         for name, (node, real) in images.items():
+            if belonging(image, node, name).refusal:
+                notes.append(_("The edges in {image} were not looked at: it is of another patient.").format(image=name))
+                continue
             try:
                 check_node(node)
                 volumes[name] = volume_from_node(node, node_to_node(node, image))
