@@ -67,11 +67,11 @@ def belonging(result_node, node, what: str) -> Belonging:
     plain files beside plain files, have nothing to note.
 
     Args:
-        result_node: any node of the run.
+        result_node: any node of the run, or an acquired volume that stands for the patient.
         node: a volume or segmentation, acquired, drawn or of another run.
         what: what to call it in sentences, "The acquired T1C".
     """
-    if node.GetAttribute(RUN) == result_node.GetAttribute(RUN):
+    if node.GetAttribute(RUN) and node.GetAttribute(RUN) == result_node.GetAttribute(RUN):
         return Belonging()
     ours, theirs = _facts_of(result_node), _facts_of(node)
     if ours.patients and theirs.patients:
