@@ -39,8 +39,8 @@ class ResultsSection:
             [_("Synthetic image"), _("Uncertainty"), _("Like the training data?"), _("Warnings")]
         )
         self.table.verticalHeader().setVisible(False)
-        self.table.horizontalHeader().setSectionResizeMode(0, qt.QHeaderView.Stretch)
-        for column in (1, 2, 3):
+        self.table.horizontalHeader().setSectionResizeMode(1, qt.QHeaderView.Stretch)  # has the longest texts
+        for column in (0, 2, 3):
             self.table.horizontalHeader().setSectionResizeMode(column, qt.QHeaderView.ResizeToContents)
         self.table.setMinimumHeight(110)
         self.table.setTabKeyNavigation(False)  # Tab leads on to the buttons; the arrow keys choose the row
