@@ -169,6 +169,11 @@ def test_supersets_that_are_worse_are_counted():
     assert gain["means"] == {1: pytest.approx(0.6), 2: pytest.approx(0.6)}
 
 
+def test_numbers_of_sources_that_were_not_asked_for_everywhere_have_no_mean():
+    rows = [row("a", "T1", 0.5), row("a", "T1+PD+T2", 0.6), row("b", "T1", 0.4), row("b", "T1+PD", 0.5)]
+    assert more_sources(rows)["means"] == {1: pytest.approx(0.5), 3: pytest.approx(0.6)}
+
+
 def test_auroc_counts_ties_half():
     assert auroc([1, 2], [3, 4]) == 1 and auroc([1, 2], [1, 2]) == 0.5 and auroc([2], [1]) == 0
 

@@ -82,8 +82,9 @@ def more_sources(rows: Sequence[dict]) -> dict:
     changes = [large - small for found in by_question.values() for a, small in found.items()
                for b, large in found.items() if a < b]
     most = max((len(s) for found in by_question.values() for s in found), default=0)
-    numbers = sorted({len(s) for found in by_question.values() for s in found})
     whole = [found for found in by_question.values() if max(map(len, found)) == most]
+    sizes = [{len(s) for s in found} for found in whole]
+    numbers = sorted(set.intersection(*sizes)) if sizes else []  # not every number is asked for everywhere
     means = {n: float(np.mean([np.mean([v for s, v in found.items() if len(s) == n]) for found in whole]))
              for n in numbers}
     return {"means": means, "pairs": len(changes),
