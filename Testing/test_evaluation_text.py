@@ -3,6 +3,7 @@
 import itertools
 import re
 
+import numpy as np
 import pytest
 import torch
 
@@ -17,7 +18,7 @@ from NPCSynthLib.evaluation.section import Context
 from NPCSynthLib.inference import wording
 from NPCSynthLib.inference.synthesizer import Synthesizer
 from NPCSynthLib.phantom.signal import typical_protocol
-from NPCSynthLib.vocabulary import canonical_prompt, get_sequence, load_sequences
+from NPCSynthLib.vocabulary import canonical_prompt, get_sequence, load_sequences, training_prompt
 from NPCSynthLib.vocabulary.sequences import prompt_templates
 
 SMALL = (8, 64, 56)
@@ -29,12 +30,16 @@ def synthesizer(tmp_path_factory):
 
 
 def template_prompts():
-    """Every prompt that training can draw, numbers as "#"."""
+    """Every whole sentence that training can draw, numbers as "#", and many wordings in pieces."""
     templates = prompt_templates()
+    rng = np.random.default_rng(0)
+    for s in load_sequences().values():
+        yield from (training_prompt(s, rng) for _ in range(300))
     for s in load_sequences().values():
         words = {"name": s.name, "id": s.id, "weighting": s.weighting, "TR": "#", "TE": "#"}
         fat, agent = (templates[k][str(v).lower()] for k, v in (("fat", s.fat_suppressed), ("agent", s.contrast_agent)))
-        for wording_, f, a in itertools.product([templates["canonical"], *templates["paraphrases"]], fat, agent):
+        sentences = [templates["canonical"], *templates["paraphrases"], *templates["timed"]]
+        for wording_, f, a in itertools.product(sentences, fat, agent):
             yield wording_.format(**words, fat=f, agent=a)
 
 

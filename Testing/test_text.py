@@ -9,7 +9,9 @@ pytest.importorskip("open_clip", reason="free text needs open_clip_torch")
 from NPCSynthLib.model.network import ModelConfig
 from NPCSynthLib.model.text import TextTower, tokens_of_vocabulary
 from NPCSynthLib.vocabulary import canonical_prompt, load_sequences, training_prompt
+from NPCSynthLib.vocabulary.sequences import prompt_templates
 
+FREE_OF_AGENT = prompt_templates()["agent"]["false"]
 CONFIG = ModelConfig(text_width=32, text_layers=1, text_heads=2)
 
 
@@ -54,7 +56,21 @@ def test_prompts_say_whether_contrast_and_fat_suppression_are_there():
     for sequence in load_sequences().values():
         for _ in range(30):
             text = training_prompt(sequence, rng)
-            if "unenhanced" in text or "no gadolinium" in text or "without contrast" in text:
+            if any(words in text for words in FREE_OF_AGENT):
                 assert not sequence.contrast_agent, text
-            if "without fat" in text or "no fat" in text:
+            if any(words in text for words in ("without fat", "no fat", "non fs")):
                 assert not sequence.fat_suppressed, text
+
+
+def test_pieces_of_a_wording_come_in_any_order():
+    rng = np.random.default_rng(2)
+    texts = [training_prompt(load_sequences()["T2FS"], rng) for _ in range(200)]
+    assert any(text.startswith("axial") for text in texts) and any(text.endswith("axial") for text in texts)
+
+
+def test_times_are_named_where_they_are_given_and_nowhere_else():
+    rng = np.random.default_rng(3)
+    for sequence in load_sequences().values():
+        for _ in range(30):
+            assert "73" in training_prompt(sequence, rng, {"TR": 4321.0, "TE": 73.2, "TI": 2345.0})
+            assert not any(name in training_prompt(sequence, rng) for name in ("TR ", "TE 7", "time"))

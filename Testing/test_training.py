@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -79,6 +80,15 @@ def test_simulated_sample_follows_the_physics():
     assert ratio["T1C"] > 1.2 * ratio["T1"]
 
 
+def test_echo_times_far_from_the_usual_are_told():
+    rng = np.random.default_rng(4)
+    samples = [simulate(box_labelmap(), ["T1"], ["T2"], rng, 32, 0, echo_times=1.0) for _ in range(12)]
+    times = [int(re.search(r"(?:TE|echo time) (\d+)", sample.target_prompts[0])[1]) for sample in samples]
+    assert min(times) < 60 and max(times) > 100
+    brain = [sample.targets[0][sample.structures == load_classes().index("Brain")].mean() for sample in samples]
+    assert np.corrcoef(times, brain)[0, 1] < -0.3  # white matter darkens beside what has a longer T2
+
+
 def test_sample_is_the_same_for_the_same_seed():
     a, b = (simulate(box_labelmap(), ["T1", "T2"], ["FLAIR"], np.random.default_rng(5), 32, 0) for _ in range(2))
     np.testing.assert_array_equal(a.sources, b.sources)
@@ -102,6 +112,11 @@ def test_sources_are_never_the_target_after_warmup(boxes, tmp_path):
         counts.append(len(sources))
         assert set(targets) - set(sources), "at least one target is truly missing"
     assert set(counts) == {1, 2, 3}
+
+
+def test_a_share_of_the_data_is_a_part_of_all_of_it(boxes, tmp_path):
+    whole, half = (TrainingBatches(tmp_path, 4, 2, 32, 0, 6, Mixture(share=share), 0) for share in (1.0, 0.5))
+    assert len(whole.phantoms) == 6 and len(half.phantoms) == 3
 
 
 def test_batch_number_decides_the_batch(boxes, tmp_path):
@@ -243,6 +258,18 @@ def test_the_segmentation_head_learns_alone_and_leaves_the_rest_as_it_is(boxes, 
     changed = {n.split(".")[0] for n, v in a.model.state_dict().items() if not torch.equal(b.model.state_dict()[n], v)}
     assert changed == {"segmentation"}
     assert (first / "text.safetensors").read_bytes() == (second / "text.safetensors").read_bytes()
+
+
+def test_words_that_the_vocabulary_has_gained_are_learned_further_on(boxes, tmp_path, monkeypatch):
+    known = trainer.tokens_of_vocabulary()
+    monkeypatch.setattr(trainer, "tokens_of_vocabulary", lambda: known[:-20] + known[-2:])
+    first = trainer.train(tiny_config(tmp_path), tmp_path, tmp_path / "first")
+    monkeypatch.setattr(trainer, "tokens_of_vocabulary", lambda: known)
+    second = trainer.train(tiny_config(tmp_path, steps=1), tmp_path, tmp_path / "second", start=first)
+    before, after = load_weights(first), load_weights(second)
+    assert len(after.manifest["tokens"]) == len(before.manifest["tokens"]) + 18
+    [old, new] = (loaded.text_tower().encode(["T2 image"])[0].pooled for loaded in (before, after))
+    assert float(torch.cosine_similarity(old, new)) > 0.9
 
 
 def test_weights_of_another_size_are_no_start(boxes, tmp_path):

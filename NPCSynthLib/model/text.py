@@ -13,6 +13,8 @@ from ..errors import NPCSynthError
 from .network import ModelConfig, TextFeatures
 
 PAD, START, END = 0, 49406, 49407
+#: The parameter of the tower that holds a row for each token.
+EMBEDDING = "transformer.token_embedding.weight"
 #: Plain words that a clinician may use beside those of the templates.
 _EXTRA_WORDS = (
     "0 1 2 3 4 5 6 7 8 9 . , - / ( ) + ms T tesla at axial coronal sagittal image scan MRI MR magnetic resonance "
@@ -50,7 +52,7 @@ def tokens_of_vocabulary() -> list[int]:
     templates = prompt_templates()
     pieces = [_EXTRA_WORDS]
     fills = [word for kind in ("fat", "agent") for words in templates[kind].values() for word in words]
-    wordings = [templates["canonical"], *templates["paraphrases"]]
+    wordings = [templates["canonical"], *templates["paraphrases"], *templates["timed"]]
     for sequence in load_sequences().values():
         for wording in wordings:
             for fill in fills:
@@ -58,6 +60,9 @@ def tokens_of_vocabulary() -> list[int]:
                 pieces.append(wording.format(**values, fat=fill, agent=fill, TR="1", TE="1"))
         pieces += sequence.aliases
     pieces += [wording.format(TI="1") for wording in templates["inversion"]]
+    free = templates["free"]
+    kinds = [free[kind] for kind in ("inverted_fat", "technique", "plane", "noun", "region", "timing")]
+    pieces += [piece.format(TR="1", TE="1") for kind in (*kinds, *free["weighting"].values()) for piece in kind]
     tokens = {PAD, START, END}
     for piece in pieces:
         tokens.update(clip_tokens(piece))

@@ -26,6 +26,7 @@ class TrainingConfig:
         model: None for that of the weights which the run starts from.
         network: "any-to-all", "any-to-all-labels" or one of ``baseline_networks.NETWORKS``.
         losses: weights of losses that differ from ``objectives.WEIGHTS``.
+        wording_steps: of ``wordings.settle_wordings`` at the end.
         segmentation_only: learn nothing but the segmentation head; the features of finished weights stay as they are.
     """
 
@@ -44,6 +45,7 @@ class TrainingConfig:
     mixture: Mixture = Mixture()
     losses: dict = field(default_factory=dict)
     segmentation_only: bool = False
+    wording_steps: int = 0
 
     @classmethod
     def load(cls, name: str) -> "TrainingConfig":

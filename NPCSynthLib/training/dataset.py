@@ -76,12 +76,16 @@ class Mixture:
 
     Attributes:
         without: ids of sequences that the run never meets, neither as images nor in words.
+        share: of each kind of data, so much is used: what would less, or more, have done?
+        echo_times: so often a simulated T2-weighted target has any echo time, told in its prompt.
     """
 
     real: float = 0.56
     phantom: float = 0.16
     tumor: float = 0.04
     without: tuple[str, ...] = ()
+    share: float = 1.0
+    echo_times: float = 0.0
 
 
 class TrainingBatches(Dataset):
@@ -104,20 +108,28 @@ class TrainingBatches(Dataset):
         self.mixture = mixture
         self.own = {files.name for files in cohort}
         patients = load_training_patients(data_dir, cohort, note)
-        self.patients = [p for p in patients if set(p.sequences) - set(mixture.without)]
+        names = self._part(list(dict.fromkeys(p.name for p in patients)))
+        self.patients = [p for p in patients if p.name in names and set(p.sequences) - set(mixture.without)]
         folders = [data_dir / "labelmaps" / kind for kind in ("synthseg", "head_neck")] if data_dir else []
-        maps = [path for folder in folders for path in sorted(folder.glob("*.nii.gz"))]
+        maps = self._part([path for folder in folders for path in sorted(folder.glob("*.nii.gz"))])
         self.labelmaps = [load_labelmap(path, n) for n, path in enumerate(maps)]
         self.labelmap_weights = np.array(
             [0.5 if "HS" in m.name else 3.0 if ("MGH" in m.name or "Angel" in m.name) else 1.0 for m in self.labelmaps]
         )
-        self.phantoms = [phantom_labelmap(1000 + n) for n in range(phantoms)]
+        self.phantoms = [phantom_labelmap(1000 + n) for n in self._part(range(phantoms))]
         slices = data_dir / "npc_t2" if data_dir else None
-        self.tumors = load_tumor_slices(slices) if slices and slices.exists() and "T2" not in mixture.without else []
+        tumors = load_tumor_slices(slices) if slices and slices.exists() and "T2" not in mixture.without else []
+        self.tumors = self._part(tumors)
         # one patient may come on several grids; each grid counts less then
         names = [p.name for p in self.patients]
         weights = [(0.25 if len(p.sequences) == 1 else len(p.sequences)) / names.count(p.name) for p in self.patients]
         self.patient_weights = np.array(weights)
+
+    def _part(self, things: Sequence) -> list:
+        """The mixture's share of things, rounded up, the same for the same seed."""
+        order = np.random.default_rng(self.seed).permutation(len(things)) if self.mixture.share < 1 else None
+        count = int(np.ceil(self.mixture.share * len(things)))
+        return list(things) if order is None else [things[n] for n in sorted(order[:count])]
 
     def describe(self) -> list[str]:
         """What there is to train on, a line for each kind. Patients of one's own are counted, not named."""
@@ -169,7 +181,7 @@ class TrainingBatches(Dataset):
             maps, first, odds = self.phantoms, 30_000, np.ones(len(self.phantoms))
         n = int(rng.choice(len(maps), p=odds / odds.sum()))
         sources, targets = self._choose_sequences(everything, step, rng)
-        return simulate(maps[n], sources, targets, rng, self.size, first + n)
+        return simulate(maps[n], sources, targets, rng, self.size, first + n, mixture.echo_times)
 
     def __getitem__(self, step: int) -> Batch:
         numbers = range(self.part[0], self.batch_size, self.part[1])

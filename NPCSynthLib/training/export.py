@@ -9,13 +9,15 @@ from ..model.weights import LoadedModel, save_weights
 from ..vocabulary import canonical_prompt, load_sequences
 from .baseline_networks import NETWORKS, save_baseline
 from .config import TrainingConfig, build_module
+from .dataset import Batch
+from .wordings import settle_wordings
 
 
 def export_weights(
     checkpoint: Path, folder: Path, configuration: str, version: str, config: TrainingConfig,
-    training_data: list[str], base: LoadedModel | None = None,
+    training_data: list[str], batches: list[Batch], base: LoadedModel | None = None,
 ) -> None:  # fmt: skip
-    """Write the moving average of a checkpoint as weights.
+    """Write the moving average of a checkpoint as weights, other wordings settled where the configuration says so.
 
     The manifest's "notes", sentences that every result carries as warnings, are for whoever ships weights to add.
 
@@ -23,6 +25,7 @@ def export_weights(
         configuration: name of the file that ``config`` comes from, without its suffix. By it, whatever their folder is
             called, the evaluation knows the weights that it asks more.
         training_data: what it was trained on, a line each.
+        batches: a few of those of the training, for the wordings.
         base: the weights that the run started from.
     """
     state = torch.load(checkpoint, map_location="cpu", weights_only=True)
@@ -31,6 +34,8 @@ def export_weights(
     with torch.no_grad():
         for parameter_name, parameter in module.named_parameters():
             parameter.copy_(state["average"][parameter_name])
+    if config.wording_steps:
+        settle_wordings(module.eval(), batches, config.wording_steps, config.seed, config.mixture.without)
     about = {
         "name": f"NPCSynth {config.network} ({configuration})",
         "configuration": configuration,

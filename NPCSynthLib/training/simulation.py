@@ -1,9 +1,11 @@
 """Training samples made from label maps by the phantom's signal equations, with random tissues and protocols."""
 
+from dataclasses import replace
+
 import numpy as np
 from scipy import ndimage
 
-from ..phantom.signal import random_protocol, signal
+from ..phantom.signal import ANY_ECHO, random_echo_time, random_protocol, signal
 from ..phantom.tissues import TISSUES
 from ..study.normalize import PERCENTILES
 from ..vocabulary import get_sequence, load_classes, training_prompt
@@ -89,9 +91,14 @@ def _add_lesion(labels: np.ndarray, rng, tissue_count: int):
 
 
 def simulate(
-    labelmap: LabelMap, source_ids: list[str], target_ids: list[str], rng: np.random.Generator, size: int, place: int
-) -> Sample:
-    """A sample whose every sequence is acquired from the same random tissues."""
+    labelmap: LabelMap, source_ids: list[str], target_ids: list[str], rng: np.random.Generator, size: int, place: int,
+    echo_times: float = 0.0,
+) -> Sample:  # fmt: skip
+    """A sample whose every sequence is acquired from the same random tissues.
+
+    Args:
+        echo_times: so often a T2-weighted target has an echo time far outside of what is typical, named in its prompt.
+    """
     labels, index, outside, pixel_mm, _ = _look_up(labelmap, rng, size)
     names = list(labelmap.names)
     counts = labelmap.counts.astype(np.float64).copy()
@@ -128,7 +135,10 @@ def simulate(
     images, prompts = {}, {}
     for sequence_id in dict.fromkeys([*source_ids, *target_ids]):
         protocol = random_protocol(sequence_id, rng)
-        protocol = type(protocol)(**{**protocol.__dict__, "field_strength_t": field_t})
+        protocol = replace(protocol, field_strength_t=field_t)
+        any_echo = sequence_id not in source_ids and rng.random() < echo_times and protocol.sequence in ANY_ECHO
+        if any_echo:
+            protocol = replace(protocol, TE_ms=random_echo_time(rng))
         base = signal(t1, t2, pd, fat, uptake, protocol)
         d1 = (signal(t1 * 1.05, t2, pd * 1.01, fat, uptake, protocol) - base) / np.float32(0.05)
         d2 = (signal(t1, t2 * 1.05, pd, fat, uptake, protocol) - base) / np.float32(0.05)
@@ -139,7 +149,8 @@ def simulate(
         blur = rng.uniform(0.0, 0.6)
         images[sequence_id] = ndimage.gaussian_filter(image, (0, blur, blur)) if blur > 0.2 else image
         timing = {"TR": protocol.TR_ms, "TE": protocol.TE_ms, "TI": protocol.TI_ms}
-        prompts[sequence_id] = training_prompt(get_sequence(sequence_id), rng, timing if rng.random() < 0.5 else None)
+        told = any_echo or rng.random() < 0.3
+        prompts[sequence_id] = training_prompt(get_sequence(sequence_id), rng, timing if told else None)
 
     middle = labels.shape[0] // 2
     centre = labels[middle, ::_FINE, ::_FINE]

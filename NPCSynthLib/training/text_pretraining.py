@@ -13,10 +13,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..model.text import TextTower
-from ..vocabulary import load_sequences, training_prompt
+from ..phantom.signal import ANY_ECHO, random_echo_time
+from ..vocabulary import Sequence, load_sequences, training_prompt
 
 _WEIGHTINGS = ("T1", "T2", "PD")
 _TIMES = ("TR", "TE", "TI")
+_TIMED = 0.4  # of the wordings name times
 
 
 class AcquisitionHead(nn.Module):
@@ -30,25 +32,35 @@ class AcquisitionHead(nn.Module):
         return self.out(pooled)
 
 
+def random_wording(rng: np.random.Generator, without: Collection[str] = ()) -> tuple[str, Sequence, dict | None]:
+    """A wording, the sequence that it describes, and the times in ms that it names, None where it names none."""
+    sequences = [s for s in load_sequences().values() if s.id not in without]
+    sequence = sequences[int(rng.integers(len(sequences)))]
+    if rng.random() > _TIMED:
+        return training_prompt(sequence, rng), sequence, None
+    timing = {}
+    for name in _TIMES:
+        limits = sequence.typical[name]
+        timing[name] = None if limits is None else float(np.exp(rng.uniform(*np.log(limits))))
+    if sequence.id in ANY_ECHO and rng.random() < 0.5:
+        timing["TE"] = random_echo_time(rng)
+    text = training_prompt(sequence, rng, timing)
+    return text, sequence, {n: t for n, t in timing.items() if t is not None and str(round(t)) in text}
+
+
 def random_prompts(
     count: int, rng: np.random.Generator, without: Collection[str] = ()
 ) -> tuple[list[str], Tensor, Tensor]:
     """Prompts with their truth: (count, 9) float32 targets in the order of ``AcquisitionHead``, and which are told."""
-    sequences = [s for s in load_sequences().values() if s.id not in without]
     prompts, truth, told = [], [], []
     for _ in range(count):
-        sequence = sequences[int(rng.integers(len(sequences)))]
-        timing = {}
-        for name in _TIMES:
-            limits = sequence.typical[name]
-            timing[name] = None if limits is None else float(np.exp(rng.uniform(*np.log(limits))))
-        text = training_prompt(sequence, rng, timing if rng.random() < 0.6 else None)
+        text, sequence, named = random_wording(rng, without)
+        times = named or {}
         flags = (sequence.contrast_agent, sequence.fat_suppressed, sequence.inversion_recovery)
-        times = [np.log10(timing[n]) - 2 if timing[n] else 0.0 for n in _TIMES]
-        named = [timing[n] is not None and str(round(timing[n])) in text for n in _TIMES]
         prompts.append(text)
-        truth.append([*(sequence.weighting == w for w in _WEIGHTINGS), *flags, *times])
-        told.append([True] * 6 + named)
+        truth.append([*(sequence.weighting == w for w in _WEIGHTINGS), *flags,
+                      *(np.log10(times[n]) - 2 if n in times else 0.0 for n in _TIMES)])  # fmt: skip
+        told.append([True] * 6 + [n in times for n in _TIMES])
     return prompts, torch.tensor(np.array(truth, np.float32)), torch.tensor(told)
 
 

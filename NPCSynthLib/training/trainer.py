@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 from .. import __version__
 from ..errors import InputError, OutputError, UsageError, WeightsError
 from ..inference.device import choose_device
-from ..model.text import tokens_of_vocabulary
+from ..model.text import EMBEDDING, tokens_of_vocabulary
 from ..model.weights import LoadedModel, load_weights
 from .config import TrainingConfig, build_module
 from .dataset import Batch, TrainingBatches
@@ -25,6 +25,7 @@ from .text_pretraining import pretrain_text
 
 _CHECKPOINT = "checkpoint.ckpt"
 _SAVE_SECONDS = 120
+_SETTLING_BATCHES = 8
 #: bfloat16 only where the hardware has it: elsewhere it is emulated, ten times slower than float32.
 _PRECISIONS = {torch.float32: "32-true", torch.bfloat16: "bf16-mixed", torch.float16: "16-mixed"}
 
@@ -57,9 +58,14 @@ def _start_from(loaded: LoadedModel, config: TrainingConfig) -> TrainingModule:
             f"The weights in {loaded.folder} are not of the size that the configuration describes. "
             "Use the configuration that they were trained with."
         )
-    module = build_module(config, loaded.manifest["tokens"])
+    known = loaded.manifest["tokens"]
+    tokens = known if config.segmentation_only else sorted({*known, *tokens_of_vocabulary()})
+    module = build_module(config, tokens)
     module.model.load_state_dict(loaded.model.state_dict())
-    module.text.load_state_dict(loaded.text_tower().state_dict())
+    state = loaded.text_tower().state_dict()
+    embedding = module.text.state_dict()[EMBEDDING].clone()  # words that the vocabulary has gained begin at random
+    embedding[[tokens.index(token) for token in known]] = state[EMBEDDING]
+    module.text.load_state_dict({**state, EMBEDDING: embedding})
     return module
 
 
@@ -233,6 +239,7 @@ def train(
             save()
     weights = out_dir / "weights"
     if fabric.is_global_zero:
-        export_weights(checkpoint, weights, Path(config_name).stem, __version__, config, batches.describe(), base)
+        some = [batches[n] for n in range(_SETTLING_BATCHES)] if config.wording_steps else []
+        export_weights(checkpoint, weights, Path(config_name).stem, __version__, config, batches.describe(), some, base)
     fabric.barrier()
     return weights

@@ -11,30 +11,53 @@ def canonical_prompt(sequence: Sequence) -> str:
 
 
 def training_prompt(sequence: Sequence, rng: np.random.Generator, timing: dict | None = None) -> str:
-    """A random wording for this sequence.
+    """A random wording for this sequence: a whole sentence of the vocabulary, or its pieces in any order.
 
     Args:
-        timing: true {"TR", "TE", "TI"} in ms when they are known (simulated images); they are then
-            named when the wording has a place for them. Without it only wordings without numbers are used.
+        timing: true {"TR", "TE", "TI"} in ms where they are to be named (simulated images).
     """
+    if rng.random() < 0.5:
+        return _free_wording(sequence, rng, timing)
     templates = prompt_templates()
-    wordings = [templates["canonical"], *templates["paraphrases"]]
-    if timing is None:
-        wordings = [w for w in wordings if "{TR}" not in w]
-    words = {
-        "name": sequence.name,
-        "id": sequence.id,
-        "weighting": sequence.weighting,
-        "fat": rng.choice(templates["fat"][str(sequence.fat_suppressed).lower()]),
-        "agent": rng.choice(templates["agent"][str(sequence.contrast_agent).lower()]),
-    }
-    if timing is not None:
-        words |= {key: round(value) for key, value in timing.items() if value is not None}
-    wording = str(rng.choice(wordings))
-    text = wording.format(**words)
+    wordings = [templates["canonical"], *templates["paraphrases"]] if timing is None else templates["timed"]
+    text = str(rng.choice(wordings)).format(
+        name=sequence.name,
+        id=sequence.id,
+        weighting=sequence.weighting,
+        fat=rng.choice(templates["fat"][str(sequence.fat_suppressed).lower()]),
+        agent=rng.choice(templates["agent"][str(sequence.contrast_agent).lower()]),
+        **_rounded(timing),
+    )
     if sequence.inversion_recovery:
-        if timing is not None and timing.get("TI") and "{TR}" in wording:
+        if timing is not None and timing.get("TI"):
             text += ", " + str(rng.choice(templates["inversion"])).format(TI=round(timing["TI"]))
-        elif "FLAIR" not in text:
+        if "FLAIR" not in text:
             text += ", FLAIR"
     return text
+
+
+def _rounded(timing: dict | None) -> dict[str, int]:
+    return {name: round(value) for name, value in (timing or {}).items() if value is not None}
+
+
+def _free_wording(sequence: Sequence, rng: np.random.Generator, timing: dict | None) -> str:
+    """Pieces in any order. What a sequence has is always said; what it has not, and the rest, half of the time."""
+    templates = prompt_templates()
+    free = templates["free"]
+
+    def piece(choices: list[str], chance: float = 0.5) -> list[str]:
+        return [str(rng.choice(choices))] if rng.random() < chance else []
+
+    weighting = piece(free["weighting"]["inversion" if sequence.inversion_recovery else sequence.weighting], 1)
+    fat = piece(templates["fat"][str(sequence.fat_suppressed).lower()], 1 if sequence.fat_suppressed else 0.3)
+    if sequence.weighting == "T2" and sequence.fat_suppressed and rng.random() < 0.25:
+        weighting, fat = piece(free["inverted_fat"], 1), []
+    agent = piece(templates["agent"][str(sequence.contrast_agent).lower()], 1 if sequence.contrast_agent else 0.3)
+    inner = [agent, weighting, fat, piece(free["technique"], 0.4), piece(free["plane"], 0.3)]
+    said = [words for words in inner if words]
+    said = [said[n][0] for n in rng.permutation(len(said))]
+    noun, region = piece(free["noun"], 0.7), piece(free["region"], 0.5)
+    said = said + noun + region if rng.random() < 0.6 else noun + region + said
+    if timing is not None:
+        said += [str(rng.choice(free["timing"])).format(**_rounded(timing))]
+    return str(rng.choice((" ", " ", ", "))).join(said)

@@ -1,0 +1,55 @@
+"""Wordings that mean the same come to make the same image."""
+
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("open_clip", reason="training needs the train extra")
+pytest.importorskip("lightning_fabric", reason="training needs the train extra")
+
+from test_training import box_labelmap
+
+from NPCSynthLib.model.network import AnyToAll, ModelConfig
+from NPCSynthLib.model.text import TextTower, tokens_of_vocabulary
+from NPCSynthLib.training.dataset import collate
+from NPCSynthLib.training.objectives import TrainingModule
+from NPCSynthLib.training.simulation import simulate
+from NPCSynthLib.training.wordings import settle_wordings
+from NPCSynthLib.vocabulary import canonical_prompt, get_sequence
+
+CONFIG = ModelConfig(channels=(8, 12, 16), specific=(2, 2, 2), encoder_blocks=1, decoder_blocks=1, text_width=32,
+                     text_layers=1, text_heads=2)  # fmt: skip
+CANONICAL = canonical_prompt(get_sequence("T2FS"))
+
+
+@pytest.fixture
+def module():
+    torch.manual_seed(0)
+    return TrainingModule(AnyToAll(CONFIG), TextTower(CONFIG, tokens_of_vocabulary())).eval()
+
+
+@pytest.fixture
+def batches():
+    return [collate([simulate(box_labelmap(), ["T1"], ["T2"], np.random.default_rng(n), 32, n) for n in range(2)])]
+
+
+def distances(module, prompts):
+    """Of the pooled text of each prompt to what the canonical one has been before."""
+    return [float((features - module.before).norm()) for features in module.text.encode(prompts)[0].pooled.detach()]
+
+
+def test_other_wordings_move_to_the_canonical_prompt_and_it_stays(module, batches):
+    module.before = module.text.encode([CANONICAL])[0].pooled.detach()[0]
+    words = ["fat suppressed T2w MRI of the neck", "T2 SPIR axial", CANONICAL]
+    first = distances(module, words)
+    losses = settle_wordings(module, batches, 60, seed=1)
+    last = distances(module, words)
+    assert np.mean(losses[-10:]) < 0.6 * np.mean(losses[:10])
+    assert all(b < 0.7 * a for a, b in zip(first[:2], last[:2], strict=True))
+    assert last[2] < 0.3 * first[0]
+
+
+def test_the_image_side_stays_as_it_is(module, batches):
+    before = {name: value.clone() for name, value in module.model.state_dict().items()}
+    settle_wordings(module, batches, 3, seed=1)
+    assert all(torch.equal(before[name], value) for name, value in module.model.state_dict().items())
