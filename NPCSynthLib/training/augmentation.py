@@ -1,4 +1,5 @@
-"""What scanners and patients do to images: noise, bias, blur, contrast drift, misregistration."""
+"""What scanners and patients do to images: noise, bias, ghosts, blur, thick and missing slices, contrast drift,
+misregistration, a field of view that ends too early."""
 
 import numpy as np
 from scipy import ndimage
@@ -33,6 +34,30 @@ def rician(image: np.ndarray, sigma: float, rng: np.random.Generator) -> np.ndar
     return np.sqrt(real**2 + imaginary**2)
 
 
+def ghosted(image: np.ndarray, strength: float, copies: int, axis: int) -> np.ndarray:
+    """Copies of (3, H, W) along the phase-encoding ``axis`` (1 or 2), as periodic motion leaves them: displaced by equal
+    parts of the field of view, fainter with each order, of alternating sign (Wood and Henkelman, Med Phys 1985;12:143).
+    """
+    step = image.shape[axis] // copies
+    ghosts = [(-1) ** n * strength / n * np.roll(image, n * step, axis=axis) for n in range(1, copies)]
+    return np.abs(image + np.sum(ghosts, axis=0, dtype=np.float32))
+
+
+def thicker(image: np.ndarray, share: float) -> np.ndarray:
+    """(3, H, W) whose slices take that share of their signal from their neighbors."""
+    around = np.stack([image[[0, 0, 1]], image[[1, 2, 2]]]).mean(axis=0)
+    return (1 - share) * image + share * around
+
+
+def cut_off(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """(3, H, W) without what lies beyond one edge of a smaller field of view: up to a third of it."""
+    image = image.copy()
+    lost = int(image.shape[-1] * rng.uniform(0.05, 0.33))
+    edge = (slice(None, lost), slice(-lost, None))[int(rng.integers(2))]
+    np.moveaxis(image, int(rng.integers(1, 3)), 0)[edge] = 0
+    return image
+
+
 def degrade(image: np.ndarray, rng: np.random.Generator, strength: float = 1.0) -> np.ndarray:
     """One source's (3, H, W) stack as another scanner might have delivered it."""
     shape = image.shape[-2:]
@@ -45,11 +70,17 @@ def degrade(image: np.ndarray, rng: np.random.Generator, strength: float = 1.0) 
         image = np.sign(image) * np.abs(image) ** gamma
     if rng.random() < 0.7:
         image = image * float(np.exp(rng.normal(0, 0.07))) + float(rng.normal(0, 0.02)) * (image > 0.02)
+    if rng.random() < 0.08 * strength:
+        image = ghosted(image, float(rng.uniform(0.03, 0.2)), int(rng.integers(2, 5)), int(rng.integers(1, 3)))
+    if rng.random() < 0.1 * strength:
+        image = thicker(image, float(rng.uniform(0.2, 0.66)))
     if rng.random() < 0.5 * strength:
         image = rician(image, float(rng.exponential(0.02)), rng)
     if rng.random() < 0.25 * strength:
         shift = rng.integers(-1, 2, 2)
         image = np.roll(image, tuple(shift), axis=(1, 2))
+    if rng.random() < 0.03 * strength:
+        image = cut_off(image, rng)
     if rng.random() < 0.05 * strength:
         image = image.copy()
         image[int(rng.choice((0, 2)))] = image[1]
