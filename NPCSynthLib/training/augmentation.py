@@ -35,8 +35,9 @@ def rician(image: np.ndarray, sigma: float, rng: np.random.Generator) -> np.ndar
 
 
 def ghosted(image: np.ndarray, strength: float, copies: int, axis: int) -> np.ndarray:
-    """Copies of (3, H, W) along the phase-encoding ``axis`` (1 or 2), as periodic motion leaves them: displaced by equal
-    parts of the field of view, fainter with each order, of alternating sign (Wood and Henkelman, Med Phys 1985;12:143).
+    """(3, H, W) with copies along the phase-encoding ``axis`` (1 or 2), as periodic motion leaves them: displaced by
+    equal parts of the field of view, fainter with each order, of alternating sign (Wood and Henkelman, Med Phys
+    1985;12:143).
     """
     step = image.shape[axis] // copies
     ghosts = [(-1) ** n * strength / n * np.roll(image, n * step, axis=axis) for n in range(1, copies)]
