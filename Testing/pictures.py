@@ -5,6 +5,7 @@ Slicer's own classes draw them; the panel comes from the stand-in. Nobody's imag
 show slices alone.
 """
 
+import io
 import sys
 from pathlib import Path
 
@@ -20,16 +21,53 @@ import qt  # noqa: E402
 from PIL import Image, ImageDraw, ImageFont  # noqa: E402
 from slicer_stand_in.slice_views import SliceViews  # noqa: E402
 
+from NPCSynthLib.inference.result import INTENSITY_HIGH  # noqa: E402
+
 OUT = ROOT / "Resources" / "Screenshots"
 SEED, SOURCES, TARGETS = 7, ("T1", "T2"), ("T1C", "T2FS")
 #: Slice view in pixels: three side by side still fit into a page.
 SIZE = (420, 420)
 PANEL_WIDTH = 560
+FAILURES_SEED, FAILURES_WIDTH = 3, 1000
 LARGEST = 300_000
 
 
 def main(names):
     """Draw the pictures of these names; all when none is given."""
+    if not names or "failures" in names:
+        save(failures(), OUT / "failures.png")
+    if not names or set(names) - {"failures"}:
+        draw_views(names)
+
+
+def failures():
+    """Where the shipped weights fail, on a digital patient: slices through the tumor and through the eyes."""
+    from NPCSynthLib.evaluation.phantom_cases import phantom, scanned
+    from NPCSynthLib.inference.synthesizer import Synthesizer
+    from NPCSynthLib.output.picture import picture
+    from NPCSynthLib.output.slices import slice_view
+    from NPCSynthLib.output.truth import Truth
+
+    anatomy = phantom(FAILURES_SEED)
+    study = scanned(anatomy, SOURCES)
+    result = Synthesizer(device="cpu").run(study, ["T1C"], segment=True)
+    true = scanned(anatomy, ["T1C"]).sources[0]
+    truth = Truth({"T1C": true.array * INTENSITY_HIGH},
+                  {name: mask for name, mask in anatomy.structures.items() if name != "External"})
+    sheets = []
+    for name in ("GTVp", "Eye_L"):
+        k = int(np.median(np.nonzero(anatomy.structures[name])[0]))
+        sheets.append(Image.open(io.BytesIO(picture(result, study, slice_view(result.grid, k), truth))).convert("RGB"))
+    sheet = Image.new("RGB", (max(s.width for s in sheets), sum(s.height for s in sheets)), sheets[0].getpixel((0, 0)))
+    top = 0
+    for one in sheets:
+        sheet.paste(one, (0, top))
+        top += one.height
+    return sheet.resize((FAILURES_WIDTH, sheet.height * FAILURES_WIDTH // sheet.width), Image.LANCZOS)
+
+
+def draw_views(names):
+    """The pictures of slice views and of the panel."""
     module = slicer_stand_in.load_module(ROOT / "NPCSynth" / "NPCSynth.py")
     from NPCSynthLib.inference.job import InProcess
     from NPCSynthLib.phantom.patient import make_patient

@@ -14,8 +14,7 @@ from NPCSynthLib.evaluation.calibration import calibrate, check, quantile_factor
 from NPCSynthLib.evaluation.protocol import VALIDATION, Case
 from NPCSynthLib.evaluation.section import Context
 from NPCSynthLib.evaluation.uncertainty import correlation, lesion_flags, run
-from NPCSynthLib.inference.exchange import read_outcome, write_outcome
-from NPCSynthLib.inference.intervals import LEVELS, interval_factors, laplace_factors
+from NPCSynthLib.inference.intervals import LEVELS, interval_factors
 from NPCSynthLib.inference.synthesizer import Synthesizer
 from NPCSynthLib.output.provenance import provenance
 from NPCSynthLib.phantom.patient import make_patient
@@ -45,13 +44,13 @@ def test_factors_from_one_patient_hold_on_another_where_laplace_does_not():
     for level, factor in zip(LEVELS, quantile_factors([one]), strict=True):
         assert other.coverage(factor) == pytest.approx(level, abs=0.015)
     scale = scale_factor([one])
-    off = [other.coverage(scale * f) - level for level, f in zip(LEVELS, laplace_factors(), strict=True)]
+    off = [other.coverage(scale * f) - level for level, f in zip(LEVELS, interval_factors(), strict=True)]
     assert max(map(abs, off)) > 0.04
 
 
-def test_laplace_factors_are_those_of_the_distribution():
+def test_factors_are_those_of_the_distribution():
     errors = np.abs(np.random.default_rng(0).laplace(0, 0.05, 200_000))
-    for level, factor in zip(LEVELS, laplace_factors(), strict=True):
+    for level, factor in zip(LEVELS, interval_factors(), strict=True):
         assert np.mean(errors <= factor * errors.mean()) == pytest.approx(level, abs=0.005)
 
 
@@ -117,19 +116,14 @@ def weights(data, tmp_path_factory):
     return folder
 
 
-def test_calibration_writes_factors_that_cover_and_results_carry_them(weights, tmp_path):
+def test_calibration_scales_what_was_checked_and_results_tell_how_wide_intervals_are(weights, tmp_path):
     manifest = json.loads((weights / "manifest.json").read_text())
-    assert set(manifest["intervals"]) == set(manifest["calibration"]) == {"T1", "T2"}
-    assert list(manifest["intervals"]["T1"]) == sorted(manifest["intervals"]["T1"])
-    assert interval_factors(manifest, "FLAIR") == laplace_factors()
-    volumes = {"T1": make_patient(5, ("T1",), size="small").volumes["T1"]}
-    study = build_study(volumes)
-    result = Synthesizer(weights, "cpu").run(study, ["T2"], segment=False)
-    assert result.sequences[0].interval_factors == tuple(manifest["intervals"]["T2"])
-    write_outcome(tmp_path, study, result)
-    assert read_outcome(tmp_path, volumes)[1].sequences[0].interval_factors == result.sequences[0].interval_factors
+    assert set(manifest["calibration"]) == {"T1", "T2"}
+    study = build_study({"T1": make_patient(5, ("T1",), size="small").volumes["T1"]})
+    result = Synthesizer(weights, "cpu").run(study, ["T2", "FLAIR"], segment=False)
+    assert [s.calibrated for s in result.sequences] == [True, False]
     told = provenance(result, study)["outputs"][0]["interval_factors"]
-    assert told == dict(zip(("50%", "80%", "90%", "95%"), manifest["intervals"]["T2"], strict=True))
+    assert told == {"50%": 0.693, "80%": 1.609, "90%": 2.303, "95%": 2.996}
 
 
 def test_calibrating_twice_changes_nothing(weights, data):

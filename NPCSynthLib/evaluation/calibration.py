@@ -1,5 +1,4 @@
-"""Uncertainty that means what it says: on patients never trained on, its mean is the mean absolute error, and the true
-intensity lies within the intervals (``inference.intervals``) as often as they say."""
+"""Uncertainty that means what it says: on patients never trained on, its mean is the mean absolute error."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -41,7 +40,7 @@ def finish(weights: Path, data: Path, on_progress: Callable[[float, str], None])
 
 
 def calibrate(weights: Path, cohorts_dir: Path) -> dict[str, float]:
-    """Set the factor of each target's uncertainty, and of its intervals, in the manifest of ``weights``.
+    """Set the factor of each target's uncertainty in the manifest of ``weights``.
 
     The middle slices of the validation patients are made from single sources and from all of them. A target that no
     validation patient has gets no factor: results say that its uncertainty was never checked.
@@ -50,8 +49,7 @@ def calibrate(weights: Path, cohorts_dir: Path) -> dict[str, float]:
         The factors by which the network's scale becomes the mean absolute error.
     """
     synthesizer = Synthesizer(weights)
-    for entry in ("calibration", "intervals"):
-        synthesizer.loaded.manifest.pop(entry, None)
+    synthesizer.loaded.manifest.pop("calibration", None)
     checked: dict[str, list[Check]] = {}
     for folder in validation_folders(cohorts_dir):
         for case in cases(folder, quick=True):
@@ -59,9 +57,6 @@ def calibrate(weights: Path, cohorts_dir: Path) -> dict[str, float]:
     factors = {target: round(scale_factor(found), 3) for target, found in checked.items()}
     folder, manifest = read_manifest(weights)
     manifest["calibration"] = factors
-    manifest["intervals"] = {
-        target: [round(f / factors[target], 3) for f in quantile_factors(found)] for target, found in checked.items()
-    }
     write_manifest(folder, manifest)
     return factors
 

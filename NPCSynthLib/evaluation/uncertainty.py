@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from scipy import ndimage, stats
 
 from ..errors import InputError
-from ..inference.intervals import LEVELS, interval_factors, laplace_factors
+from ..inference.intervals import LEVELS, interval_factors
 from ..inference.result import INTENSITY_HIGH
 from .calibration import Check, check, quantile_factors, scale_factor
 from .protocol import Case, PatientCases, validation_folders
@@ -25,25 +25,27 @@ _RING_MM = 10.0
 _FLAGGED = 0.9
 _VOXELS = 40_000
 _CURVE = np.linspace(0.05, 0.95, 19)
-_LAPLACE, _TABLE, _SHIPPED = "Laplace, scale from the others", "table, from the others", "as in the weights"
+#: The weights' own way, and what might have been done instead.
+_LAPLACE, _TABLE = "Laplace, scale from the others", "a multiple for each level, from the others"
 
 
 def run(context: Context) -> Section:
     """Measure every cell and say how often intervals hold, always calibrated on the other patients."""
     rows = _measure(context)
-    coverage, used, alone = _coverage(context, rows)
+    coverage, used, alone = _coverage(rows)
     worst = {name: max(abs(float(np.mean(list(levels[level].values()))) - level) for level in LEVELS)
              for name, levels in coverage.items()}
-    alone_worst = max(abs(value - level) for level in LEVELS for value in coverage[_TABLE][level].values())
+    alone_worst = max(abs(value - level) for level in LEVELS for value in coverage[_LAPLACE][level].values())
     correlations = [row["spearman"] for row in rows]
     text = (
         "Inside the body. Intervals are the prediction plus and minus a multiple of the uncertainty map. The multiples "
         "come from the other validation patients (each patient is left out in turn): a target that only one of them "
-        f"has is not counted{' (' + ', '.join(alone) + ')' if alone else ''}. The weights themselves carry multiples "
-        "from all of them, whose coverage on the same patients flatters.\n\n"
-        f"With a scale alone and Laplace's law, mean coverage is off by up to {100 * worst[_LAPLACE]:.1f} points; with "
-        f"a multiple for each level, by up to {100 * worst[_TABLE]:.1f}, and for a single patient by up to "
-        f"{100 * alone_worst:.1f}. The rank correlation of uncertainty and error is {np.mean(correlations):.2f} on "
+        f"has is not counted{' (' + ', '.join(alone) + ')' if alone else ''}. The weights themselves carry the scale "
+        "that all of them give.\n\n"
+        "With a scale and Laplace's law, as the weights have it, mean coverage is off by up to "
+        f"{100 * worst[_LAPLACE]:.1f} points, and for a single patient by up to {100 * alone_worst:.1f}; with a "
+        f"multiple for each level instead, the mean is off by up to {100 * worst[_TABLE]:.1f}. The rank correlation of "
+        f"uncertainty and error is {np.mean(correlations):.2f} on "
         f"average ({min(correlations):.2f} to {max(correlations):.2f})."
     )
     tables = [_coverage_table(coverage), _patient_table(coverage), _target_table(rows)]
@@ -112,13 +114,12 @@ def lesion_flags(case: Case, made: np.ndarray, uncertainty: np.ndarray) -> dict[
     return counts | {f"{name}_flagged": int((mask & flagged).sum()) for name, mask in kinds.items()}
 
 
-def _coverage(context: Context, rows: Sequence[dict]) -> tuple[dict, int, list[str]]:
+def _coverage(rows: Sequence[dict]) -> tuple[dict, int, list[str]]:
     """{method: {level: {patient: coverage}}}, the number of images, and the targets that one patient alone has."""
     levels = sorted({*LEVELS, *np.round(_CURVE, 2).tolist()})
-    found = {name: {level: {} for level in levels} for name in (_LAPLACE, _TABLE, _SHIPPED)}
+    found = {name: {level: {} for level in levels} for name in (_LAPLACE, _TABLE)}
     by_patient: dict[str, dict[str, dict[float, list[float]]]] = {}
     used, alone = 0, []
-    manifest = context.synthesizer.loaded.manifest
     for row in rows:
         target = row["target"]
         others = [r["check"] for r in rows if r["target"] == target and r["patient"] != row["patient"]]
@@ -128,9 +129,8 @@ def _coverage(context: Context, rows: Sequence[dict]) -> tuple[dict, int, list[s
         used += 1
         scale = scale_factor(others)
         factors = {
-            _LAPLACE: dict(zip(levels, (scale * f for f in laplace_factors(levels)))),
+            _LAPLACE: dict(zip(levels, (scale * f for f in interval_factors(levels)))),
             _TABLE: dict(zip(levels, quantile_factors(others, levels))),
-            _SHIPPED: dict(zip(LEVELS, interval_factors(manifest, target))),
         }
         for name, by_level in factors.items():
             for level, factor in by_level.items():
@@ -140,7 +140,6 @@ def _coverage(context: Context, rows: Sequence[dict]) -> tuple[dict, int, list[s
         for patient, by_level in patients.items():
             for level, values in by_level.items():
                 found[name][level][patient] = float(np.mean(values))
-    found[_SHIPPED] = {level: found[_SHIPPED][level] for level in LEVELS}
     if not used:
         raise InputError("No target is there in two validation patients, so that nothing can be calibrated on one and "
                          "judged on the other.")

@@ -28,8 +28,6 @@ class SynthesizedSequence:
         prompt: the text that the decoder was given.
         mean_uncertainty: mean of ``uncertainty`` inside the body.
         calibrated: whether the uncertainty of this target was scaled on acquired images.
-        interval_factors: array ± these multiples of ``uncertainty`` are the central 50, 80, 90 and 95 % intervals
-            (``inference.intervals``); empty where nobody noted them.
     """
 
     sequence: str
@@ -38,7 +36,6 @@ class SynthesizedSequence:
     prompt: str
     mean_uncertainty: float
     calibrated: bool = True
-    interval_factors: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,6 @@ from ..study.volume import Volume
 from ..vocabulary import canonical_prompt, get_sequence
 from . import preflight
 from .device import Device, choose_device, plan_batch
-from .intervals import interval_factors
 from .labels import to_segments, with_margin
 from .preflight import Check
 from .recognition import Recognition, recognize
@@ -137,10 +136,7 @@ class Synthesizer:
             uncertainty = self._calibrated(scales[n], target)
             inside = float(uncertainty[study.body].mean()) if study.body.any() else 0.0
             sequences.append(
-                SynthesizedSequence(
-                    target, means[n], uncertainty, wordings[target], inside, target in calibration,
-                    interval_factors(self.loaded.manifest, target),
-                )  # fmt: skip
+                SynthesizedSequence(target, means[n], uncertainty, wordings[target], inside, target in calibration)
             )
         segmentation = None
         if segment:
