@@ -11,6 +11,7 @@ from NPCSynthLib.model.text import TextTower, tokens_of_vocabulary
 from NPCSynthLib.vocabulary import canonical_prompt, load_sequences, training_prompt
 from NPCSynthLib.vocabulary.sequences import prompt_templates
 
+FREE_OF_SUPPRESSION = prompt_templates()["fat"]["false"]
 FREE_OF_AGENT = prompt_templates()["agent"]["false"]
 CONFIG = ModelConfig(text_width=32, text_layers=1, text_heads=2)
 
@@ -58,7 +59,7 @@ def test_prompts_say_whether_contrast_and_fat_suppression_are_there():
             text = training_prompt(sequence, rng)
             if any(words in text for words in FREE_OF_AGENT):
                 assert not sequence.contrast_agent, text
-            if any(words in text for words in ("without fat", "no fat", "non fs")):
+            if any(words in text for words in FREE_OF_SUPPRESSION):
                 assert not sequence.fat_suppressed, text
 
 

@@ -85,8 +85,6 @@ def test_echo_times_far_from_the_usual_are_told():
     samples = [simulate(box_labelmap(), ["T1"], ["T2"], rng, 32, 0, echo_times=1.0) for _ in range(12)]
     times = [int(re.search(r"(?:TE|echo time) (\d+)", sample.target_prompts[0])[1]) for sample in samples]
     assert min(times) < 60 and max(times) > 100
-    brain = [sample.targets[0][sample.structures == load_classes().index("Brain")].mean() for sample in samples]
-    assert np.corrcoef(times, brain)[0, 1] < -0.3  # white matter darkens beside what has a longer T2
 
 
 def test_sample_is_the_same_for_the_same_seed():
@@ -270,6 +268,13 @@ def test_words_that_the_vocabulary_has_gained_are_learned_further_on(boxes, tmp_
     assert len(after.manifest["tokens"]) == len(before.manifest["tokens"]) + 18
     [old, new] = (loaded.text_tower().encode(["T2 image"])[0].pooled for loaded in (before, after))
     assert float(torch.cosine_similarity(old, new)) > 0.9
+
+
+def test_settled_wordings_leave_the_image_side_and_its_prompts_as_they_were(boxes, tmp_path):
+    plain = trainer.train(tiny_config(tmp_path), tmp_path, tmp_path / "plain")
+    settled = trainer.train(tiny_config(tmp_path, wording_steps=5), tmp_path, tmp_path / "settled")
+    assert (plain / "model.safetensors").read_bytes() == (settled / "model.safetensors").read_bytes()
+    assert (plain / "text.safetensors").read_bytes() != (settled / "text.safetensors").read_bytes()
 
 
 def test_weights_of_another_size_are_no_start(boxes, tmp_path):

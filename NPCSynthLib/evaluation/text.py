@@ -72,6 +72,49 @@ PARAPHRASES = {
     ),
 }  # fmt: skip
 
+#: The same, written without knowing how training words its prompts, nor those above. Never train on them either.
+BLIND_PARAPHRASES = {
+    "T1": (
+        "plain T1w, non-contrast, no fatsat",
+        "T1 TSE pre-gad without fat suppression please",
+        "I need a native T1-weighted image of the neck, no contrast agent and fat signal left bright.",
+    ),
+    "T1C": (
+        "T1w post gad, non fat-sat",
+        "T1 +C, no FS",
+        "Please generate a contrast-enhanced T1-weighted scan without fat suppression.",
+    ),
+    "T1FS": (
+        "T1 fatsat pre-contrast",
+        "T1w FS, no gadolinium",
+        "Could I get an unenhanced T1-weighted series with the fat suppressed?",
+    ),
+    "T1CFS": (
+        "T1 FS post-gad",
+        "fat-sat T1w + contrast",
+        "Give me the gadolinium-enhanced T1-weighted sequence with fat suppression for contouring.",
+    ),
+    "T2": (
+        "T2 TSE no fatsat",
+        "T2w, non fat suppressed, neck",
+        "I would like a standard T2-weighted image without fat suppression.",
+    ),
+    "T2FS": (
+        "T2 fatsat",
+        "T2w TSE with fat suppression, for nodes",
+        "Please synthesise a fat-suppressed T2-weighted image so I can see the oedema.",
+    ),
+    "FLAIR": (
+        "FLAIR please, CSF nulled",
+        "I need a fluid-attenuated inversion recovery image covering the skull base.",
+    ),
+    "PD": (
+        "PDw, no fatsat",
+        "proton density TSE, non fat suppressed",
+        "Can you make a proton-density-weighted image without fat suppression?",
+    ),
+}
+
 #: What nobody should get an image for without being told.
 NONSENSE = (
     "a photo of a cat", "xqzv wrtp blorg", "the quick brown fox jumps over the lazy dog", "banana", "1 2 3 4 5",
@@ -92,6 +135,11 @@ _COST_DB, _AGREE_DB, _SPEARMAN = 3.0, 35.0, 0.9
 _SLOPE = 0.25
 #: Configuration of weights that were kept from a sequence, and that sequence.
 HELD_OUT = ("no-t1fs", "T1FS")
+
+
+def paraphrases(target: str) -> tuple[str, ...]:
+    """Wordings of a target (sequence id) that training never met."""
+    return PARAPHRASES.get(target, ()) + BLIND_PARAPHRASES.get(target, ())
 
 
 def features_of(synthesizer: Synthesizer, prompt: str) -> TextFeatures:
@@ -130,7 +178,7 @@ def ask(synthesizer: Synthesizer, case: Case, sequences) -> list[dict]:
     wordings += [("shuffled", text, text) for text in
                  (" ".join(np.random.default_rng(n).permutation(words)) for n in range(3))]
     wordings += [("empty", "", "")]
-    wordings += [("paraphrase", text, text) for text in PARAPHRASES.get(case.target, ())]
+    wordings += [("paraphrase", text, text) for text in paraphrases(case.target)]
     images = synthesizer.decode(case.study, [features_of(synthesizer, text) for _, _, text in wordings])
     own = images[[w for _, w, _ in wordings].index(case.target)]
     rows = []
@@ -259,7 +307,7 @@ def paraphrase_table(synthesizer: Synthesizer, answers) -> Table:
     """How far unseen wordings give the image of the canonical prompt, and what the model takes them for."""
     rows = []
     for target in dict.fromkeys(t for _, t, _ in answers):
-        for text in PARAPHRASES.get(target, ()):
+        for text in paraphrases(target):
             values = [r["agreement"] for _, t, rows in answers if t == target
                       for r in rows if r["kind"] == "paraphrase" and r["words"] == text]
             similar = similarities(synthesizer.loaded, features_of(synthesizer, text))
@@ -279,8 +327,7 @@ def sweep_table(swept: dict[int, list[dict]]) -> Table:
     return Table("T2 by echo time in the prompt", ("phantom", "tissue", "physics, shortest TE", "longest TE",
                  "synthetic, shortest TE", "longest TE", "Spearman", "slope"), tuple(rows),
                  f"TE {', '.join(map(str, ECHO_TIMES_MS))} ms; sources {' and '.join(_SWEEP_SOURCES)}; mean intensity, "
-                 "0 and 1 the body's percentiles; a slope of 1 is the change that physics has. Training met T2 between "
-                 "80 and 120 ms alone.")
+                 "0 and 1 the body's percentiles; a slope of 1 is the change that physics has.")
 
 
 def nonsense_table(synthesizer: Synthesizer) -> Table:
@@ -333,7 +380,8 @@ def _findings(answers, swept, nonsense: Table) -> str:
     return (
         f"The right prompt wins {wins} of {len(rows)} rows of the swap matrix in SSIM. Against it, another sequence's "
         f"prompt costs {np.mean(right - wrong):.1f} dB, no words at all {np.mean(right - empty):.1f} dB (the mark is "
-        f"{_COST_DB:g} dB); its own words in random order cost {np.mean(right - shuffled):.1f} dB.\n\n"
+        f"{_COST_DB:g} dB); its own words in random order cost {np.mean(right - shuffled):.1f} dB, "
+        "and are meant to cost little: people put them in any order.\n\n"
         f"Wordings that training never met give the canonical prompt's image within {_AGREE_DB:g} dB in "
         f"{np.mean(agreement > _AGREE_DB):.0%} of {len(agreement)} cases (median {np.median(agreement):.1f} dB). The "
         f"table says what the model takes each of them for; a user is warned where that is another sequence.\n\n"

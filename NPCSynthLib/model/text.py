@@ -13,8 +13,6 @@ from ..errors import NPCSynthError
 from .network import ModelConfig, TextFeatures
 
 PAD, START, END = 0, 49406, 49407
-#: The parameter of the tower that holds a row for each token.
-EMBEDDING = "transformer.token_embedding.weight"
 #: Plain words that a clinician may use beside those of the templates.
 _EXTRA_WORDS = (
     "0 1 2 3 4 5 6 7 8 9 . , - / ( ) + ms T tesla at axial coronal sagittal image scan MRI MR magnetic resonance "
@@ -95,6 +93,15 @@ class TextTower(nn.Module):
             pool_type="argmax",
             output_tokens=True,
         )
+
+    def grown(self, tokens: list[int]) -> "TextTower":
+        """A copy that knows these tokens too; their rows begin at random, what the others mean stays."""
+        tower = TextTower(self.config, sorted({*self.tokens, *tokens}))
+        name = "transformer.token_embedding.weight"
+        state, embedding = self.state_dict(), tower.state_dict()[name].clone()
+        embedding[[tower._row[token] for token in self.tokens]] = state[name]
+        tower.load_state_dict({**state, name: embedding})
+        return tower
 
     def tokenize(self, prompts: list[str]) -> tuple[Tensor, list[str]]:
         """Rows of the pruned embedding, (N, context_length) int64, and the words that the model has never met.

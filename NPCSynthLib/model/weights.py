@@ -102,17 +102,20 @@ def load_weights(folder: Path | str | None = None) -> LoadedModel:
     return LoadedModel(model.eval().requires_grad_(False), manifest, folder, prompts)
 
 
-def save_weights(folder: Path, model: AnyToAll, tower: TextTower, about: dict) -> dict:
+def save_weights(
+    folder: Path, model: AnyToAll, tower: TextTower, about: dict, reader: TextTower | None = None
+) -> dict:
     """Write the weights (float16) and their manifest; returns the manifest.
 
     Args:
         about: further entries of the manifest; needs "name", "version" and "prompts" {sequence id: prompt}.
+        reader: the tower that reads the canonical prompts for ``model``, where it is not the one that is written.
     """
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {name: value.half().contiguous() for name, value in model.state_dict().items()}
     with torch.inference_mode():
         for sequence, prompt in about["prompts"].items():
-            features, _ = tower.encode([prompt])
+            features, _ = (reader or tower).encode([prompt])
             tensors[f"prompt.{sequence}.pooled"] = features.pooled.half().contiguous()
             tensors[f"prompt.{sequence}.tokens"] = features.tokens.half().contiguous()
     save_file(tensors, folder / MODEL)

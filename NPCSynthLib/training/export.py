@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 
+from ..model.text import tokens_of_vocabulary
 from ..model.weights import LoadedModel, save_weights
 from ..vocabulary import canonical_prompt, load_sequences
 from .baseline_networks import NETWORKS, save_baseline
@@ -34,7 +35,10 @@ def export_weights(
     with torch.no_grad():
         for parameter_name, parameter in module.named_parameters():
             parameter.copy_(state["average"][parameter_name])
+    taught = None
     if config.wording_steps:
+        taught = module.text  # the image side goes on with the very features that it was taught with
+        module.text = taught.grown(tokens_of_vocabulary())
         settle_wordings(module.eval(), batches, config.wording_steps, config.seed, config.mixture.without)
     about = {
         "name": f"NPCSynth {config.network} ({configuration})",
@@ -54,4 +58,4 @@ def export_weights(
     if config.network in NETWORKS:
         save_baseline(folder, config.network, module.eval(), about)
     else:
-        save_weights(folder, module.eval().model, module.text, about)
+        save_weights(folder, module.eval().model, module.text, about, reader=taught)

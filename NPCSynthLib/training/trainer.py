@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 from .. import __version__
 from ..errors import InputError, OutputError, UsageError, WeightsError
 from ..inference.device import choose_device
-from ..model.text import EMBEDDING, tokens_of_vocabulary
+from ..model.text import tokens_of_vocabulary
 from ..model.weights import LoadedModel, load_weights
 from .config import TrainingConfig, build_module
 from .dataset import Batch, TrainingBatches
@@ -58,14 +58,12 @@ def _start_from(loaded: LoadedModel, config: TrainingConfig) -> TrainingModule:
             f"The weights in {loaded.folder} are not of the size that the configuration describes. "
             "Use the configuration that they were trained with."
         )
-    known = loaded.manifest["tokens"]
-    tokens = known if config.segmentation_only else sorted({*known, *tokens_of_vocabulary()})
+    tokens = loaded.manifest["tokens"]
     module = build_module(config, tokens)
     module.model.load_state_dict(loaded.model.state_dict())
-    state = loaded.text_tower().state_dict()
-    embedding = module.text.state_dict()[EMBEDDING].clone()  # words that the vocabulary has gained begin at random
-    embedding[[tokens.index(token) for token in known]] = state[EMBEDDING]
-    module.text.load_state_dict({**state, EMBEDDING: embedding})
+    module.text.load_state_dict(loaded.text_tower().state_dict())
+    if not config.segmentation_only:
+        module.text = module.text.grown(tokens_of_vocabulary())
     return module
 
 

@@ -3,7 +3,8 @@
 Images teach the text tower only as much as keeps the losses low; two wordings of one sequence still give images that
 differ by more than an eye would forgive. Here the image side stays as it is and the tower alone learns, from words, to
 give for any wording without numbers what it used to give for the canonical prompt, as the decoder takes it: pooled, and
-through the attention of the coarsest level's pixels to the words. Wordings with numbers keep what they meant.
+through the attention of the coarsest level's pixels to the words. A wording with numbers comes to mean what the
+plainest sentence with those numbers did.
 """
 
 import copy
@@ -97,5 +98,6 @@ def _lesson(rng: np.random.Generator, without: Collection[str]) -> tuple[list[st
         if rng.random() < _CANONICAL:
             words, times = canonical, None
         wordings.append(words)
-        means.append(words if times else canonical)
+        told = ", ".join(f"{name} {round(time)} ms" for name, time in (times or {}).items())
+        means.append(f"{sequence.name} scan, {told}" if told else canonical)
     return wordings, means
