@@ -27,7 +27,7 @@ OUT = ROOT / "Resources" / "Screenshots"
 SEED, SOURCES, TARGETS = 7, ("T1", "T2"), ("T1C", "T2FS")
 #: Slice view in pixels: three side by side still fit into a page.
 SIZE = (420, 420)
-PANEL_WIDTH = 560
+PANEL_WIDTH, CONTOURS_WIDTH = 560, 948
 FAILURES_SEED, FAILURES_WIDTH = 3, 1000
 LARGEST = 300_000
 
@@ -69,10 +69,13 @@ def failures():
 def draw_views(names):
     """The pictures of slice views and of the panel."""
     module = slicer_stand_in.load_module(ROOT / "NPCSynth" / "NPCSynth.py")
+    from segmentation_cases import add_labels
+
     from NPCSynthLib.inference.job import InProcess
-    from NPCSynthLib.phantom.patient import make_patient
+    from NPCSynthLib.phantom.patient import make_patient, structures_on
     from NPCSynthLib.scene import add_volume
     from NPCSynthLib.scene.layouts import PANES
+    from NPCSynthPanel.parameters import COMPARED, IMAGE, REFERENCE
 
     scene = slicer_stand_in.new_scene()
     views = SliceViews(scene, slicer.app.applicationLogic(), size=SIZE)
@@ -105,19 +108,46 @@ def draw_views(names):
 
     def draw_panel():
         section.back()
-        widget = panel.parent
-        widget.resize(PANEL_WIDTH, 10)
-        widget.resize(PANEL_WIDTH, widget.layout().heightForWidth(PANEL_WIDTH))
-        slicer.app.processEvents()
-        pixels = widget.grab().toImage().convertToFormat(qt.QImage.Format_RGB888)
-        lines = np.frombuffer(pixels.constBits(), np.uint8).reshape(pixels.height(), pixels.bytesPerLine())
-        return Image.fromarray(lines[:, :3 * pixels.width()].reshape(pixels.height(), pixels.width(), 3).copy())
+        fit(panel.parent, PANEL_WIDTH)
+        return picture_of(panel.parent)
+
+    def contours():
+        grid = patient.volumes["T1"].grid
+        drawn = {name: share > 0.5 for name, share in structures_on(patient.anatomy, grid).items()}
+        add_labels(scene, grid, drawn, "Phantom contours", drawn_on=nodes["T1"], shared=False)
+        panel.refresh()
+        qa = next(one for one in panel.sections if type(one).__name__ == "ContourSection")
+        chosen = panel.logic.contours.chosen(panel._parameterNode)
+        images = panel.logic.contours.images(panel._parameterNode, chosen[IMAGE])
+        panel.logic.contours.compare(chosen[REFERENCE], chosen[COMPARED], chosen[IMAGE], images)
+        panel.refresh()
+        qa.sortBy([column.title for column in qa.columns].index("Agreement"))
+        rows = sum(qa.table.rowHeight(row) for row in range(qa.table.rowCount))
+        qa.table.setMinimumHeight(rows + 54)  # and the head, and the bar to scroll by
+        fit(panel.parent, CONTOURS_WIDTH)
+        return picture_of(qa.widget)
 
     OUT.mkdir(exist_ok=True)
-    for name, draw in (("comparison", comparison), ("uncertainty", uncertainty), ("panel", draw_panel)):
+    for name, draw in (
+        ("comparison", comparison), ("uncertainty", uncertainty), ("panel", draw_panel), ("contours", contours),
+    ):  # fmt: skip
         if not names or name in names:
             save(draw(), OUT / f"{name}.png")
     panel.cleanup()
+
+
+def fit(panel, width):
+    """Make the panel as high as it needs to be."""
+    panel.resize(width, 10)
+    panel.resize(width, panel.layout().heightForWidth(width))
+    slicer.app.processEvents()
+
+
+def picture_of(widget):
+    """A widget as it is drawn."""
+    pixels = widget.grab().toImage().convertToFormat(qt.QImage.Format_RGB888)
+    lines = np.frombuffer(pixels.constBits(), np.uint8).reshape(pixels.height(), pixels.bytesPerLine())
+    return Image.fromarray(lines[:, :3 * pixels.width()].reshape(pixels.height(), pixels.width(), 3).copy())
 
 
 def tumor(patient):

@@ -142,7 +142,7 @@ def test_a_study_with_drawn_contours_is_compared_with_the_prediction(scene, pati
     table = panel.logic.contours.table
     by_name = {one.name: one for one in table.agreements}
     assert 0.3 < by_name["Brainstem"].dice < 1 and 0 < by_name["Brainstem"].mean_distance_mm < 5
-    assert by_name["Parotid_L"].predicted_ml == 0 and "Empty in the prediction." in by_name["Parotid_L"].remark
+    assert by_name["Parotid_L"].predicted_ml == 0 and "Empty in the compared contours." in by_name["Parotid_L"].remark
     assert table.images == {"T1": None, "T2": None, "T2 (synthetic)": "T2"}
     assert all(by_name["Brainstem"].edges[image] > 0 for image in table.images)
     assert any("The compared contours were made by a program" in note for note in table.notes)
@@ -199,8 +199,24 @@ def test_ratings_are_words_signs_and_colors(scene, balls, make_panel):
     assert cell.text().startswith("✓ 0.9") and cell.background().color().name() == "#d5ecd4"
     assert "good from 0.8" in cell.toolTip() and "no criterion" in cell.toolTip()
     empty = section.table.item(1, titles(section).index("Dice"))
-    assert empty.text() == "" and "Not drawn in the prediction." in empty.toolTip()
+    assert empty.text() == "" and "Not drawn in the compared contours." in empty.toolTip()
     assert column(section, "Difference (ml)")[0].split()[1].startswith("+")
+
+
+def test_contours_of_two_people_are_not_called_a_prediction(scene, balls, make_panel):
+    image, mine, yours, _ = balls
+    bent = circles(THICK)[3] + np.linspace(0, 9, 120)[:, None] * THICK.direction[:, 2]
+    loaded = add_planes(scene, {"GTVp": [bent], "Lens_L": circles(THICK)}, "resident")
+    panel, section = make_panel()
+    section.selectors[COMPARED].choose(loaded)
+    compare(panel, section)
+    remarks = {one.name: one.remark for one in section.rows}
+    assert remarks["Parotid_L"] == "Not drawn in the compared contours."
+    assert remarks["Lens_L"] == "Not drawn in the reference."
+    assert remarks["GTVp"].startswith("Of the compared contours, GTVp was left out")
+    cells = [section.table.item(row, n) for row in range(len(section.rows)) for n in range(len(section.columns))]
+    told = [section.notesLabel.text, *(text for cell in cells for text in (cell.text(), cell.toolTip()))]
+    assert not [text for text in told if "predict" in text.lower()]
 
 
 def test_every_column_sorts_both_ways_and_what_is_unknown_stays_below(scene, balls, make_panel):
@@ -314,7 +330,7 @@ def test_the_table_is_exported_without_identity(scene, balls, make_panel, monkey
     text = path.read_text(encoding="utf-8")
     assert "Doe" not in text and "Jane" not in text and "for research only" in text
     rows = {row["structure"]: row for row in csv.DictReader(text.splitlines())}
-    assert float(rows["GTVp"]["dice"]) > 0.9 and rows["Parotid_L"]["remark"] == "Not drawn in the prediction."
+    assert float(rows["GTVp"]["dice"]) > 0.9 and rows["Parotid_L"]["remark"] == "Not drawn in the compared contours."
     assert float(rows["GTVp"]["edges_T1"]) > 0
     assert [p.name for p in tmp_path.iterdir()] == ["contours.csv"] and not errors
     monkeypatch.setattr(qt.QFileDialog, "getSaveFileName", staticmethod(lambda *a: str(tmp_path / "no" / "a.csv")))

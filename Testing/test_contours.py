@@ -145,7 +145,7 @@ def test_structures_are_matched_by_what_they_mean():
         {"GTVnx": mask, "Lt Parotid": mask, "CTV1": mask}, {"Parotid_L": other, "GTVp": mask, "Brain": other}, grid)
     assert [f.name for f in found] == ["GTVp", "Parotid_L", "CTV1", "Brain"]
     assert found[0].dice == 1 and 0.8 < found[1].dice < 1
-    assert found[2].remark == "Not drawn in the prediction." and found[3].remark == "Not drawn in the reference."
+    assert [f.remark for f in found[2:]] == ["Not drawn in the compared contours.", "Not drawn in the reference."]
     assert [(f.reference_name, f.predicted_name) for f in found[:2]] == [
         ("GTVnx", "GTVp"), ("Lt Parotid", "Parotid_L")]
 
@@ -162,15 +162,15 @@ def test_an_alias_gives_way_to_the_name_itself_and_two_aliases_are_refused():
     mask, other = ball(grid, 12), ball(grid, 8)
     found = compare_structures({"GTVnx": other, "GTVp": mask}, {"GTVp": mask}, grid)
     alias, itself = found
-    assert alias.name == "GTVnx" and alias.remark == "Not drawn in the prediction."
+    assert alias.name == "GTVnx" and alias.remark == "Not drawn in the compared contours."
     assert itself.name == "GTVp" and itself.dice == 1
     with pytest.raises(InputError, match='"GTVnx" and "GTV-T" of the reference both mean GTVp'):
         compare_structures({"GTVnx": mask, "GTV-T": mask}, {}, grid)
 
 
 @pytest.mark.parametrize("first, second, remark", [
-    (0, 12, "Empty in the reference."), (12, 0, "Empty in the prediction."),
-    (0, 0, "Empty in the reference and the prediction."),
+    (0, 12, "Empty in the reference."), (12, 0, "Empty in the compared contours."),
+    (0, 0, "Empty in the reference and the compared contours."),
 ])
 def test_an_empty_side_has_no_surface_and_says_so(first, second, remark):
     grid = grid_of(ISOTROPIC)
@@ -207,7 +207,7 @@ def test_what_was_left_out_on_reading_is_not_called_undrawn(tmp_path):
     assert math.isnan(found["GTVp"].dice) and found["GTVp"].predicted_name == "GTV_p"
     assert found["GTVp"].reference_name == "GTVnx", "it is drawn, though it could not be read"
     assert found["OpticChiasm"].remark == (
-        "Not drawn in the prediction. Of the reference, Chiasm was left out: it has a damaged contour.")
+        "Not drawn in the compared contours. Of the reference, Chiasm was left out: it has a damaged contour.")
     assert found["Brain"].dice == 1 and found["Brain"].remark == "" and found["Brain"].predicted_name == "brain"
 
 
@@ -232,7 +232,7 @@ def test_the_command_compares_a_planning_systems_contours_with_a_segmentation(tm
     assert done.exit_code == 0, done.stderr
     printed = json.loads(done.stdout)
     rows = {row["structure"]: row for row in printed["structures"]}
-    assert 0.3 < rows["GTVp"]["dice"] < 1 and rows["Brain"]["remark"] == "Not drawn in the prediction."
+    assert 0.3 < rows["GTVp"]["dice"] < 1 and rows["Brain"]["remark"] == "Not drawn in the compared contours."
     assert "could not be checked" in " ".join(done.stderr.split())
     assert any("could not be checked" in note for note in printed["notes"])
     assert "could not be checked" in (tmp_path / "table.csv").read_text(encoding="utf-8")

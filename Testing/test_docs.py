@@ -28,6 +28,19 @@ def test_links_within_the_repository_lead_somewhere(page):
             assert part in map(anchor, headings), f"{page.name}: {target}"
 
 
+def test_every_picture_is_shown_with_a_text_that_says_what_is_on_it():
+    shown = [found for page in PAGES for found in re.findall(r"!\[([^]]*)\]\(([^)]*)\)", page.read_text("utf-8"))]
+    assert all(text for text, _ in shown), "for those who cannot see it"
+    pictures = {path.name for path in (ROOT / "Resources" / "Screenshots").iterdir()}
+    assert pictures == {Path(target).name for _, target in shown if "Screenshots" in target}
+
+
+def test_the_tutorial_shows_what_contour_qa_looks_like():
+    page = (ROOT / "Resources" / "Docs" / "tutorial.md").read_text(encoding="utf-8")
+    (section,) = re.findall(r"^## \d+\. Contour QA\n(.*?)^## ", page, re.M | re.S)
+    assert "(../Screenshots/contours.png)" in section
+
+
 def test_every_message_is_on_the_troubleshooting_page():
     page = message_list.PAGE.read_text(encoding="utf-8")
     missing = [

@@ -3,6 +3,7 @@
 import pytest
 from panel_cases import (  # noqa: F401
     act,
+    actions,
     make_panel_fixture,
     nodes_fixture,
     open_panel_fixture,
@@ -17,7 +18,7 @@ from test_preflight_panel import FINE, Checked, asked, press  # noqa: F401
 
 from NPCSynthLib.inference.preflight import AMBER, GREEN, Check
 from NPCSynthLib.model import store
-from NPCSynthPanel import dependencies
+from NPCSynthPanel import dependencies, parameters
 from NPCSynthPanel.settings import SettingsSection
 
 
@@ -32,6 +33,28 @@ def home(tmp_path, monkeypatch):
 def choose(monkeypatch):
     """What the user chooses when asked for a file."""
     return lambda path: monkeypatch.setattr(qt.QFileDialog, "getOpenFileName", lambda *_a: str(path))
+
+
+@pytest.fixture(scope="module")
+def few_weights(tmp_path_factory):
+    """Folder of weights that were trained on three sequences only."""
+    pytest.importorskip("torch")
+    pytest.importorskip("open_clip", reason="writing weights needs open_clip_torch")
+    from tiny_weights import write_tiny_weights
+
+    return write_tiny_weights(tmp_path_factory.mktemp("few"), ("T1", "T1C", "FLAIR"))
+
+
+@pytest.fixture
+def use_few(choose, few_weights):
+    """Imports and chooses these in a panel; returns its settings."""
+    def use(panel):
+        settings = panel.section(SettingsSection)
+        choose(few_weights / "manifest.json")
+        settings.importButton.click()
+        return settings
+
+    return use
 
 
 def items(box):
@@ -89,6 +112,59 @@ def test_the_model_card_is_one_click_away(nodes, make_panel):
     assert "NPCSynth" in browser.toPlainText() and not settings._card.isHidden()
     settings.cleanup()
     assert settings._card is None
+
+
+# ---- what the weights know --------------------------------------------------------------------------------------
+
+
+def test_sequences_that_the_weights_do_not_know_are_not_offered_for_synthesis(nodes, make_panel, use_few):
+    panel = make_panel(Checked(FINE))
+    use_few(panel)
+    assert panel._parameterNode.targets() == ["T1C", "FLAIR"]
+    assert actions(panel.study.rows["PD"]) == ["leave"] and panel.study.rows["PD"].action.currentText == "leave"
+    assert actions(panel.study.rows["T2"]) == ["use", "leave"], "acquired: it still helps to make the others"
+    assert panel.prompts.rows["PD"][1].isHidden()
+
+
+def test_a_row_says_why_its_sequence_cannot_be_made(nodes, make_panel, use_few):
+    panel = make_panel()
+    use_few(panel)
+    reason = panel.study.rows["PD"].reason
+    assert not reason.isHidden() and reason.text == (
+        "PD cannot be synthesized: the weights chosen under “Settings” have not learned it.")
+    assert panel.study.rows["T1C"].reason.isHidden()
+
+
+def test_a_run_asks_only_for_what_the_weights_know(nodes, make_panel, use_few):
+    computer = Checked(FINE)
+    panel = make_panel(computer)
+    act(panel, "T2", "synthesize")  # acquired, to be compared with
+    use_few(panel)
+    press(panel, panel.run.runButton)
+    (request,) = computer.computed
+    assert request.targets == ("T1C", "FLAIR") and "T2" in panel._parameterNode.sources()
+
+
+def test_the_shipped_weights_bring_back_every_sequence_and_what_was_chosen(nodes, make_panel, use_few):
+    panel = make_panel()
+    act(panel, "T1FS", "leave")
+    act(panel, "T2", "synthesize")
+    before = panel._parameterNode.targets()
+    settings = use_few(panel)
+    settings.weightsComboBox.currentIndex = 0
+    assert panel._parameterNode.targets() == before and "T2" in before and "T1FS" not in before
+    assert all(row.reason.isHidden() for row in panel.study.rows.values())
+
+
+def test_weights_chosen_elsewhere_are_asked_once_they_are_imported(nodes, make_panel, use_few, home):
+    panel = make_panel()
+    key = use_few(panel)._parameterNode.weights
+    (home / key).rename(home.parent / "taken away")
+    parameters._sequencesOf.cache_clear()  # as on another computer
+    elsewhere = make_panel()
+    assert "PD" in elsewhere._parameterNode.targets() and elsewhere.study.rows["PD"].reason.isHidden()
+    use_few(elsewhere)
+    assert elsewhere._parameterNode.weights == key and actions(elsewhere.study.rows["PD"]) == ["leave"]
 
 
 # ---- own words --------------------------------------------------------------------------------------------------

@@ -1,10 +1,14 @@
 """What the user chose, saved with the scene."""
 
+import functools
 from typing import Annotated
 
 import slicer
 from slicer.parameterNodeWrapper import Choice, parameterNodeWrapper
 
+from NPCSynthLib.errors import WeightsError
+from NPCSynthLib.model.manifest import trained_sequences
+from NPCSynthLib.model.store import weights_folder
 from NPCSynthLib.vocabulary import load_sequences
 
 #: What the user can choose -> NPCSynthLib.inference.device.choose_device's name for it.
@@ -13,6 +17,12 @@ DEVICES = {"Automatic": None, "GPU": "gpu", "CPU": "cpu"}
 USE, SYNTHESIZE, LEAVE = "use", "synthesize", "leave"
 #: In a comparison of contours: the segmentation that counts as right, the one that is judged, the image of both.
 REFERENCE, COMPARED, IMAGE = CONTOUR_ROLES = ("Reference", "Compared", "Image")
+
+
+@functools.cache
+def _sequencesOf(weights):
+    """What weights of this key were trained to make. The key vouches for it, and the panel asks often."""
+    return trained_sequences(weights_folder(weights))
 
 
 @parameterNodeWrapper
@@ -24,7 +34,7 @@ class NPCSynthParameterNode:
     device - Where to compute.
     reference - Sequence whose grid the results get; empty for automatic.
     actions - Sequence id -> USE, SYNTHESIZE or LEAVE where that is not what goes without saying: use a volume that is
-      there, synthesize a sequence that is missing.
+      there, synthesize a sequence that is missing, leave it where the weights do not know it.
     pairs - Structures of the reference contours -> of the compared ones that belong together whatever they are called.
     batchFolder - Folder of the batch that the section on several patients shows; empty without one.
     study - Key of the subject hierarchy's study whose volumes are offered (``NPCSynthLib.scene.studies``); empty for
@@ -65,10 +75,21 @@ class NPCSynthParameterNode:
         others = {t: w for t, w in self.prompts.items() if t != target}
         self.prompts = {**others, target: words.strip()} if words.strip() else others
 
+    def canSynthesize(self, sequence):
+        """Whether the chosen weights were trained to make a sequence.
+
+        True where they are not on this computer: a run says so.
+        """
+        try:
+            return sequence in _sequencesOf(self.weights)
+        except WeightsError:
+            return True
+
     def possibleActions(self, sequence):
         """What can be done with a sequence; the first goes without saying."""
         there = self.parameterNode.GetNodeReference(f"Source.{sequence}") is not None
-        return (USE, SYNTHESIZE, LEAVE) if there else (SYNTHESIZE, LEAVE)
+        possible = {USE: there, SYNTHESIZE: self.canSynthesize(sequence), LEAVE: True}
+        return tuple(action for action, isPossible in possible.items() if isPossible)
 
     def action(self, sequence):
         """What is to be done with a sequence."""
@@ -77,7 +98,7 @@ class NPCSynthParameterNode:
         return chosen if chosen in possible else possible[0]
 
     def setAction(self, sequence, action):
-        """Choose what is to be done with a sequence: USE (only with a volume), SYNTHESIZE or LEAVE."""
+        """Choose what is to be done with a sequence: one of its ``possibleActions``."""
         others = {s: a for s, a in self.actions.items() if s != sequence}
         goesWithoutSaying = action == self.possibleActions(sequence)[0]
         self.actions = others if goesWithoutSaying else {**others, sequence: action}

@@ -125,7 +125,7 @@ class SettingsSection:
             return
         self._weights = list(stored_weights())
         self._parameterNode.weights = imported.key
-        self.refresh()
+        self._parameterNode.parameterNode.Modified()  # also where they were chosen already, before they were here
         self.messages.show(_("Imported and verified: {name} {version}. It will be used from now on.").format(
             name=imported.name, version=imported.version
         ))

@@ -20,6 +20,7 @@ class SequenceRow(NamedTuple):
     selector: object
     confidence: object
     action: object
+    reason: object
 
 
 class StudySection:
@@ -55,8 +56,8 @@ class StudySection:
         layout.addLayout(grid)
         for column, title in enumerate((_("Sequence"), _("Acquired volume"), _("Sure"), _("What to do"))):
             grid.addWidget(qt.QLabel("<b>" + title + "</b>"), 0, column)
-        for number, sequence in enumerate(load_sequences().values(), start=1):
-            self.rows[sequence.id] = self._makeRow(sequence, grid, number)
+        for number, sequence in enumerate(load_sequences().values()):
+            self.rows[sequence.id] = self._makeRow(sequence, grid, 2 * number + 1)
 
         self.notesLabel = qt.QLabel()
         self.notesLabel.wordWrap = True
@@ -75,6 +76,7 @@ class StudySection:
         self._detectTimer.connect("timeout()", self._onDetectTimer)
 
     def _makeRow(self, sequence, grid, number):
+        """Widgets in line ``number`` of the grid, and below them why the sequence cannot be made, if so."""
         label = qt.QLabel(sequence.id)
         label.toolTip = sequence.name
         selector = makeNodeSelector(
@@ -86,7 +88,11 @@ class StudySection:
         for column, widget in enumerate((label, selector, confidence, action)):
             grid.addWidget(widget, number, column)
         action.connect("currentIndexChanged(int)", lambda index, s=sequence.id: self._onActionChosen(s, index))
-        return SequenceRow(label, selector, confidence, action)
+        reason = qt.QLabel()
+        reason.wordWrap = True
+        reason.visible = False
+        grid.addWidget(reason, number + 1, 1, 1, 3)
+        return SequenceRow(label, selector, confidence, action, reason)
 
     def setParameterNode(self, node):
         """Show this node's choices."""
@@ -134,6 +140,10 @@ class StudySection:
         row.selector.enabled = not self._running
         row.action.enabled = not self._running and self._parameterNode is not None
         row.action.clear()
+        row.reason.text = "" if self._parameterNode is None or self._parameterNode.canSynthesize(sequence) else _(
+            "{sequence} cannot be synthesized: the weights chosen under “Settings” have not learned it."
+        ).format(sequence=sequence)
+        row.reason.visible = bool(row.reason.text)
         if self._parameterNode is None:
             return
         if node is None:

@@ -75,7 +75,7 @@ def report(
         agreements: a comparison of contours on the result's grid, as ``qa.contours`` gives it; ``notes``: sentences on
             reading them, or on why there are none, whose names of structures and files go unless ``identify``.
         identify: name the patient, the day of the run and the series as the scanner called them.
-        caption: a sentence that says what was compared with what; by default the prediction with the reference.
+        caption: a sentence that says what was compared with what; by default predicted contours with the reference.
         changed: sequence ids of sources of ``study`` that are not as they were at the run.
         cancel: asked before each picture; when it returns True, Cancelled is raised.
     """

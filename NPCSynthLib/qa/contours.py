@@ -25,11 +25,13 @@ from .edges import body_range, edges_in
 
 #: mm; contouring atlases and interobserver studies of the head and neck lie between these.
 TOLERANCES_MM = (1.0, 2.0, 3.0)
+#: What the two sides are called in a sentence; either may be drawn by somebody or predicted.
+REFERENCE, COMPARED = "reference", "compared contours"
 
 
 @dataclass(frozen=True)
 class StructureAgreement:
-    """One structure in the reference and in the prediction. What cannot be computed is NaN, and ``remark`` says why.
+    """One structure in reference and compared contours. What cannot be computed is NaN, and ``remark`` says why.
 
     Attributes:
         name: TG-263 name.
@@ -44,7 +46,7 @@ class StructureAgreement:
             no figures, is empty or could not be read.
         place: (x, y, z) in LPS mm where to look: in the worst slice the middle of what differs most; where nothing can
             differ, of what is drawn. None when nothing is.
-        edges: name of an image -> ``edges.edge_contrast`` of the reference's contour in it, or of the prediction's
+        edges: name of an image -> ``edges.edge_contrast`` of the reference's contour in it, or of the compared one
             where the reference has none. Empty when no images were given.
     """
 
@@ -64,7 +66,7 @@ class StructureAgreement:
 
     @property
     def difference_ml(self) -> float:
-        """Predicted minus reference volume."""
+        """Compared minus reference volume."""
         return self.predicted_ml - self.reference_ml
 
 
@@ -85,14 +87,14 @@ def compare_contours(
     Args:
         images: name -> image in which the contours' edges are looked up, on any grid in the same space. In one that is
             the same everywhere there are no figures.
-        pairs: name in the reference -> name in the prediction (``ReferenceStructure.name``) of structures that belong
-            together whatever they are called; names that are not there are ignored.
+        pairs: name in the reference -> name in the compared contours (``ReferenceStructure.name``) of structures that
+            belong together whatever they are called; names that are not there are ignored.
         known: what earlier comparisons on this grid and with these images found, {} at first: what is in it is not
             measured again, so that a second look after one structure was redrawn takes no time. Added to.
         on_progress: called with a fraction 0..1 and a stage in words.
         cancel: asked before each structure.
 
-    Returns structures of the reference in its order, then those of the prediction alone.
+    Returns structures of the reference in its order, then those of the compared contours alone.
 
     Raises:
         Cancelled: ``cancel`` was true.
@@ -133,7 +135,7 @@ def compare_contours(
             one = replace(one, remark=f"Not compared: {name} of the reference was paired with another one by hand.")
         table.append(replace(one, reference_name=names[0], predicted_name=names[1]))
     for side, where, field_name in (
-        (reference, "reference", "reference_name"), (predicted, "prediction", "predicted_name")
+        (reference, REFERENCE, "reference_name"), (predicted, COMPARED, "predicted_name")
     ):
         for original, why in side.left_out:
             name = tg263_name(original)
@@ -155,7 +157,7 @@ def _content(structure: ReferenceStructure) -> tuple:
 def _matched(
     reference: ReferenceContours, predicted: ReferenceContours, pairs: Mapping[str, str]
 ) -> list[tuple[str, ReferenceStructure | None, ReferenceStructure | None]]:
-    """(name, structure of the reference, structure of the prediction) of each row of the table."""
+    """(name, structure of the reference, compared structure) of each row of the table."""
     left = {structure.name: structure for structure in predicted.structures}
     names = {structure.name for structure in reference.structures}
     by_hand = {first: left.pop(second) for first, second in pairs.items() if first in names and second in left}
@@ -174,14 +176,14 @@ def compare_structures(
     Args:
         reference, predicted: name as drawn -> (k, j, i) bool mask on ``grid``.
 
-    Returns structures of the reference in its order, then those of the prediction alone; each is there, also where one
-    side lacks it.
+    Returns structures of the reference in its order, then those of the compared contours alone; each is there, also
+    where one side lacks it.
 
     Raises:
         InputError: two structures of one side have aliases of the same name, so that it is unclear which is meant.
         ValueError: a mask does not have the grid's shape.
     """
-    sides = [_by_tg263(reference, "reference"), _by_tg263(predicted, "prediction")]
+    sides = [_by_tg263(reference, REFERENCE), _by_tg263(predicted, COMPARED)]
     found = []
     for name in dict.fromkeys([*sides[0], *sides[1]]):
         (first_name, first), (second_name, second) = (side.get(name, ("", None)) for side in sides)
@@ -198,7 +200,7 @@ def _agreement(
     if reference is not None and predicted is not None:
         one = compare_masks(name, reference, predicted, grid)
     else:
-        masks = {"reference": reference, "prediction": predicted}
+        masks = {REFERENCE: reference, COMPARED: predicted}
         volumes = (math.nan if m is None else np.count_nonzero(m) * _voxel_ml(grid) for m in masks.values())
         one = StructureAgreement(
             name, math.nan, (math.nan,) * len(TOLERANCES_MM), math.nan, math.nan, *volumes, None,
@@ -244,7 +246,7 @@ def compare_masks(name: str, reference: np.ndarray, predicted: np.ndarray, grid:
         surface_dice, hd95, mean = _surfaces(reference, predicted, grid.spacing[::-1])
     else:
         surface_dice, hd95, mean = (math.nan,) * len(TOLERANCES_MM), math.nan, math.nan
-        empty = [where for count, where in zip(counts, ("the reference", "the prediction")) if not count]
+        empty = [f"the {where}" for count, where in zip(counts, (REFERENCE, COMPARED)) if not count]
         remark = f"Empty in {' and '.join(empty)}."
     return StructureAgreement(
         name, dice(reference, predicted), surface_dice, hd95, mean, counts[0] * voxel_ml, counts[1] * voxel_ml,

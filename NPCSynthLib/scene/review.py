@@ -199,8 +199,6 @@ def compared_contours(scene, reference, compared, image) -> ComparedContours:
     ours = latest_nodes(scene)[0]
     caption = f"{_whose(ours, compared)} against {_whose(ours, reference)} as the reference."
     caption = caption[0].upper() + caption[1:]
-    if not is_predicted(compared):
-        caption += " “Prediction” in a remark means the compared contours."
     notes = ()
     for node, what in ((image, "The image that the contours were compared on"),
                        (compared, "The compared segmentation"), (reference, "The reference segmentation")):
