@@ -22,7 +22,7 @@ from .text_pretraining import random_wording
 
 _BATCH = 32
 _PIXELS = 48  # that look at the words, a step
-_RATE = 3e-4
+_RATE = 5e-4
 _CANONICAL = 0.1  # of a batch: the canonical prompts must stay where they are
 
 
@@ -56,30 +56,34 @@ def settle_wordings(
         without: sequences that the run never met.
 
     Returns:
-        the loss of each step: mean squared difference to what should be, as a share of the variance over sequences.
+        the loss of each step: mean squared difference to what should be, as a share of that between the sequence and
+        the one that is nearest to it, since a wording of T1 must come much nearer to T1 than T1C is.
     """
     tower, teacher = module.text, copy.deepcopy(module.text).eval().requires_grad_(False)
     rng = np.random.default_rng((seed, 78))
     with torch.no_grad():
         pixels = _pixels(module, batches)
-        canonical = teacher.encode([canonical_prompt(s) for s in load_sequences().values() if s.id not in without])[0]
-        pooled_spread = canonical.pooled.var(dim=0).mean()
-        words_spread = _looked_up(module, pixels[: 8 * _PIXELS], canonical).var(dim=0).mean()
+        sequences = [s.id for s in load_sequences().values() if s.id not in without]
+        canonical = teacher.encode([canonical_prompt(load_sequences()[s]) for s in sequences])[0]
+        pooled_gap = _nearest(canonical.pooled)
+        read_gap = _nearest(_looked_up(module, pixels[: 8 * _PIXELS], canonical).flatten(1))
     tower.train().requires_grad_(True)
     optimizer = torch.optim.AdamW(tower.parameters(), lr=_RATE, weight_decay=0.0)
     losses = []
     for step in range(steps):
         for group in optimizer.param_groups:
             group["lr"] = _RATE * min(1.0, (step + 1) / 50) * 0.5 * (1 + np.cos(np.pi * step / steps))
-        wordings, means = _lesson(rng, without)
+        wordings, means, ids = _lesson(rng, without)
+        rows = [sequences.index(i) for i in ids]
         pick = torch.from_numpy(rng.integers(0, len(pixels), _PIXELS))
         with torch.autocast("cpu"):
             with torch.no_grad():
                 right = teacher.encode(means)[0]
                 read = _looked_up(module, pixels[pick], right)
             said = tower.encode(wordings)[0]
-        loss = ((said.pooled - right.pooled) ** 2).mean() / pooled_spread
-        loss = loss + ((_looked_up(module, pixels[pick], said) - read) ** 2).mean() / words_spread
+        far = ((said.pooled - right.pooled) ** 2).mean(dim=1) / pooled_gap[rows]
+        misread = ((_looked_up(module, pixels[pick], said) - read) ** 2).mean(dim=(1, 2)) / read_gap[rows]
+        loss = (far + misread).mean()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(tower.parameters(), 1.0)
         optimizer.step()
@@ -89,15 +93,22 @@ def settle_wordings(
     return losses
 
 
-def _lesson(rng: np.random.Generator, without: Collection[str]) -> tuple[list[str], list[str]]:
-    """Wordings, and the prompt that says for each of them what the finished network takes it to mean."""
-    wordings, means = [], []
+def _nearest(vectors: Tensor) -> Tensor:
+    """(N,) mean squared difference of each of (N, D) to the one nearest to it."""
+    gap = torch.cdist(vectors, vectors) ** 2 / vectors.shape[1]
+    return gap.fill_diagonal_(torch.inf).amin(dim=1)
+
+
+def _lesson(rng: np.random.Generator, without: Collection[str]) -> tuple[list[str], list[str], list[str]]:
+    """Wordings, the prompt that says for each of them what the finished network takes it to mean, and its sequence."""
+    wordings, means, ids = [], [], []
     for _ in range(_BATCH):
         words, sequence, times = random_wording(rng, without)
         canonical = canonical_prompt(sequence)
         if rng.random() < _CANONICAL:
             words, times = canonical, None
         wordings.append(words)
+        ids.append(sequence.id)
         told = ", ".join(f"{name} {round(time)} ms" for name, time in (times or {}).items())
         means.append(f"{sequence.name} scan, {told}" if told else canonical)
-    return wordings, means
+    return wordings, means, ids
