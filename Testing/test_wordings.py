@@ -14,7 +14,7 @@ from NPCSynthLib.model.text import TextTower, tokens_of_vocabulary
 from NPCSynthLib.training.dataset import collate
 from NPCSynthLib.training.objectives import TrainingModule
 from NPCSynthLib.training.simulation import simulate
-from NPCSynthLib.training.wordings import settle_wordings
+from NPCSynthLib.training.wordings import learn_echo_times, settle_wordings
 from NPCSynthLib.vocabulary import canonical_prompt, get_sequence
 
 CONFIG = ModelConfig(channels=(8, 12, 16), specific=(2, 2, 2), encoder_blocks=1, decoder_blocks=1, text_width=32,
@@ -49,7 +49,19 @@ def test_other_wordings_move_to_the_canonical_prompt_and_it_stays(module, batche
     assert last[2] < 0.3 * first[0]
 
 
+def test_echo_times_are_learned_from_images(module, batches):
+    def draw(step):
+        rng = np.random.default_rng(step)
+        return collate([simulate(box_labelmap(), ["T1"], ["T2"], rng, 32, 0, echo_times=1.0) for _ in range(3)])
+
+    for parameter in module.model.decoder.parameters():  # a network in whose blocks text has its say
+        parameter.data += 0.05 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(2))
+    losses = learn_echo_times(module, batches, draw, 40, seed=1)
+    assert np.mean(losses[-10:]) < 0.8 * np.mean(losses[:10])
+
+
 def test_the_image_side_stays_as_it_is(module, batches):
     before = {name: value.clone() for name, value in module.model.state_dict().items()}
     settle_wordings(module, batches, 3, seed=1)
+    learn_echo_times(module, batches, lambda step: batches[0], 3, seed=1)
     assert all(torch.equal(before[name], value) for name, value in module.model.state_dict().items())

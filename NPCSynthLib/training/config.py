@@ -26,7 +26,7 @@ class TrainingConfig:
         model: None for that of the weights which the run starts from.
         network: "any-to-all", "any-to-all-labels" or one of ``baseline_networks.NETWORKS``.
         losses: weights of losses that differ from ``objectives.WEIGHTS``.
-        wording_steps: of ``wordings.settle_wordings`` at the end.
+        wording_steps, echo_steps: of ``wordings.settle_wordings`` and ``learn_echo_times`` at the end.
         segmentation_only: learn nothing but the segmentation head; the features of finished weights stay as they are.
     """
 
@@ -46,6 +46,7 @@ class TrainingConfig:
     losses: dict = field(default_factory=dict)
     segmentation_only: bool = False
     wording_steps: int = 0
+    echo_steps: int = 0
 
     @classmethod
     def load(cls, name: str) -> "TrainingConfig":

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from ..phantom.signal import ANY_ECHO
 from ..vocabulary import load_sequences
 from .cohorts import crop_patient, crop_tumor, load_training_patients, load_tumor_slices
 from .labelmaps import load_labelmap, phantom_labelmap
@@ -182,6 +183,21 @@ class TrainingBatches(Dataset):
         n = int(rng.choice(len(maps), p=odds / odds.sum()))
         sources, targets = self._choose_sequences(everything, step, rng)
         return simulate(maps[n], sources, targets, rng, self.size, first + n, mixture.echo_times)
+
+    def echo_times(self, step: int) -> Batch:
+        """Batch number ``step`` of T2-weighted targets, simulated at echo times that their prompts tell.
+
+        Only where there is something to simulate from.
+        """
+        samples = []
+        known = [s for s in load_sequences() if s not in self.mixture.without]
+        for n in range(self.batch_size):
+            rng = np.random.default_rng((self.seed, 80, step, n))
+            maps = self.phantoms if self.phantoms and (rng.random() < 0.5 or not self.labelmaps) else self.labelmaps
+            target = str(rng.choice([s for s in known if s in ANY_ECHO]))
+            sources = [str(s) for s in rng.permutation([s for s in known if s != target])[: rng.integers(1, 3)]]
+            samples.append(simulate(maps[rng.integers(len(maps))], sources, [target], rng, self.size, n, 1.0))
+        return collate(samples)
 
     def __getitem__(self, step: int) -> Batch:
         numbers = range(self.part[0], self.batch_size, self.part[1])

@@ -10,13 +10,15 @@ from ..model.weights import LoadedModel, save_weights
 from ..vocabulary import canonical_prompt, load_sequences
 from .baseline_networks import NETWORKS, save_baseline
 from .config import TrainingConfig, build_module
-from .dataset import Batch
-from .wordings import settle_wordings
+from .dataset import TrainingBatches
+from .wordings import learn_echo_times, settle_wordings
+
+_SETTLING_BATCHES = 8
 
 
 def export_weights(
     checkpoint: Path, folder: Path, configuration: str, version: str, config: TrainingConfig,
-    training_data: list[str], batches: list[Batch], base: LoadedModel | None = None,
+    batches: TrainingBatches, base: LoadedModel | None = None,
 ) -> None:  # fmt: skip
     """Write the moving average of a checkpoint as weights, other wordings settled where the configuration says so.
 
@@ -25,8 +27,7 @@ def export_weights(
     Args:
         configuration: name of the file that ``config`` comes from, without its suffix. By it, whatever their folder is
             called, the evaluation knows the weights that it asks more.
-        training_data: what it was trained on, a line each.
-        batches: a few of those of the training, for the wordings.
+        batches: what it was trained on.
         base: the weights that the run started from.
     """
     state = torch.load(checkpoint, map_location="cpu", weights_only=True)
@@ -39,7 +40,9 @@ def export_weights(
     if config.wording_steps:
         taught = module.text  # the image side goes on with the very features that it was taught with
         module.text = taught.grown(tokens_of_vocabulary())
-        settle_wordings(module.eval(), batches, config.wording_steps, config.seed, config.mixture.without)
+        some, without = [batches[n] for n in range(_SETTLING_BATCHES)], config.mixture.without
+        settle_wordings(module.eval(), some, config.wording_steps, config.seed, without)
+        learn_echo_times(module, some, batches.echo_times, config.echo_steps, config.seed, without)
     about = {
         "name": f"NPCSynth {config.network} ({configuration})",
         "configuration": configuration,
@@ -49,12 +52,12 @@ def export_weights(
         "intended_use": "research; not a medical device",
         "steps": state["step"],
         "prompts": {s.id: canonical_prompt(s) for s in load_sequences().values() if s.id not in config.mixture.without},
-        "training_data": training_data,
+        "training_data": batches.describe(),
     }
     if base is not None:
         about["steps"] += base.manifest.get("steps", 0)
         about["started_from"] = base.identity
-        about["training_data"] = list(dict.fromkeys(base.manifest.get("training_data", []) + training_data))
+        about["training_data"] = list(dict.fromkeys(base.manifest.get("training_data", []) + about["training_data"]))
     if config.network in NETWORKS:
         save_baseline(folder, config.network, module.eval(), about)
     else:

@@ -25,7 +25,6 @@ from .text_pretraining import pretrain_text
 
 _CHECKPOINT = "checkpoint.ckpt"
 _SAVE_SECONDS = 120
-_SETTLING_BATCHES = 8
 #: bfloat16 only where the hardware has it: elsewhere it is emulated, ten times slower than float32.
 _PRECISIONS = {torch.float32: "32-true", torch.bfloat16: "bf16-mixed", torch.float16: "16-mixed"}
 
@@ -237,7 +236,6 @@ def train(
             save()
     weights = out_dir / "weights"
     if fabric.is_global_zero:
-        some = [batches[n] for n in range(_SETTLING_BATCHES)] if config.wording_steps else []
-        export_weights(checkpoint, weights, Path(config_name).stem, __version__, config, batches.describe(), some, base)
+        export_weights(checkpoint, weights, Path(config_name).stem, __version__, config, batches, base)
     fabric.barrier()
     return weights
