@@ -115,7 +115,8 @@ def learn_echo_times(
     def loss(step: int) -> Tensor:
         batch = draw(step)
         found = image_losses(*module.preview(batch), batch)
-        return sum(module.weights[name] * value for name, value in found.items()) + _TETHER * lessons.loss(rng, timed=False)
+        images = sum(module.weights[name] * value for name, value in found.items())
+        return images + _TETHER * lessons.loss(rng, timed=False)
 
     module.model.requires_grad_(False)
     return _teach(module, steps, loss)
