@@ -44,7 +44,7 @@ def check_wording(loaded: LoadedModel, target: str, prompt: str) -> list[str]:
         )
     warnings = [f"{target} was made from your own words; check that they describe {target}."]
     if re.search(r"\d{2,}|\d+\.\d", prompt):
-        warnings.append(f"Numbers in your words for {target}, such as TE, are followed roughly at best.")
+        warnings.append(f"The numbers in your words for {target} change nothing: times such as TE are not heeded.")
     similar = similarities(loaded, loaded.text_features(prompt)[0])
     taken_for = max(similar, key=similar.get)
     if target in similar and taken_for != target:
