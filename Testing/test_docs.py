@@ -7,7 +7,7 @@ import message_list
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "Resources" / "Docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "weights" / "MODEL_CARD.md", *sorted((ROOT / "Resources" / "Docs").glob("*.md"))]
 
 
 def anchor(heading):
