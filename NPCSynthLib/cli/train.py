@@ -9,6 +9,7 @@ from ..errors import Cancelled, UsageError
 from .console import command, progress_bar, say, warn
 
 NAME = "train"
+_SHOWN = ("l1", "ssim", "segmentation", "wordings", "echo times")
 
 
 @command
@@ -112,5 +113,5 @@ def _patients(cohort: Path | None, hold_out: list[str], notes: list[str], on_pro
 
 def _stage(step: int, steps: int, losses: dict[str, float]) -> str:
     """How far a run is and what it has learnt, in one line."""
-    figures = ", ".join(f"{name} {losses[name]:.3f}" for name in ("l1", "ssim", "segmentation") if name in losses)
+    figures = ", ".join(f"{name} {losses[name]:.3f}" for name in _SHOWN if name in losses)
     return f"Step {step} of {steps} ({figures})"

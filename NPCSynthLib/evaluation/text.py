@@ -72,7 +72,8 @@ PARAPHRASES = {
     ),
 }  # fmt: skip
 
-#: The same, written without knowing how training words its prompts, nor those above. Never train on them either.
+#: The same, written without knowing how training words its prompts, nor those above. The pieces that training puts
+#: together were added to after this list had been read, some of its words among them. Never train on its sentences.
 BLIND_PARAPHRASES = {
     "T1": (
         "plain T1w, non-contrast, no fatsat",

@@ -18,7 +18,7 @@ _SETTLING_BATCHES = 8
 
 def export_weights(
     checkpoint: Path, folder: Path, configuration: str, version: str, config: TrainingConfig,
-    batches: TrainingBatches, base: LoadedModel | None = None,
+    batches: TrainingBatches, base: LoadedModel | None = None, on_step=None,
 ) -> None:  # fmt: skip
     """Write the moving average of a checkpoint as weights, other wordings settled where the configuration says so.
 
@@ -29,6 +29,7 @@ def export_weights(
             called, the evaluation knows the weights that it asks more.
         batches: what it was trained on.
         base: the weights that the run started from.
+        on_step: told of the steps that the wordings take, as ``trainer.train`` tells of its own.
     """
     state = torch.load(checkpoint, map_location="cpu", weights_only=True)
     module = build_module(config, state["tokens"])
@@ -41,8 +42,8 @@ def export_weights(
         taught = module.text  # the image side goes on with the very features that it was taught with
         module.text = taught.grown(tokens_of_vocabulary())
         some, without = [batches[n] for n in range(_SETTLING_BATCHES)], config.mixture.without
-        settle_wordings(module.eval(), some, config.wording_steps, config.seed, without)
-        learn_echo_times(module, some, batches.echo_times, config.echo_steps, config.seed, without)
+        settle_wordings(module.eval(), some, config.wording_steps, config.seed, without, on_step)
+        learn_echo_times(module, some, batches.echo_times, config.echo_steps, config.seed, without, on_step)
     about = {
         "name": f"NPCSynth {config.network} ({configuration})",
         "configuration": configuration,

@@ -236,6 +236,6 @@ def train(
             save()
     weights = out_dir / "weights"
     if fabric.is_global_zero:
-        export_weights(checkpoint, weights, Path(config_name).stem, __version__, config, batches, base)
+        export_weights(checkpoint, weights, Path(config_name).stem, __version__, config, batches, base, on_step)
     fabric.barrier()
     return weights
