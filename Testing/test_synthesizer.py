@@ -275,6 +275,27 @@ def test_an_organ_of_one_piece_is_its_largest_part():
     assert brain[:, 2:12, 2:12].all() and brain.sum() == 4 * 100
 
 
+def test_every_part_of_a_tumor_is_kept():
+    """The largest is not always the right one: on NPC slices it was a false island as often as not."""
+    grid = Grid.from_parts((4, 20, 40), (2, 2, 2), (0, 0, 0), np.eye(3))
+    classes = np.zeros(grid.shape, np.uint8)
+    classes[:, 2:12, 2:12] = classes[:, 15:18, 30:35] = 2
+    result = to_segments(classes, ("background", "body", "GTVp"), np.ones(grid.shape, bool), grid)
+    mask = next(result.mask(s) for s in result.segments if s.name == "GTVp")
+    assert (mask == (classes == 2)).all()
+
+
+def test_of_a_paired_organ_the_largest_part_of_each_side_is_kept():
+    grid = Grid.from_parts((4, 20, 60), (2, 2, 2), (-59.0, 0, 0), np.eye(3))
+    classes = np.zeros(grid.shape, np.uint8)
+    classes[:, 5:10, 10:15] = classes[:, 5:10, 45:50] = 2
+    classes[:, 15:18, 2:5] = classes[:, 15:18, 55:58] = 2
+    result = to_segments(classes, ("background", "body", "Parotid"), np.ones(grid.shape, bool), grid)
+    masks = {s.name: result.mask(s) for s in result.segments}
+    assert masks["Parotid_R"].sum() == masks["Parotid_L"].sum() == 4 * 25
+    assert masks["Parotid_R"][:, 5:10, 10:15].all() and masks["Parotid_L"][:, 5:10, 45:50].all()
+
+
 def test_organ_that_crosses_the_middle_a_little_is_not_cut():
     grid = Grid.from_parts((3, 20, 40), (2, 2, 2), (-39.0, 0, 0), np.eye(3))
     classes = np.zeros(grid.shape, np.uint8)

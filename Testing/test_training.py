@@ -17,9 +17,10 @@ pytest.importorskip("open_clip", reason="training needs the train extra")
 pytest.importorskip("lightning_fabric", reason="training needs the train extra")
 
 from NPCSynthLib.errors import InputError, OutputError, UsageError, WeightsError
+from NPCSynthLib.model.manifest import read_manifest, write_manifest
 from NPCSynthLib.model.network import ModelConfig
 from NPCSynthLib.model.text import TextTower, tokens_of_vocabulary
-from NPCSynthLib.model.weights import load_weights
+from NPCSynthLib.model.weights import add_file, load_weights
 from NPCSynthLib.training import config as config_module
 from NPCSynthLib.training import dataset, journal, objectives, trainer
 from NPCSynthLib.training.baseline_networks import NETWORKS, load_baseline
@@ -29,7 +30,7 @@ from NPCSynthLib.training.labelmaps import LabelMap
 from NPCSynthLib.training.sample import IGNORE, SOFT_TISSUE, SOFT_TISSUE_CLASSES, plane_axes
 from NPCSynthLib.training.simulation import simulate
 from NPCSynthLib.training.text_pretraining import pretrain_text
-from NPCSynthLib.vocabulary import load_classes, load_sequences
+from NPCSynthLib.vocabulary import canonical_prompt, get_sequence, load_classes, load_sequences
 
 
 def box_labelmap(seed=0) -> LabelMap:
@@ -250,12 +251,18 @@ def test_run_from_finished_weights_begins_where_they_ended(boxes, tmp_path):
 def test_the_segmentation_head_learns_alone_and_leaves_the_rest_as_it_is(boxes, tmp_path):
     """To the bit, so that images stay the same and a second edition of the weights adds little to the history."""
     first = trainer.train(tiny_config(tmp_path), tmp_path, tmp_path / "first")
+    add_file(first, "usual.safetensors", {"limits": np.ones(3, np.float32)})
+    write_manifest(first, {**read_manifest(first)[1], "calibration": {"T1": 1.5}})
     config = tiny_config(tmp_path, segmentation_only=True, learning_rate=0.01)
     second = trainer.train(config, tmp_path, tmp_path / "second", start=first)
     a, b = load_weights(first), load_weights(second)
     changed = {n.split(".")[0] for n, v in a.model.state_dict().items() if not torch.equal(b.model.state_dict()[n], v)}
     assert changed == {"segmentation"}
-    assert (first / "text.safetensors").read_bytes() == (second / "text.safetensors").read_bytes()
+    for name in ("text.safetensors", "usual.safetensors"):
+        assert (first / name).read_bytes() == (second / name).read_bytes()
+    assert b.manifest["calibration"] == {"T1": 1.5}
+    prompt = canonical_prompt(get_sequence("T1"))
+    assert torch.equal(a.text_features(prompt)[0].tokens, b.text_features(prompt)[0].tokens)
 
 
 def test_words_that_the_vocabulary_has_gained_are_learned_further_on(boxes, tmp_path, monkeypatch):

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..inference.labels import to_segments
 from ..inference.slicing import Slicing
 from ..inference.synthesizer import Synthesizer
 from ..model.network import AnyToAll, ModelConfig
@@ -240,18 +241,19 @@ def tumor_of_phantom(synthesizer: Synthesizer, seed: int, sources: Sequence[str]
 
 @torch.inference_mode()
 def tumor_of_slices(synthesizer: Synthesizer, slices: Sequence[TumorSlice]) -> list[dict]:
-    """GTVp of single T2 slices as the weights contour it: [{"structure", "dice", "hd95"}]."""
+    """GTVp of single T2 slices as a user would get it: [{"structure", "dice", "hd95"}]."""
     model, device = synthesizer.loaded.model, synthesizer.device.torch
-    number = model.config.classes.index("GTVp")
     rows = []
     for one in slices:
         images, tumor = _stack([one])
         invariant = model.group(model.encode(images.to(device)).invariant, 1)
         present = torch.ones(1, 1, dtype=torch.bool, device=device)
-        found = model.segment(invariant, present).argmax(dim=1).cpu().numpy() == number
+        classes = model.segment(invariant, present).argmax(dim=1).cpu().numpy().astype(np.uint8)
         body = body_mask(one.image[None], (_NPC_PIXEL_MM, _NPC_PIXEL_MM, 5.0))
-        grid = Grid.from_parts(found.shape, (_NPC_PIXEL_MM, _NPC_PIXEL_MM, 5.0), (0, 0, 0), np.eye(3))
-        compared = compare_masks("GTVp", tumor.numpy() > 0, found & body, grid)
+        grid = Grid.from_parts(classes.shape, (_NPC_PIXEL_MM, _NPC_PIXEL_MM, 5.0), (0, 0, 0), np.eye(3))
+        segmentation = to_segments(classes, model.config.classes, body, grid)
+        found = next(segmentation.mask(s) for s in segmentation.segments if s.name == "GTVp")
+        compared = compare_masks("GTVp", tumor.numpy() > 0, found, grid)
         rows.append({"structure": "GTVp", "dice": compared.dice, "hd95": compared.hd95_mm})
     return rows
 

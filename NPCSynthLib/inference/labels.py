@@ -74,9 +74,9 @@ def to_segments(classes: np.ndarray, names: tuple[str, ...], body: np.ndarray, g
             mask = (classes == names.index(structure.class_name)) & body
             cleaned[structure.class_name] = without_islands(mask, voxel_mm3)
         mask = cleaned[structure.class_name]
-        if structure.single:
-            mask = _parts_by_size(mask) == 1
         if structure.side is not None:
             mask = _on_side(mask, left, middle, structure.side == "left")
+        if structure.single:
+            mask = _parts_by_size(mask) == 1
         labelmap[mask] = structure.label
     return SegmentationResult(labelmap, body, tuple(segments))

@@ -1,6 +1,7 @@
 """Weights on disk: ``manifest.json`` beside ``*.safetensors``; verified before use, no pickle anywhere."""
 
 import hashlib
+import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -124,6 +125,30 @@ def save_weights(
         (folder / name).chmod(0o644)  # safetensors makes them readable by their owner alone
     files = {name: {"sha256": file_sha256(folder / name)} for name in (MODEL, TEXT)}
     manifest = {**about, "files": files, "model": model.config.to_dict(), "tokens": tower.tokens}
+    write_manifest(folder, manifest)
+    return manifest
+
+
+def save_with_head(folder: Path, base: LoadedModel, model: AnyToAll, about: dict) -> dict:
+    """Write finished weights with the segmentation head of ``model``; returns the manifest.
+
+    All else is that of ``base`` to the bit: what it reads in prompts, its calibration and its further files.
+
+    Args:
+        about: entries of the manifest that change.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = _read(base.folder, MODEL, base.manifest)
+    for name, value in model.segmentation.state_dict().items():
+        tensors[f"segmentation.{name}"] = value.half().contiguous()
+    save_file(tensors, folder / MODEL)
+    (folder / MODEL).chmod(0o644)
+    files = dict(base.manifest["files"])
+    for name in files:
+        if name != MODEL:
+            shutil.copyfile(verify_file(base.folder, name, base.manifest), folder / name)
+    files[MODEL] = {"sha256": file_sha256(folder / MODEL)}
+    manifest = {**base.manifest, **about, "files": files}
     write_manifest(folder, manifest)
     return manifest
 

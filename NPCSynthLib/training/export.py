@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from ..model.text import tokens_of_vocabulary
-from ..model.weights import LoadedModel, save_weights
+from ..model.weights import LoadedModel, save_weights, save_with_head
 from ..vocabulary import canonical_prompt, load_sequences
 from .baseline_networks import NETWORKS, save_baseline
 from .config import TrainingConfig, build_module
@@ -45,20 +45,25 @@ def export_weights(
         settle_wordings(module.eval(), some, config.wording_steps, config.seed, without, on_step)
         learn_echo_times(module, some, batches.echo_times, config.echo_steps, config.seed, without, on_step)
     about = {
-        "name": f"NPCSynth {config.network} ({configuration})",
-        "configuration": configuration,
         "version": version,
-        "license": "Apache-2.0",
         "created": datetime.date.today().isoformat(),
-        "intended_use": "research; not a medical device",
         "steps": state["step"],
-        "prompts": {s.id: canonical_prompt(s) for s in load_sequences().values() if s.id not in config.mixture.without},
         "training_data": batches.describe(),
     }
     if base is not None:
         about["steps"] += base.manifest.get("steps", 0)
         about["started_from"] = base.identity
         about["training_data"] = list(dict.fromkeys(base.manifest.get("training_data", []) + about["training_data"]))
+    if config.segmentation_only:
+        save_with_head(folder, base, module.eval().model, about)
+        return
+    about |= {
+        "name": f"NPCSynth {config.network} ({configuration})",
+        "configuration": configuration,
+        "license": "Apache-2.0",
+        "intended_use": "research; not a medical device",
+        "prompts": {s.id: canonical_prompt(s) for s in load_sequences().values() if s.id not in config.mixture.without},
+    }
     if config.network in NETWORKS:
         save_baseline(folder, config.network, module.eval(), about)
     else:

@@ -71,7 +71,7 @@ def segmentation_loss(logits: Tensor, structures: Tensor) -> Tensor:
     known = (structures != IGNORE) & ~soft
     classes = load_classes()
     weight = torch.ones(logits.shape[1], device=logits.device)
-    weight[[classes.index("GTVp"), classes.index("GTVn")]] = 3.0  # the tumor classes are small
+    weight[[classes.index(name) for name in ("GTVp", "GTVn", "Eye")]] = 3.0  # they are small
     log_probability = logits.log_softmax(dim=1)
     truth = torch.where(known, structures, -100)
     entropy = F.nll_loss(log_probability, truth, weight=weight, ignore_index=-100) if known.any() else logits.sum() * 0

@@ -17,7 +17,7 @@ class Structure:
         label: value in the labelmap (0 for External, which overlaps all the others).
         class_name: class of the model that it comes from.
         side: "left", "right" or None; paired organs share one class and are split by side.
-        single: one organ in one piece; of several parts only the largest is it.
+        single: in one piece; of several parts (on its side, where it has one) only the largest is it.
         color: (r, g, b) in 0..1.
         aliases: other names met in clinics.
         code: {"category", "type", "modifier"} as [scheme, value, meaning], modifier may be None.
