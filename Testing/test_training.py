@@ -265,6 +265,15 @@ def test_the_segmentation_head_learns_alone_and_leaves_the_rest_as_it_is(boxes, 
     assert torch.equal(a.text_features(prompt)[0].tokens, b.text_features(prompt)[0].tokens)
 
 
+def test_a_run_of_the_segmentation_head_may_end_where_its_weights_came_from(boxes, tmp_path):
+    first = trainer.train(tiny_config(tmp_path), tmp_path, tmp_path / "out")
+    (tmp_path / "out" / "checkpoint.ckpt").unlink()
+    config = tiny_config(tmp_path, segmentation_only=True, learning_rate=0.01)
+    before = load_weights(first)
+    assert trainer.train(config, tmp_path, tmp_path / "out", start=first) == first
+    assert load_weights(first).manifest["started_from"] == before.identity
+
+
 def test_words_that_the_vocabulary_has_gained_are_learned_further_on(boxes, tmp_path, monkeypatch):
     known = trainer.tokens_of_vocabulary()
     monkeypatch.setattr(trainer, "tokens_of_vocabulary", lambda: known[:-20] + known[-2:])

@@ -1,13 +1,12 @@
 """Weights on disk: ``manifest.json`` beside ``*.safetensors``; verified before use, no pickle anywhere."""
 
 import hashlib
-import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save, save_file
 
 from ..errors import WeightsError
 from .manifest import MANIFEST, MODEL, REMEDY, TEXT, file_sha256, read_manifest, verify_file, write_manifest
@@ -135,21 +134,20 @@ def save_with_head(folder: Path, base: LoadedModel, model: AnyToAll, about: dict
     All else is that of ``base`` to the bit: what it reads in prompts, its calibration and its further files.
 
     Args:
+        folder: may be that of ``base``.
         about: entries of the manifest that change.
+
+    Raises OutputError, and the folder is as it was then; WeightsError: ``base`` has been damaged meanwhile.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     tensors = _read(base.folder, MODEL, base.manifest)
     for name, value in model.segmentation.state_dict().items():
         tensors[f"segmentation.{name}"] = value.half().contiguous()
-    save_file(tensors, folder / MODEL)
-    (folder / MODEL).chmod(0o644)
-    files = dict(base.manifest["files"])
-    for name in files:
-        if name != MODEL:
-            shutil.copyfile(verify_file(base.folder, name, base.manifest), folder / name)
-    files[MODEL] = {"sha256": file_sha256(folder / MODEL)}
+    contents = {name: verify_file(base.folder, name, base.manifest).read_bytes() for name in base.manifest["files"]}
+    contents[MODEL] = save(tensors)
+    files = {**base.manifest["files"], MODEL: {"sha256": hashlib.sha256(contents[MODEL]).hexdigest()}}
     manifest = {**base.manifest, **about, "files": files}
-    write_manifest(folder, manifest)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_manifest(folder, manifest, contents)
     return manifest
 
 
