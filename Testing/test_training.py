@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 import torch
 from PIL import Image
 
@@ -26,8 +27,8 @@ from NPCSynthLib.training import dataset, journal, objectives, trainer
 from NPCSynthLib.training.baseline_networks import NETWORKS, load_baseline
 from NPCSynthLib.training.config import TrainingConfig
 from NPCSynthLib.training.dataset import Mixture, TrainingBatches
-from NPCSynthLib.training.labelmaps import LabelMap
-from NPCSynthLib.training.sample import IGNORE, SOFT_TISSUE, SOFT_TISSUE_CLASSES, plane_axes
+from NPCSynthLib.training.labelmaps import LabelMap, find_labelmaps, load_labelmap
+from NPCSynthLib.training.sample import IGNORE, POSSIBLE_CLASSES, plane_axes
 from NPCSynthLib.training.simulation import simulate
 from NPCSynthLib.training.text_pretraining import pretrain_text
 from NPCSynthLib.vocabulary import canonical_prompt, get_sequence, load_classes, load_sequences
@@ -149,16 +150,34 @@ def test_unknown_voxels_carry_no_segmentation_loss():
     torch.testing.assert_close(a, b)
 
 
-def test_where_only_soft_tissue_is_known_each_of_its_classes_is_right_and_no_other():
+@pytest.mark.parametrize(("kind", "possible"), POSSIBLE_CLASSES.items())
+def test_where_only_a_kind_of_tissue_is_known_each_of_its_classes_is_right_and_no_other(kind, possible):
     classes = load_classes()
-    structures = torch.full((1, 8, 8), SOFT_TISSUE)
+    structures = torch.full((1, 8, 8), kind)
     loss = {}
     for n, name in enumerate(classes):
         logits = torch.zeros(1, len(classes), 8, 8)
         logits[:, n] = 12.0
         loss[name] = float(objectives.segmentation_loss(logits, structures))
-    assert max(loss[name] for name in SOFT_TISSUE_CLASSES) < 0.01
-    assert min(value for name, value in loss.items() if name not in SOFT_TISSUE_CLASSES) > 5
+    assert max(loss[name] for name in possible) < 0.01
+    assert min(value for name, value in loss.items() if name not in possible) > 5
+
+
+@pytest.mark.parametrize(("label", "tissues", "structure"), [
+    (506, {"vitreous"}, "Eye"), (512, {"spinal_cord"}, "SpinalCord"), (16, {"brainstem"}, "Brainstem"),
+    (511, {"skin"}, "body"), (515, {"cortical_bone"}, "body"), (516, {"fatty_marrow", "red_marrow"}, "body"),
+])  # fmt: skip
+def test_a_public_head_is_of_the_tissues_that_its_labels_stand_for(tmp_path, label, tissues, structure):
+    labels = np.full((12, 12, 12), 507, np.int16)
+    labels[2:6, 2:6, 2:6] = label
+    path = tmp_path / "labelmaps" / "synthseg" / "training_seg_01.nii.gz"
+    path.parent.mkdir(parents=True)
+    sitk.WriteImage(sitk.GetImageFromArray(labels), str(path))
+    [found] = find_labelmaps(tmp_path)
+    read = load_labelmap(found)
+    index = read.classes[3, 3, 3]
+    assert {read.tissues(np.random.default_rng(n))[index] for n in range(20)} == tissues
+    assert load_classes()[read.structure_table()[index]] == structure
 
 
 def test_place_contrast_prefers_aligned_features():
@@ -263,6 +282,16 @@ def test_the_segmentation_head_learns_alone_and_leaves_the_rest_as_it_is(boxes, 
     assert b.manifest["calibration"] == {"T1": 1.5}
     prompt = canonical_prompt(get_sequence("T1"))
     assert torch.equal(a.text_features(prompt)[0].tokens, b.text_features(prompt)[0].tokens)
+
+
+def test_the_image_side_learns_alone_and_leaves_the_text_tower_as_it_is(boxes, tmp_path):
+    first = trainer.train(tiny_config(tmp_path), tmp_path, tmp_path / "first")
+    config = tiny_config(tmp_path, images_only=True, learning_rate=0.01)
+    second = trainer.train(config, tmp_path, tmp_path / "second", start=first)
+    assert (first / "text.safetensors").read_bytes() == (second / "text.safetensors").read_bytes()
+    a, b = (load_weights(folder).model.state_dict() for folder in (first, second))
+    changed = {name.split(".")[0] for name in a if not torch.equal(a[name], b[name])}
+    assert {"encoder", "decoder", "segmentation"} <= changed
 
 
 def test_a_run_of_the_segmentation_head_may_end_where_its_weights_came_from(boxes, tmp_path):

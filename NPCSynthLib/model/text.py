@@ -8,6 +8,7 @@ from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from ..errors import NPCSynthError
 from .network import ModelConfig, TextFeatures
@@ -124,9 +125,10 @@ class TextTower(nn.Module):
 
     def forward(self, rows: Tensor) -> TextFeatures:
         """(N, context_length) rows to features; padding beyond the longest prompt is dropped."""
-        length = int((rows != 0).sum(dim=1).max())
-        pooled, tokens = self.transformer(rows)
-        return TextFeatures(pooled, tokens[:, :length], rows[:, :length] != 0)
+        rows = rows[:, : int((rows != 0).sum(dim=1).max())]
+        causal = {"attn_mask": self.transformer.attn_mask[: rows.shape[1], : rows.shape[1]]}  # open_clip's is whole
+        pooled, tokens = functional_call(self.transformer, causal, (rows,))
+        return TextFeatures(pooled, tokens, rows != 0)
 
     def encode(self, prompts: list[str]) -> tuple[TextFeatures, list[str]]:
         """Features of prompts, and the unknown words in them."""

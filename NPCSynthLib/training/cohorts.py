@@ -17,7 +17,7 @@ from ..vocabulary import get_sequence, load_classes, training_prompt
 from .augmentation import degrade, smooth_field
 from .labels import read_labels
 from .layouts import PatientFiles, find_cohort, read_image
-from .sample import IGNORE, Sample, choose_plane, random_frame
+from .sample import IGNORE, NO_TUMOR, Sample, choose_plane, random_frame
 
 
 @dataclass(frozen=True)
@@ -241,8 +241,8 @@ def crop_tumor(item: TumorSlice, rng: np.random.Generator, size: int, place: int
     image, tumor = F.grid_sample(both[None], grid[None], align_corners=True)[0].numpy()
     classes = load_classes()
     structures = np.where(tumor > 0.5, classes.index("GTVp"), IGNORE).astype(np.uint8)
-    # near the tumor the contour tells what is not tumor; farther away nodes may lie that nobody contoured
-    structures[(tumor <= 0.5) & (image > 0.02)] = classes.index("body")
+    # nobody contoured anything else: what is not tumor may be any organ, or a node
+    structures[(tumor <= 0.5) & (image > 0.02)] = NO_TUMOR
     prompt = training_prompt(get_sequence("T2"), rng)
     return Sample(
         sources=degrade(np.repeat(image[None], 3, axis=0), rng, 0.8)[None],

@@ -28,6 +28,7 @@ class TrainingConfig:
         losses: weights of losses that differ from ``objectives.WEIGHTS``.
         wording_steps, echo_steps: of ``wordings.settle_wordings`` and ``learn_echo_times`` at the end.
         segmentation_only: learn nothing but the segmentation head; the features of finished weights stay as they are.
+        images_only: learn everything but the text tower of finished weights.
     """
 
     model: ModelConfig | None
@@ -45,6 +46,7 @@ class TrainingConfig:
     mixture: Mixture = Mixture()
     losses: dict = field(default_factory=dict)
     segmentation_only: bool = False
+    images_only: bool = False
     wording_steps: int = 0
     echo_steps: int = 0
 
@@ -88,4 +90,4 @@ def build_module(config: TrainingConfig, tokens: list[int]) -> torch.nn.Module:
         return NETWORKS[config.network](config.losses)
     model = AnyToAll(config.model)
     text = LabelTower(config.model) if config.network == "any-to-all-labels" else TextTower(config.model, tokens)
-    return TrainingModule(model, text, losses=config.losses, segmentation_only=config.segmentation_only)
+    return TrainingModule(model, text, 32, config.losses, config.segmentation_only, config.images_only)

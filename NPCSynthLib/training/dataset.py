@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 from ..phantom.signal import ANY_ECHO
 from ..vocabulary import load_sequences
 from .cohorts import crop_patient, crop_tumor, load_training_patients, load_tumor_slices
-from .labelmaps import load_labelmap, phantom_labelmap
+from .labelmaps import find_labelmaps, load_labelmap, phantom_labelmap
 from .layouts import PatientFiles
 from .sample import Sample
 from .simulation import simulate
@@ -111,8 +111,7 @@ class TrainingBatches(Dataset):
         patients = load_training_patients(data_dir, cohort, note)
         names = self._part(list(dict.fromkeys(p.name for p in patients)))
         self.patients = [p for p in patients if p.name in names and set(p.sequences) - set(mixture.without)]
-        folders = [data_dir / "labelmaps" / kind for kind in ("synthseg", "head_neck")] if data_dir else []
-        maps = self._part([path for folder in folders for path in sorted(folder.glob("*.nii.gz"))])
+        maps = self._part(find_labelmaps(data_dir) if data_dir else [])
         self.labelmaps = [load_labelmap(path, n) for n, path in enumerate(maps)]
         self.labelmap_weights = np.array(
             [0.5 if "HS" in m.name else 3.0 if ("MGH" in m.name or "Angel" in m.name) else 1.0 for m in self.labelmaps]

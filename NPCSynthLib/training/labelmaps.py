@@ -14,15 +14,19 @@ import SimpleITK as sitk
 from scipy import ndimage
 
 from ..vocabulary import load_classes
-from .sample import IGNORE, SOFT_TISSUE
+from .sample import IGNORE, NERVOUS_TISSUE, SOFT_TISSUE
 
-_SOFT = "soft tissue"  # some structure of SOFT_TISSUE, the map does not tell which
-#: class -> (tissues it may be, structure in Resources/structures.json, _SOFT, or None when unknown)
+# some structure of SOFT_TISSUE or NERVOUS_TISSUE, the map does not tell which
+_SOFT, _NERVOUS = "soft tissue", "nervous tissue"
+_KINDS_OF_TISSUE = {_SOFT: SOFT_TISSUE, _NERVOUS: NERVOUS_TISSUE}
+#: class -> (tissues it may be, structure in Resources/structures.json, a kind of tissue, or None when unknown)
 CLASSES: dict[str, tuple[tuple[str, ...], str | None]] = {
     "air": (("air",), "background"),
     "cavity": (("air", "air", "secretion"), "body"),
     "gray_matter": (("gray_matter",), "Brain"),
     "white_matter": (("white_matter",), "Brain"),
+    "some_gray": (("gray_matter",), _NERVOUS),
+    "some_white": (("white_matter",), _NERVOUS),
     "deep_gray": (("deep_gray",), "Brain"),
     "cerebellum_gray": (("cerebellum_gray",), "Brain"),
     "cerebellum_white": (("cerebellum_white",), "Brain"),
@@ -40,7 +44,6 @@ CLASSES: dict[str, tuple[tuple[str, ...], str | None]] = {
     "skin": (("skin",), "body"),
     "fat": (("subcutaneous_fat", "deep_fat"), "body"),
     "muscle": (("muscle",), _SOFT),
-    "gland": (("parotid", "submandibular", "lymph_node", "mucosa", "muscle"), _SOFT),
     "connective": (("connective_tissue", "cartilage"), _SOFT),
     "tongue": (("tongue",), "body"),
     "mucosa": (("mucosa",), _SOFT),
@@ -53,39 +56,38 @@ CLASSES: dict[str, tuple[tuple[str, ...], str | None]] = {
     "soft_c": (("parotid", "submandibular", "mucosa", "connective_tissue", "lymph_node"), _SOFT),
     "face_a": (("muscle", "mucosa", "connective_tissue", "subcutaneous_fat"), _SOFT),
     "face_b": (("subcutaneous_fat", "fatty_marrow", "deep_fat", "muscle"), _SOFT),
+    "anything": (("muscle", "mucosa", "connective_tissue", "deep_fat", "teeth"), None),
     "lesion": (("npc_tumor", "edema", "glioma_enhancing", "white_matter_lesion", "nodal_tumor"), None),
     "lesion_core": (("glioma_enhancing", "necrosis", "npc_tumor"), None),
 }
 _PHANTOM_CLASS = "phantom:"
 _INDEX = {name: n for n, name in enumerate(CLASSES)}
 
+# FreeSurfer's brain; outside of it the tissues of SimNIBS's head atlas: 502 artery, 506 eye, 507 other, 508 eye muscle,
+# 509 mucosa, 511 skin, 512 spinal cord, 514 vein, 515 cortical and 516 cancellous bone, 530 optic nerve. 0 is air.
 _SYNTHSEG = {
     "white_matter": (2, 41), "gray_matter": (3, 42, 17, 18, 53, 54), "ventricle": (4, 5, 14, 15, 43, 44),
-    "cerebellum_white": (7, 46), "cerebellum_gray": (8, 47), "brainstem": (16, 28, 60), "csf": (24, 72),
-    "deep_gray": (10, 11, 12, 13, 26, 49, 50, 51, 52, 58, 136, 137, 163, 164), "white_lesion": (25, 57),
-    "vessel": (30, 62), "optic_nerve": (85,), "cavity": (502,), "muscle": (506,), "soft": (507,),
-    "mucosa": (508,), "face_a": (509,), "cortical_bone": (511,), "gland": (512,), "marrow": (514,),
-    "skin": (515,), "face_b": (516,), "vitreous": (530,),
+    "cerebellum_white": (7, 46), "cerebellum_gray": (8, 47), "brainstem": (16,), "csf": (24, 72),
+    "deep_gray": (10, 11, 12, 13, 26, 28, 49, 50, 51, 52, 58, 60, 136, 137, 163, 164), "white_lesion": (25, 57),
+    "vessel": (30, 62, 502, 514), "optic_nerve": (85, 530), "vitreous": (506,), "soft": (507,), "muscle": (508,),
+    "mucosa": (509,), "skin": (511,), "spinal_cord": (512,), "cortical_bone": (515,), "marrow": (516,),
 }  # fmt: skip
 _MGH = {
     "white_matter": (2, 41), "gray_matter": (3, 42, 17, 18, 53, 54, 96, 97), "ventricle": (4, 5, 14, 15, 43, 44),
-    "cerebellum_white": (7, 46), "cerebellum_gray": (8, 47), "brainstem": (16, 28, 60), "csf": (24, 122),
-    "deep_gray": (10, 11, 12, 13, 26, 49, 50, 51, 52, 58), "vessel": (62,), "optic_nerve": (85, 128),
+    "cerebellum_white": (7, 46), "cerebellum_gray": (8, 47), "brainstem": (16,), "csf": (24, 122),
+    "deep_gray": (10, 11, 12, 13, 26, 28, 49, 50, 51, 52, 58, 60), "vessel": (62,), "optic_nerve": (85, 128),
     "dura": (98,), "skin": (118, 124), "connective": (119,), "soft": (120,), "spinal_cord": (126,),
     "face_a": (127,), "bone": (129,), "cavity": (130, 154), "fat": (131,), "tongue": (132,), "mucosa": (133,),
     "teeth": (135,), "vitreous": (143, 145), "lens": (140, 144), "marrow": (142,), "cortical_bone": (146, 147),
     "face_b": (150, 153),
 }  # fmt: skip
+# "teeth" of these hold eyes, brainstem, vertebral disks and more; "brain" has no parts
 _HS = {
-    "csf": (2,), "teeth": (3, 4), "muscle": (5,), "fat": (6,), "bone": (7,), "cavity": (8,), "vitreous": (9,),
+    "csf": (2,), "anything": (3, 4), "muscle": (5,), "fat": (6,), "bone": (7,), "cavity": (8,), "vitreous": (9,),
     "brain": (10,),
 }  # fmt: skip
-_ANGEL = {"white_matter": (1,), "gray_matter": (2,), "csf": (3,), "bone": (4,), "soft": (5,)}
-_GIORGIO = {
-    "cavity": (2,), "brain": (6, 23), "connective": (9, 15), "csf": (8,), "gray_matter": (10,), "soft": (11,),
-    "vitreous": (12, 17), "optic_nerve": (14,), "fat": (16, 21), "skin": (18,), "bone": (19, 22, 5, 13),
-    "spinal_cord": (20,), "muscle": (3, 4), "cerebellum_gray": (7,),
-}  # fmt: skip
+# brainstem and eyes have no label of their own
+_ANGEL = {"some_white": (1,), "some_gray": (2,), "csf": (3,), "bone": (4,), "soft": (5,)}
 
 #: file name pattern -> (labels of each class, array axes (as read) that become k, j, i; "-" flips).
 #: The head_neck files carry plain diagonal affines; their axes were set right by looking at them.
@@ -94,7 +96,6 @@ _KINDS = {
     r"MGH_DCA": (_MGH, ("-2", "-0", "1")),
     r"HS\d": (_HS, ("-2", "0", "1")),
     r"Angel": (_ANGEL, ("0", "-1", "2")),
-    r"Giorgio": (_GIORGIO, ("0", "-2", "1")),
 }
 
 
@@ -127,13 +128,15 @@ class LabelMap:
         ]
 
     def structure_table(self) -> np.ndarray:
-        """(classes,) uint8: structure index of each class, SOFT_TISSUE or IGNORE where it is not known."""
+        """(classes,) uint8: structure index of each class; where it is not known, of POSSIBLE_CLASSES, or IGNORE."""
         order = load_classes()
         table = np.full(len(self.names), IGNORE, np.uint8)
         for n, name in enumerate(self.names):
             structure = CLASSES.get(name, ((), None))[1]
-            if structure is not None:
-                table[n] = SOFT_TISSUE if structure == _SOFT else order.index(structure)
+            if structure in _KINDS_OF_TISSUE:
+                table[n] = _KINDS_OF_TISSUE[structure]
+            elif structure is not None:
+                table[n] = order.index(structure)
         return table
 
 
@@ -150,6 +153,17 @@ def _split(labels: np.ndarray, region: np.ndarray, parts, sigma: float, rng) -> 
     edges = np.quantile(noise, np.cumsum([share for _, share in parts])[:-1])
     order = np.array([_INDEX[name] for name, _ in parts], np.uint8)
     labels[region] = order[np.searchsorted(edges, noise)]
+
+
+def find_labelmaps(data_dir: Path) -> list[Path]:
+    """The public label maps in labelmaps/ of which it is known what their labels are.
+
+    Giorgio is not among them: its key does not fit (cerebrospinal fluid is called brain), and white matter shares a
+    label with muscle.
+    """
+    folders = [data_dir / "labelmaps" / kind for kind in ("synthseg", "head_neck")]
+    paths = [path for folder in folders for path in sorted(folder.glob("*.nii.gz"))]
+    return [path for path in paths if any(re.search(pattern, path.name) for pattern in _KINDS)]
 
 
 def load_labelmap(path: Path, seed: int = 0) -> LabelMap:
@@ -180,7 +194,7 @@ def load_labelmap(path: Path, seed: int = 0) -> LabelMap:
         depth = ndimage.distance_transform_edt(array != 0, sampling=spacing)
         labels[deferred["soft"] & (depth < 5 + 4 * _smooth_noise(labels.shape, 20 * scale, rng))] = _INDEX["soft_a"]
     if "brain" in deferred:
-        _split(labels, deferred["brain"], (("white_matter", 0.45), ("gray_matter", 0.55)), 5 * scale, rng)
+        _split(labels, deferred["brain"], (("some_white", 0.45), ("some_gray", 0.55)), 5 * scale, rng)
     if mapping is _HS:  # these reach down to the chest: keep the head and the neck
         labels[: int(np.nonzero(labels.any(axis=(1, 2)))[0].max() - 300 / spacing[0])] = 0
     occupied = np.nonzero(labels)

@@ -8,7 +8,7 @@ from ..model.network import AnyToAll, ModelConfig, TextFeatures
 from ..model.text import TextTower
 from ..vocabulary import canonical_prompt, load_classes, load_sequences
 from .dataset import Batch
-from .sample import IGNORE, SOFT_TISSUE, SOFT_TISSUE_CLASSES
+from .sample import IGNORE, POSSIBLE_CLASSES
 
 #: Same place in another sequence: closer than this no other place counts as a negative.
 NEGATIVE_MM = 8.0
@@ -61,24 +61,27 @@ def gradient_loss(a: Tensor, b: Tensor, weight: Tensor) -> Tensor:
 def segmentation_loss(logits: Tensor, structures: Tensor) -> Tensor:
     """Cross-entropy plus soft Dice over the classes that occur; rows without labels are left out.
 
-    Where only "soft tissue" is known, any of its classes is right and the others are wrong; IGNORE carries no loss.
+    Where only a kind of tissue is known, any of its POSSIBLE_CLASSES is right and the others are wrong; IGNORE carries
+    no loss.
     """
     rows = (structures != IGNORE).flatten(1).any(dim=1)
     if not rows.any():
         return logits.sum() * 0
     logits, structures = logits[rows], structures[rows]
-    soft = structures == SOFT_TISSUE
-    known = (structures != IGNORE) & ~soft
+    known = (structures != IGNORE) & ~sum(structures == kind for kind in POSSIBLE_CLASSES).bool()
     classes = load_classes()
     weight = torch.ones(logits.shape[1], device=logits.device)
     weight[[classes.index(name) for name in ("GTVp", "GTVn", "Eye")]] = 3.0  # they are small
     log_probability = logits.log_softmax(dim=1)
     truth = torch.where(known, structures, -100)
     entropy = F.nll_loss(log_probability, truth, weight=weight, ignore_index=-100) if known.any() else logits.sum() * 0
-    possible = torch.tensor([name in SOFT_TISSUE_CLASSES for name in classes], device=logits.device)
-    if soft.any():
-        entropy = entropy - log_probability[:, possible].logsumexp(dim=1)[soft].mean()
-    told = known[:, None] | (soft[:, None] & ~possible[None, :, None, None])
+    told = known[:, None].expand_as(logits)
+    for kind, names in POSSIBLE_CLASSES.items():
+        here = structures == kind
+        if here.any():
+            possible = torch.tensor([name in names for name in classes], device=logits.device)
+            entropy = entropy - log_probability[:, possible].logsumexp(dim=1)[here].mean()
+            told = told | (here[:, None] & ~possible[None, :, None, None])
     probability = log_probability.exp() * told
     truth = F.one_hot(torch.where(known, structures, 0), logits.shape[1]).movedim(-1, 1) * known[:, None]
     overlap = (probability * truth).sum(dim=(0, 2, 3))
@@ -188,11 +191,12 @@ class TrainingModule(nn.Module):
         text: a TextTower, or a LabelTower, which is given ids instead of prompts.
         losses: weights that differ from ``WEIGHTS``.
         segmentation_only: everything but the segmentation head stays as it is.
+        images_only: the text tower stays as it is.
     """
 
     def __init__(
         self, model: AnyToAll, text: TextTower | LabelTower, contrast_width: int = 32, losses: dict | None = None,
-        segmentation_only: bool = False,
+        segmentation_only: bool = False, images_only: bool = False,
     ):  # fmt: skip
         super().__init__()
         self.model, self.text = model, text
@@ -202,6 +206,8 @@ class TrainingModule(nn.Module):
         if segmentation_only:
             self.requires_grad_(False)
             model.segmentation.requires_grad_(True)
+        if images_only:
+            text.requires_grad_(False)
 
     def _words(self, batch: Batch) -> tuple[list[str], list[str]]:
         """How sources and targets are named to the tower."""

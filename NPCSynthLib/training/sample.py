@@ -4,11 +4,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..vocabulary import load_classes
+
 #: Segmentation value that carries no loss.
 IGNORE = 255
-#: Segmentation value of voxels that are one of the classes ``SOFT_TISSUE_CLASSES``; which one is not known.
-SOFT_TISSUE = 254
-SOFT_TISSUE_CLASSES = ("body", "GTVp", "GTVn", "Parotid")
+#: Segmentation values of voxels that are one of several classes; which one is not known.
+SOFT_TISSUE, NERVOUS_TISSUE, NO_TUMOR = 254, 253, 252
+POSSIBLE_CLASSES = {
+    SOFT_TISSUE: ("body", "GTVp", "GTVn", "Parotid", "Eye"),
+    NERVOUS_TISSUE: ("Brain", "Brainstem", "SpinalCord"),
+    NO_TUMOR: tuple(name for name in load_classes() if name != "GTVp"),
+}
 
 
 @dataclass
@@ -23,7 +29,7 @@ class Sample:
         source_prompts, target_prompts: one wording for each.
         body: (H, W) bool.
         lesion: (H, W) bool.
-        structures: (H, W) uint8 index into ``load_classes()``, SOFT_TISSUE or IGNORE where it is not known.
+        structures: (H, W) uint8 index into ``load_classes()``; where it is not known, of POSSIBLE_CLASSES, or IGNORE.
         pixel_mm: in-plane pixel size.
         place: a number that tells patients apart.
     """

@@ -14,8 +14,9 @@ from .labelmaps import LabelMap
 from .sample import IGNORE, Sample, choose_plane, random_frame
 
 _FINE = 2  # labels are looked up at twice the resolution and averaged: partial volume
-_STRIPPED = {"gray_matter", "white_matter", "deep_gray", "cerebellum_gray", "cerebellum_white", "csf", "ventricle",
-             "brainstem", "white_lesion", "vessel", "choroid_plexus", "lesion", "lesion_core"}  # fmt: skip
+_STRIPPED = {"gray_matter", "white_matter", "some_gray", "some_white", "deep_gray", "cerebellum_gray",
+             "cerebellum_white", "csf", "ventricle", "brainstem", "white_lesion", "vessel", "choroid_plexus", "lesion",
+             "lesion_core"}  # fmt: skip
 
 
 def _look_up(labelmap: LabelMap, rng, size: int):

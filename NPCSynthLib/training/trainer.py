@@ -61,7 +61,7 @@ def _start_from(loaded: LoadedModel, config: TrainingConfig) -> TrainingModule:
     module = build_module(config, tokens)
     module.model.load_state_dict(loaded.model.state_dict())
     module.text.load_state_dict(loaded.text_tower().state_dict())
-    if not config.segmentation_only:
+    if not (config.segmentation_only or config.images_only):
         module.text = module.text.grown(tokens_of_vocabulary())
     return module
 
