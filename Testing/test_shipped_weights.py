@@ -89,3 +89,14 @@ def test_prompt_decides_the_sequence(synthesizer):
     result = synthesizer.run(study, ["T1", "T2"], segment=False)
     t1, t2 = (s.array[fluid].mean() - np.median(s.array[study.body]) for s in result.sequences)
     assert t2 > t1
+
+
+def test_organs_are_found_on_fine_pixels(synthesizer):
+    """Neck protocols have pixels finer than those of most training crops."""
+    anatomy = make_anatomy(1, (14, 336, 280), (4.0, 0.7, 0.7))
+    study = build_study({"T2": acquire(anatomy, typical_protocol("T2"), np.random.default_rng(0), grid=anatomy.grid)})
+    segmentation = synthesizer.run(study, ["T1"]).segmentation
+    for segment in segmentation.segments:
+        if segment.name in ("Brain", "SpinalCord", "Eye_L"):
+            made, true = segmentation.mask(segment), anatomy.structures[segment.name]
+            assert 2 * (made & true).sum() > 0.6 * (made.sum() + true.sum()), segment.name

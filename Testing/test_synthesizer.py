@@ -120,11 +120,11 @@ def test_memory_too_small_halves_the_batch(synthesizer, monkeypatch):
     expected = synthesizer.run(study, ["T1C"]).sequences[0].array
     sizes, original = [], synthesizer._batch
 
-    def too_big(device, slicing, rows, *rest):
+    def too_big(device, slicing, contouring, rows, *rest):
         sizes.append(len(rows))
         if len(rows) > 2:
             raise torch.OutOfMemoryError("test")
-        return original(device, slicing, rows, *rest)
+        return original(device, slicing, contouring, rows, *rest)
 
     monkeypatch.setattr(synthesizer, "_batch", too_big)
     result = synthesizer.run(study, ["T1C"])
@@ -223,6 +223,12 @@ def test_batch_fits_the_free_memory(monkeypatch):
 def test_slices_lie_across_the_thick_direction(spacing, across):
     slicing = Slicing.plan(Grid.from_parts((8, 9, 10), spacing, (0, 0, 0), np.eye(3)), 4)
     assert slicing.order[0] == across
+
+
+def test_finer_pixels_are_brought_to_the_finest_asked_for():
+    grid = Grid.from_parts((2, 60, 90), (0.5, 0.5, 4), (0, 0, 0), np.eye(3))
+    assert Slicing.plan(grid, 4).work == (43, 64)
+    assert Slicing.plan(grid, 4, 1.0).work == (30, 45)
 
 
 def test_slices_are_put_back_where_they_were():

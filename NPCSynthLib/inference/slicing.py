@@ -12,6 +12,9 @@ from .geometry import axis_steps
 
 #: In-plane pixel sizes, mm, that training has covered; others are resampled to the nearer end.
 PIXEL_MM = (0.7, 1.3)
+#: Contours are drawn from pixels no finer than this: with finer ones the crops of training showed too little around an
+#: organ for it to be known on a whole slice.
+CONTOUR_PIXEL_MM = 1.0
 
 
 @dataclass(frozen=True)
@@ -33,9 +36,10 @@ class Slicing:
     padded: tuple[int, int]
 
     @classmethod
-    def plan(cls, grid: Grid, stride: int) -> "Slicing":
+    def plan(cls, grid: Grid, stride: int, finest_mm: float = PIXEL_MM[0]) -> "Slicing":
         """Slices across the thick direction; of an isotropic volume, axial ones. Rows and columns run as a viewer
-        shows them: axial rows to posterior and columns to the left, otherwise rows to inferior."""
+        shows them: axial rows to posterior and columns to the left, otherwise rows to inferior.
+        Pixels finer than ``finest_mm`` are brought to it."""
         toward, sign = axis_steps(grid)  # for each array axis: 0 = left, 1 = posterior, 2 = superior
         spacing = grid.spacing[::-1]
         if spacing.max() > 1.6 * spacing.min():
@@ -49,7 +53,8 @@ class Slicing:
         shape = tuple(int(grid.shape[a]) for a in order)
         pixel = [float(spacing[a]) for a in order[1:]]
         work = tuple(
-            max(1, round(n * mm / float(np.clip(mm, *PIXEL_MM)))) for n, mm in zip(shape[1:], pixel, strict=True)
+            max(1, round(n * mm / float(np.clip(mm, finest_mm, PIXEL_MM[1]))))
+            for n, mm in zip(shape[1:], pixel, strict=True)
         )
         padded = tuple(-(-n // stride) * stride for n in work)
         return cls(order, flip, shape, work, padded)

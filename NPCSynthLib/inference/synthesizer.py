@@ -19,7 +19,7 @@ from .labels import to_segments, with_margin
 from .preflight import Check
 from .recognition import Recognition, recognize
 from .result import ENHANCEMENT_GUESSED, INTENSITY_HIGH, NOT_CHECKED, SynthesisResult, SynthesizedSequence
-from .slicing import Slicing
+from .slicing import CONTOUR_PIXEL_MM, Slicing
 from .unusual import find_unusual, knows_usual
 from .wording import check_wording
 
@@ -244,6 +244,7 @@ class Synthesizer:
         """Run the model over all slices; arrays come back in the order of the study's grid."""
         model = self.loaded.model
         slicing = Slicing.plan(study.grid, model.config.stride)
+        contouring = Slicing.plan(study.grid, model.config.stride, CONTOUR_PIXEL_MM)
         count = slicing.shape[0]
         images = [slicing.take(s.array) for s in study.sources]
         covered = [slicing.take(s.inside) for s in study.sources]
@@ -261,7 +262,8 @@ class Synthesizer:
             rows = range(first, min(first + batch, count))
             try:
                 self._batch(
-                    device, slicing, rows, images, covered, partial, source_text, texts, means, scales, classes, cancel
+                    device, slicing, contouring, rows, images, covered, partial, source_text, texts, means, scales,
+                    classes, cancel,
                 )
             except torch.OutOfMemoryError:
                 if batch == 1:
@@ -289,9 +291,8 @@ class Synthesizer:
             pooled.append(self.loaded.text_features(prompt)[0].pooled if known else torch.zeros(1, width))
         return torch.stack(pooled, dim=1)
 
-    def _batch(
-        self, device, slicing, rows, images, covered, partial, source_text, texts, means, scales, classes, cancel
-    ) -> None:
+    def _encode(self, device, slicing, rows, images, covered, partial):
+        """Invariant features of some slices, by level, and where their sources exist."""
         model = self.loaded.model
         n, s = len(rows), len(images)
         around = slicing.around(rows)
@@ -303,10 +304,21 @@ class Synthesizer:
             present = slicing.to_work(present, "nearest") > 0.5
         else:
             present = torch.ones(n, s, dtype=torch.bool, device=device.torch)
+        return model.group(model.encode(stack).invariant, n), present
+
+    def _batch(
+        self, device, slicing, contouring, rows, images, covered, partial, source_text, texts, means, scales, classes,
+        cancel,
+    ) -> None:  # fmt: skip
+        model = self.loaded.model
+        n = len(rows)
         with device.autocast():
-            invariant = model.group(model.encode(stack).invariant, n)
+            apart = classes is not None and contouring != slicing
+            if apart:  # before the larger features are there
+                logits = model.segment(*self._encode(device, contouring, rows, images, covered, partial))
+            invariant, present = self._encode(device, slicing, rows, images, covered, partial)
             if classes is not None:
-                logits = slicing.from_work(model.segment(invariant, present))
+                logits = contouring.from_work(logits if apart else model.segment(invariant, present))
                 classes[rows.start : rows.stop] = logits.argmax(dim=1).byte().cpu().numpy()
             for index, text in enumerate(texts.values()):
                 if cancel and cancel():
