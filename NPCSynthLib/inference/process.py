@@ -199,9 +199,9 @@ class WorkerProcess:
                 continue
             if line is None:
                 code = process.wait()
+                self._listener.join(_LAST_WORDS_SECONDS)
                 if silent:
                     return None
-                self._listener.join(_LAST_WORDS_SECONDS)
                 raise _broken_down(code, self._last_words)
             silent = False
             message = json.loads(line)
