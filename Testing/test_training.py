@@ -23,7 +23,7 @@ from NPCSynthLib.model.network import ModelConfig
 from NPCSynthLib.model.text import TextTower, tokens_of_vocabulary
 from NPCSynthLib.model.weights import add_file, load_weights
 from NPCSynthLib.training import config as config_module
-from NPCSynthLib.training import dataset, journal, objectives, trainer
+from NPCSynthLib.training import dataset, export, journal, objectives, trainer
 from NPCSynthLib.training.baseline_networks import NETWORKS, load_baseline
 from NPCSynthLib.training.config import TrainingConfig
 from NPCSynthLib.training.dataset import Mixture, TrainingBatches
@@ -292,6 +292,15 @@ def test_the_image_side_learns_alone_and_leaves_the_text_tower_as_it_is(boxes, t
     a, b = (load_weights(folder).model.state_dict() for folder in (first, second))
     changed = {name.split(".")[0] for name in a if not torch.equal(a[name], b[name])}
     assert {"encoder", "decoder", "segmentation"} <= changed
+
+
+@pytest.mark.parametrize(("before", "now", "told"), [
+    ("label maps: a, b", "label maps: a", ["label maps: a, b"]),
+    ("label maps: a", "label maps: a, b", ["label maps: a, b"]),
+    ("phantom: a", "label maps: a", ["phantom: a", "label maps: a"]),
+])  # fmt: skip
+def test_training_data_of_several_runs_is_told_once(before, now, told):
+    assert export.together([before, now]) == told
 
 
 def test_a_run_of_the_segmentation_head_may_end_where_its_weights_came_from(boxes, tmp_path):

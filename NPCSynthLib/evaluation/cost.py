@@ -6,6 +6,7 @@ methods take turns and what counts are the ratios within a turn. What the images
 """
 
 import dataclasses
+import gc
 import statistics
 import time
 from collections.abc import Callable
@@ -16,8 +17,9 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..inference.device import Device
-from ..inference.slicing import Slicing
+from ..inference.slicing import CONTOUR_PIXEL_MM, PIXEL_MM, Slicing
 from ..inference.synthesizer import Synthesizer
+from ..model.network import AnyToAll
 from ..study.study import Source, Study
 from ..study.volume import Grid, Volume
 from ..training.baseline_networks import LabelSwinUNETR
@@ -74,18 +76,25 @@ def baseline_job(module: LabelSwinUNETR, device: Device, study: Study) -> None:
                 slicing.from_work(made[:, None]).cpu()
 
 
+def _features(model: AnyToAll, slicing: Slicing, device: torch.device):
+    """Of one slice of random content in all sources."""
+    return model.group(model.encode(torch.rand(len(_SOURCES), 3, *slicing.padded, device=device)).invariant, 1)
+
+
 def flops_of_slice(synthesizer: Synthesizer, baseline: LabelSwinUNETR, grid: Grid) -> tuple[int, int]:
     """Floating-point operations for one slice with all its sources and targets: (ours, the baseline's).
 
     Convolutions and matrix products as PyTorch counts them, two for each multiply-add.
     """
     model, device = synthesizer.loaded.model, synthesizer.device.torch
-    height, width = Slicing.plan(grid, model.config.stride).padded
     text, _ = synthesizer.loaded.text_features(synthesizer.loaded.manifest["prompts"][synthesizer.sequences[0]])
     present = torch.ones(1, len(_SOURCES), dtype=torch.bool, device=device)
     with torch.inference_mode(), FlopCounterMode(display=False) as ours:
-        invariant = model.group(model.encode(torch.rand(len(_SOURCES), 3, height, width, device=device)).invariant, 1)
+        contouring, slicing = (Slicing.plan(grid, model.config.stride, mm) for mm in (CONTOUR_PIXEL_MM, PIXEL_MM[0]))
+        invariant = _features(model, contouring, device)
         model.segment(invariant, present)
+        if contouring != slicing:
+            invariant = _features(model, slicing, device)
         for _ in _TARGETS:
             model.decode(invariant, present, text.to(device))
     height, width = Slicing.plan(grid, baseline.stride).padded
@@ -121,6 +130,7 @@ def peak_bytes(call: Callable[[], object], device: Device) -> int | None:
     On a CPU the kernel does, on Linux: "5" in clear_refs sets the highest resident set back to the present one
     (Linux, Documentation/filesystems/proc.rst). Looking now and then would miss what is given back at once.
     """
+    gc.collect()  # garbage given back during the call would hide what the call takes
     if device.torch.type == "cuda":
         before = torch.cuda.memory_allocated()
         torch.cuda.reset_peak_memory_stats()

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -248,7 +249,9 @@ class Synthesizer:
         count = slicing.shape[0]
         images = [slicing.take(s.array) for s in study.sources]
         covered = [slicing.take(s.inside) for s in study.sources]
-        partial = not all(bool(s.inside.all()) for s in study.sources)
+        if all(bool(s.inside.all()) for s in study.sources):
+            covered = None
+        encode = partial(self._encode, device, images, covered)
         means = [np.zeros(slicing.shape, np.int16) for _ in targets]
         scales = [np.zeros(slicing.shape, np.int16) for _ in targets]
         classes = np.zeros(slicing.shape, np.uint8) if segment else None
@@ -262,8 +265,7 @@ class Synthesizer:
             rows = range(first, min(first + batch, count))
             try:
                 self._batch(
-                    device, slicing, contouring, rows, images, covered, partial, source_text, texts, means, scales,
-                    classes, cancel,
+                    device, slicing, contouring, rows, encode, source_text, texts, means, scales, classes, cancel
                 )
             except torch.OutOfMemoryError:
                 if batch == 1:
@@ -291,15 +293,15 @@ class Synthesizer:
             pooled.append(self.loaded.text_features(prompt)[0].pooled if known else torch.zeros(1, width))
         return torch.stack(pooled, dim=1)
 
-    def _encode(self, device, slicing, rows, images, covered, partial):
-        """Invariant features of some slices, by level, and where their sources exist."""
+    def _encode(self, device, images, covered, slicing, rows):
+        """Invariant features of some slices, by level, and where their sources exist; ``covered`` None: everywhere."""
         model = self.loaded.model
         n, s = len(rows), len(images)
         around = slicing.around(rows)
         stack = np.stack([image[around] for image in images], axis=1)  # (n, s, 3, rows, columns)
         stack = torch.from_numpy(stack).to(device.torch).clamp_(0, _CLIP).flatten(0, 1)
         stack = slicing.to_work(stack).contiguous(memory_format=torch.channels_last)
-        if partial:
+        if covered is not None:
             present = torch.from_numpy(np.stack([c[list(rows)] for c in covered], axis=1)).to(device.torch).float()
             present = slicing.to_work(present, "nearest") > 0.5
         else:
@@ -307,19 +309,19 @@ class Synthesizer:
         return model.group(model.encode(stack).invariant, n), present
 
     def _batch(
-        self, device, slicing, contouring, rows, images, covered, partial, source_text, texts, means, scales, classes,
-        cancel,
-    ) -> None:  # fmt: skip
+        self, device, slicing, contouring, rows, encode, source_text, texts, means, scales, classes, cancel
+    ) -> None:
         model = self.loaded.model
         n = len(rows)
         with device.autocast():
-            apart = classes is not None and contouring != slicing
-            if apart:  # before the larger features are there
-                logits = model.segment(*self._encode(device, contouring, rows, images, covered, partial))
-            invariant, present = self._encode(device, slicing, rows, images, covered, partial)
             if classes is not None:
-                logits = contouring.from_work(logits if apart else model.segment(invariant, present))
+                features = encode(contouring, rows)
+                logits = contouring.from_work(model.segment(*features))
                 classes[rows.start : rows.stop] = logits.argmax(dim=1).byte().cpu().numpy()
+            if classes is None or contouring != slicing:
+                features = None  # never both in memory
+                features = encode(slicing, rows)
+            invariant, present = features
             for index, text in enumerate(texts.values()):
                 if cancel and cancel():
                     raise Cancelled()

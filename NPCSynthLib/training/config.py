@@ -90,4 +90,6 @@ def build_module(config: TrainingConfig, tokens: list[int]) -> torch.nn.Module:
         return NETWORKS[config.network](config.losses)
     model = AnyToAll(config.model)
     text = LabelTower(config.model) if config.network == "any-to-all-labels" else TextTower(config.model, tokens)
-    return TrainingModule(model, text, 32, config.losses, config.segmentation_only, config.images_only)
+    return TrainingModule(
+        model, text, losses=config.losses, segmentation_only=config.segmentation_only, images_only=config.images_only
+    )

@@ -16,6 +16,13 @@ from .wordings import learn_echo_times, settle_wordings
 _SETTLING_BATCHES = 8
 
 
+def together(lines: list[str]) -> list[str]:
+    """Lines "kind: one, another" of several runs, without those that an earlier or longer one says too."""
+    said = {line: {f"{line.partition(': ')[0]}: {thing}" for thing in line.partition(": ")[2].split(", ")}
+            for line in lines}  # fmt: skip
+    return [line for line in said if not any(said[line] < said[other] for other in said)]
+
+
 def export_weights(
     checkpoint: Path, folder: Path, configuration: str, version: str, config: TrainingConfig,
     batches: TrainingBatches, base: LoadedModel | None = None, on_step=None,
@@ -53,7 +60,7 @@ def export_weights(
     if base is not None:
         about["steps"] += base.manifest.get("steps", 0)
         about["started_from"] = base.identity
-        about["training_data"] = list(dict.fromkeys(base.manifest.get("training_data", []) + about["training_data"]))
+        about["training_data"] = together(base.manifest.get("training_data", []) + about["training_data"])
     if config.segmentation_only:
         save_with_head(folder, base, module.eval().model, about)
         return
