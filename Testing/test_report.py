@@ -12,10 +12,11 @@ from NPCSynthLib.output.discretion import discreet
 from NPCSynthLib.output.provenance import provenance
 from NPCSynthLib.output.report import CHECKLIST, report
 from NPCSynthLib.output.slices import middle_slice, slice_uncertainty
-from NPCSynthLib.output.truth import Truth
+from NPCSynthLib.output.truth import Truth, truth_on_grid
 from NPCSynthLib.output.write import write_result
 from NPCSynthLib.qa.contours import StructureAgreement, compare_structures, table_row
 from NPCSynthLib.study.build import study_from_folder
+from NPCSynthLib.study.volume import Grid, Volume
 
 
 @pytest.fixture(autouse=True)
@@ -70,6 +71,18 @@ def test_everybody_can_read_it(result, study):
     assert all(field.get("aria-label") or field["id"] in labels for field in page.every("input"))
     named = {section["aria-labelledby"] for section in page.every("section")}
     assert named <= set(ids)
+
+
+def test_where_nothing_was_acquired_nothing_is_judged(result, study):
+    """The acquired image ends half way; where it is, the synthetic one is right to the last gray."""
+    made = result.sequences[0]
+    true = Volume(made.array[:, :, : study.grid.shape[2] // 2].astype(np.float32),
+                  Grid(made.array[:, :, : study.grid.shape[2] // 2].shape, study.grid.ijk_to_lps))
+    truth = truth_on_grid(study, {made.sequence: true}, {})
+    assert np.isnan(truth.images[made.sequence][:, :, -1]).all()
+    half = replace(truth, images={made.sequence: np.where(np.isnan(truth.images[made.sequence]), np.nan, made.array)})
+    rows = table_with(Page(report(result, study, provenance(result, study), half)), "Mean absolute error")
+    assert rows[1][rows[0].index("Mean absolute error")] == "0"
 
 
 def test_paper_breaks_between_pictures_and_repeats_the_mark(result, study):

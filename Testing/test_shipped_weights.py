@@ -81,6 +81,11 @@ def test_identify_looks_at_the_images_when_asked(acquired, tmp_path):
     assert entries["FLAIR"]["image_sequence"] == "T1" and "looks like T1" in entries["FLAIR"]["reason"]
 
 
+def test_every_result_says_how_little_the_contours_learned_from(synthesizer, acquired):
+    warnings = synthesizer.run(build_study(acquired), ["PD"]).warnings
+    assert any("simulated patients and 12 real slices" in warning for warning in warnings)
+
+
 def test_prompt_decides_the_sequence(synthesizer):
     """Fluid is dark on T1 and bright on T2, from the same source, by text alone."""
     patient = make_patient(5, ("T2FS",), "small")

@@ -291,7 +291,10 @@ def _image_table(result: SynthesisResult, study: Study, truth: Truth) -> str:
         true = truth.images.get(synthetic.sequence)
         if true is None:
             continue
-        for region, mask in regions.items():
+        acquired = np.isfinite(true)
+        true = np.where(acquired, true, synthetic.array)
+        for region, whole in regions.items():
+            mask = whole & acquired
             if not mask.any():
                 continue
             found = compare(synthetic.array / INTENSITY_HIGH, true / INTENSITY_HIGH, mask, result.grid.spacing)
@@ -301,7 +304,8 @@ def _image_table(result: SynthesisResult, study: Study, truth: Truth) -> str:
                 f"{found.sharpness:.2f}",
             ))  # fmt: skip
     head = ("Sequence", "Within", "SSIM", "PSNR", "Mean absolute error", "Predicted mean error", "Sharpness")
-    return table(head, rows, "In 3D, on the true image's own scale (0 to 1000). Sharpness below 1 is blurred.")
+    return table(head, rows, "In 3D where both are there, on the true image's own scale (0 to 1000). Sharpness below 1 "
+                 "is blurred.")
 
 
 def _contour_table(agreements, caption: str, told: _Told) -> str:

@@ -18,7 +18,8 @@ class Truth:
 
     Attributes:
         images: sequence id -> (k, j, i) float32 on the study's grid; 0 and 1000 are its own 0.5 and 99.5 percentiles in
-            the study's body, the units of the synthetic images. Never fitted to a prediction.
+            the study's body, the units of the synthetic images; NaN where nothing was acquired. Never fitted to a
+            prediction.
         structures: TG-263 name -> (k, j, i) bool on the study's grid.
         notes: sentences on whether the images belong to the study; shown with them.
     """
@@ -37,6 +38,6 @@ def truth_on_grid(study: Study, images: Mapping[str, Volume], structures: Mappin
     for sequence, volume in images.items():
         array, inside = resample(volume, study.grid)
         low, high = percentiles(array, study.body & inside)
-        on_grid[sequence] = np.where(inside, normalize(array, low, high) * INTENSITY_HIGH, 0).astype(np.float32)
+        on_grid[sequence] = np.where(inside, normalize(array, low, high) * INTENSITY_HIGH, np.nan).astype(np.float32)
     masks = {name: resample(volume, study.grid, order="nearest")[0] > 0.5 for name, volume in structures.items()}
     return Truth(on_grid, masks)

@@ -29,7 +29,8 @@ def export_weights(
 ) -> None:  # fmt: skip
     """Write the moving average of a checkpoint as weights, other wordings settled where the configuration says so.
 
-    The manifest's "notes", sentences that every result carries as warnings, are for whoever ships weights to add.
+    The manifest's "notes", sentences that every result carries as warnings, are for whoever ships weights to add;
+    weights learned further on from such keep them.
 
     Args:
         configuration: name of the file that ``config`` comes from, without its suffix. By it, whatever their folder is
@@ -61,6 +62,8 @@ def export_weights(
         about["steps"] += base.manifest.get("steps", 0)
         about["started_from"] = base.identity
         about["training_data"] = together(base.manifest.get("training_data", []) + about["training_data"])
+        if "notes" in base.manifest:
+            about["notes"] = base.manifest["notes"]
     if config.segmentation_only:
         save_with_head(folder, base, module.eval().model, about)
         return
