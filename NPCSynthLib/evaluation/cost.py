@@ -5,9 +5,10 @@ memory, arithmetic, and how much of what the machine can do is put to use. Machi
 methods take turns and what counts are the ratios within a turn. What the images show is of no consequence.
 """
 
+import ctypes
 import dataclasses
-import gc
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -130,13 +131,13 @@ def peak_bytes(call: Callable[[], object], device: Device) -> int | None:
     On a CPU the kernel does, on Linux: "5" in clear_refs sets the highest resident set back to the present one
     (Linux, Documentation/filesystems/proc.rst). Looking now and then would miss what is given back at once.
     """
-    gc.collect()  # garbage given back during the call would hide what the call takes
     if device.torch.type == "cuda":
         before = torch.cuda.memory_allocated()
         torch.cuda.reset_peak_memory_stats()
         call()
         return torch.cuda.max_memory_allocated() - before
     try:
+        _give_back()
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:
         call()
@@ -144,6 +145,14 @@ def peak_bytes(call: Callable[[], object], device: Device) -> int | None:
     before = _highest_resident()
     call()
     return _highest_resident() - before
+
+
+def _give_back() -> None:
+    """What was freed goes back to the system, where the C library can: the call would take it unseen otherwise."""
+    if sys.platform == "linux":
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc has it
+        if trim is not None:
+            trim(0)
 
 
 def _highest_resident() -> int:
