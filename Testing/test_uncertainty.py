@@ -10,7 +10,7 @@ from tiny_weights import write_tiny_weights
 pytest.importorskip("skimage", reason="the evaluation needs scikit-image (extra: train)")
 
 from NPCSynthLib.errors import InputError
-from NPCSynthLib.evaluation.calibration import calibrate, check, quantile_factors, scale_factor
+from NPCSynthLib.evaluation.calibration import Check, calibrate, check, patient_spread, quantile_factors, scale_factor
 from NPCSynthLib.evaluation.protocol import VALIDATION, Case
 from NPCSynthLib.evaluation.section import Context
 from NPCSynthLib.evaluation.uncertainty import correlation, lesion_flags, run
@@ -52,6 +52,25 @@ def test_factors_are_those_of_the_distribution():
     errors = np.abs(np.random.default_rng(0).laplace(0, 0.05, 200_000))
     for level, factor in zip(LEVELS, interval_factors(), strict=True):
         assert np.mean(errors <= factor * errors.mean()) == pytest.approx(level, abs=0.005)
+
+
+def test_intervals_with_spread_hold_on_patients_whose_errors_are_all_larger_or_smaller():
+    rng = np.random.default_rng(0)
+    errors = np.abs(rng.laplace(0, np.exp(0.6 * rng.standard_normal(1_000_000))))
+    for level, factor in zip(LEVELS, interval_factors(spread=0.6), strict=True):
+        assert np.mean(errors <= factor) == pytest.approx(level, abs=0.003)
+
+
+def patients_off_by(*factors):
+    """A check of each patient, whose errors are so many times the uncertainty."""
+    return [(f"p{n}", Check(0.05 * factor, 0.05, ())) for n, factor in enumerate(factors)]
+
+
+def test_spread_is_what_patients_differ_by_more_for_one_not_yet_seen_and_none_for_a_single_one():
+    assert patient_spread({"T1": patients_off_by(np.exp(-0.5), np.exp(0.5))}) == pytest.approx(np.sqrt(0.5 * 1.5))
+    assert patient_spread({"T1": patients_off_by(3.0)}) == 0
+    alike = {"T1": patients_off_by(3.0, 3.0), "T2": patients_off_by(0.5)}
+    assert patient_spread(alike) == pytest.approx(0, abs=1e-9)
 
 
 def test_correlation_sees_a_map_that_knows_where_it_errs():
@@ -123,7 +142,8 @@ def test_calibration_scales_what_was_checked_and_results_tell_how_wide_intervals
     result = Synthesizer(weights, "cpu").run(study, ["T2", "FLAIR"], segment=False)
     assert [s.calibrated for s in result.sequences] == [True, False]
     told = provenance(result, study)["outputs"][0]["interval_factors"]
-    assert told == {"50%": 0.693, "80%": 1.609, "90%": 2.303, "95%": 2.996}
+    expected = interval_factors(spread=manifest["patient_spread"])
+    assert told == {name: round(f, 3) for name, f in zip(("50%", "80%", "90%", "95%"), expected, strict=True)}
 
 
 def test_calibrating_twice_changes_nothing(weights, data):

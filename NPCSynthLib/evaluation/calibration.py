@@ -1,6 +1,6 @@
 """Uncertainty that means what it says: on patients never trained on, its mean is the mean absolute error."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,7 +40,7 @@ def finish(weights: Path, data: Path, on_progress: Callable[[float, str], None])
 
 
 def calibrate(weights: Path, cohorts_dir: Path) -> dict[str, float]:
-    """Set the factor of each target's uncertainty in the manifest of ``weights``.
+    """Set the factor of each target's uncertainty, and the spread between patients, in the manifest of ``weights``.
 
     The middle slices of the validation patients are made from single sources and from all of them. A target that no
     validation patient has gets no factor: results say that its uncertainty was never checked.
@@ -50,13 +50,15 @@ def calibrate(weights: Path, cohorts_dir: Path) -> dict[str, float]:
     """
     synthesizer = Synthesizer(weights)
     synthesizer.loaded.manifest.pop("calibration", None)
-    checked: dict[str, list[Check]] = {}
+    checked: dict[str, list[tuple[str, Check]]] = {}
     for folder in validation_folders(cohorts_dir):
         for case in cases(folder, quick=True):
-            checked.setdefault(case.target, []).append(check(case, *synthesizer.estimate(case.study, case.target)))
-    factors = {target: round(scale_factor(found), 3) for target, found in checked.items()}
+            found = check(case, *synthesizer.estimate(case.study, case.target))
+            checked.setdefault(case.target, []).append((folder.name, found))
+    factors = {target: round(scale_factor([one for _, one in found]), 3) for target, found in checked.items()}
     folder, manifest = read_manifest(weights)
     manifest["calibration"] = factors
+    manifest["patient_spread"] = round(patient_spread(checked), 2)
     write_manifest(folder, manifest)
     return factors
 
@@ -90,6 +92,28 @@ def check(case: Case, made: np.ndarray, uncertainty: np.ndarray) -> Check:
 def scale_factor(found: Sequence[Check]) -> float:
     """By what the uncertainties must be multiplied for their mean to be the mean error."""
     return sum(one.error for one in found) / sum(one.uncertainty for one in found)
+
+
+def patient_spread(checked: Mapping[str, Sequence[tuple[str, Check]]]) -> float:
+    """How much a new patient's errors may differ from what the others say, as ``interval_factors`` takes it.
+
+    The standard deviation between patients of the natural logarithm of error over uncertainty, pooled over the targets,
+    times sqrt(1 + 1/n), as for any prediction of one more from n; 0 when no target has two patients.
+
+    Args:
+        checked: (patient, check) pairs of each target.
+    """
+    squares, freedom, counts = 0.0, 0, []
+    for found in checked.values():
+        logs: dict[str, list[float]] = {}
+        for patient, one in found:
+            logs.setdefault(patient, []).append(float(np.log(one.error / one.uncertainty)))
+        means = [float(np.mean(values)) for values in logs.values()]
+        if len(means) > 1:
+            squares += float(np.var(means)) * len(means)
+            freedom += len(means) - 1
+            counts.append(len(means))
+    return float(np.sqrt(squares / freedom * (1 + 1 / np.mean(counts)))) if freedom else 0.0
 
 
 def quantile_factors(found: Sequence[Check], levels=LEVELS) -> tuple[float, ...]:

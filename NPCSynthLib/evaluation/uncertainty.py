@@ -10,7 +10,7 @@ from scipy import ndimage, stats
 from ..errors import InputError
 from ..inference.intervals import LEVELS, interval_factors
 from ..inference.result import INTENSITY_HIGH
-from .calibration import Check, check, quantile_factors, scale_factor
+from .calibration import Check, check, patient_spread, quantile_factors, scale_factor
 from .protocol import Case, PatientCases, validation_folders
 from .section import Context, Plot, Section, Table
 
@@ -26,7 +26,10 @@ _FLAGGED = 0.9
 _VOXELS = 40_000
 _CURVE = np.linspace(0.05, 0.95, 19)
 #: The weights' own way, and what might have been done instead.
-_LAPLACE, _TABLE = "Laplace, scale from the others", "a multiple for each level, from the others"
+_SPREAD = "scale from the others, spread between patients from all"
+_SPREAD_OTHERS, _LAPLACE = "scale and spread from the others", "scale from the others, no spread"
+_TABLE = "a multiple for each level, from the others"
+_WAYS = (_SPREAD, _SPREAD_OTHERS, _LAPLACE, _TABLE)
 
 
 def run(context: Context) -> Section:
@@ -35,18 +38,18 @@ def run(context: Context) -> Section:
     coverage, used, alone = _coverage(rows)
     worst = {name: max(abs(float(np.mean(list(levels[level].values()))) - level) for level in LEVELS)
              for name, levels in coverage.items()}
-    alone_worst = max(abs(value - level) for level in LEVELS for value in coverage[_LAPLACE][level].values())
+    alone_worst = max(abs(value - level) for level in LEVELS for value in coverage[_SPREAD][level].values())
     correlations = [row["spearman"] for row in rows]
     text = (
         "Inside the body. Intervals are the prediction plus and minus a multiple of the uncertainty map. The multiples "
         "come from the other validation patients (each patient is left out in turn): a target that only one of them "
         f"has is not counted{' (' + ', '.join(alone) + ')' if alone else ''}. The weights themselves carry the scale "
-        "that all of them give.\n\n"
-        "With a scale and Laplace's law, as the weights have it, mean coverage is off by up to "
-        f"{100 * worst[_LAPLACE]:.1f} points, and for a single patient by up to {100 * alone_worst:.1f}; with a "
-        f"multiple for each level instead, the mean is off by up to {100 * worst[_TABLE]:.1f}. The rank correlation of "
-        f"uncertainty and error is {np.mean(correlations):.2f} on "
-        f"average ({min(correlations):.2f} to {max(correlations):.2f})."
+        "that all of them give, and one number for how far patients lie apart.\n\n"
+        f"With that number from all patients mean coverage is off by up to {100 * worst[_SPREAD]:.1f} points, and for "
+        f"a single patient by up to {100 * alone_worst:.1f}. With that from the others too, the mean is off by up "
+        f"to {100 * worst[_SPREAD_OTHERS]:.1f}, without it {100 * worst[_LAPLACE]:.1f}, with a multiple for each level "
+        f"instead {100 * worst[_TABLE]:.1f}. The rank correlation of uncertainty and error is "
+        f"{np.mean(correlations):.2f} on average ({min(correlations):.2f} to {max(correlations):.2f})."
     )
     tables = [_coverage_table(coverage), _patient_table(coverage), _target_table(rows)]
     lesions = _lesion_table(rows)
@@ -117,7 +120,8 @@ def lesion_flags(case: Case, made: np.ndarray, uncertainty: np.ndarray) -> dict[
 def _coverage(rows: Sequence[dict]) -> tuple[dict, int, list[str]]:
     """{method: {level: {patient: coverage}}}, the number of images, and the targets that one patient alone has."""
     levels = sorted({*LEVELS, *np.round(_CURVE, 2).tolist()})
-    found = {name: {level: {} for level in levels} for name in (_LAPLACE, _TABLE)}
+    found = {name: {level: {} for level in levels} for name in _WAYS}
+    every = _spread_without(rows, None)
     by_patient: dict[str, dict[str, dict[float, list[float]]]] = {}
     used, alone = 0, []
     for row in rows:
@@ -129,7 +133,9 @@ def _coverage(rows: Sequence[dict]) -> tuple[dict, int, list[str]]:
         used += 1
         scale = scale_factor(others)
         factors = {
-            _LAPLACE: dict(zip(levels, (scale * f for f in interval_factors(levels)))),
+            **{name: dict(zip(levels, (scale * f for f in interval_factors(levels, spread))))
+               for name, spread in ((_SPREAD, every), (_SPREAD_OTHERS, _spread_without(rows, row["patient"])),
+                                    (_LAPLACE, 0.0))},
             _TABLE: dict(zip(levels, quantile_factors(others, levels))),
         }
         for name, by_level in factors.items():
@@ -146,6 +152,14 @@ def _coverage(rows: Sequence[dict]) -> tuple[dict, int, list[str]]:
     return found, used, sorted(set(alone))
 
 
+def _spread_without(rows: Sequence[dict], patient: str | None) -> float:
+    checked: dict[str, list[tuple[str, Check]]] = {}
+    for row in rows:
+        if row["patient"] != patient:
+            checked.setdefault(row["target"], []).append((row["patient"], row["check"]))
+    return patient_spread(checked)
+
+
 def _coverage_table(coverage: dict) -> Table:
     lines = [(name, *(float(np.mean(list(levels[level].values()))) for level in LEVELS))
              for name, levels in coverage.items()]
@@ -156,7 +170,7 @@ def _coverage_table(coverage: dict) -> Table:
 def _patient_table(coverage: dict) -> Table:
     lines = []
     for patient in coverage[_TABLE][LEVELS[0]]:
-        for name in (_LAPLACE, _TABLE):
+        for name in _WAYS:
             lines.append((patient, name, *(coverage[name][level][patient] for level in LEVELS)))
     return Table("Coverage of each patient", ("patient", "intervals", *(f"{level:.0%}" for level in LEVELS)),
                  tuple(lines), "What to expect of a new patient: calibrated on the others, met for the first time.")
@@ -201,7 +215,7 @@ def _lesion_table(rows: Sequence[dict]) -> list[Table]:
 
 def _figure(coverage: dict) -> Figure:
     figure = Figure(figsize=(9, 4.2), layout="compressed")
-    for axis, name in zip(figure.subplots(1, 2, sharey=True), (_LAPLACE, _TABLE), strict=True):
+    for axis, name in zip(figure.subplots(1, 2, sharey=True), (_SPREAD, _LAPLACE), strict=True):
         levels = sorted(coverage[name])
         axis.plot([0, 1], [0, 1], color="black", linewidth=0.8)
         for patient in coverage[name][levels[0]]:

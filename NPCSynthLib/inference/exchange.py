@@ -84,7 +84,8 @@ def read_outcome(folder: Path, volumes: Mapping[str, Volume]) -> tuple[Study, Sy
         segmentation = SegmentationResult(_load(folder, "labelmap"), _load(folder, "external"), segments)
     sequences = tuple(
         SynthesizedSequence(
-            array=_load(folder, f"synthetic{n}"), uncertainty=_load(folder, f"uncertainty{n}"), **s
+            array=_load(folder, f"synthetic{n}"), uncertainty=_load(folder, f"uncertainty{n}"),
+            **{**s, "interval_factors": tuple(s["interval_factors"])},
         )  # fmt: skip
         for n, s in enumerate(made["sequences"])
     )

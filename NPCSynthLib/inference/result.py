@@ -28,6 +28,8 @@ class SynthesizedSequence:
         prompt: the text that the decoder was given.
         mean_uncertainty: mean of ``uncertainty`` inside the body.
         calibrated: whether the uncertainty of this target was scaled on acquired images.
+        interval_factors: half-widths, in units of ``uncertainty``, of the intervals of
+            ``intervals.LEVELS``; empty where nobody told.
     """
 
     sequence: str
@@ -36,6 +38,7 @@ class SynthesizedSequence:
     prompt: str
     mean_uncertainty: float
     calibrated: bool = True
+    interval_factors: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)

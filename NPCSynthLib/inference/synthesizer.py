@@ -16,6 +16,7 @@ from ..study.volume import Volume
 from ..vocabulary import canonical_prompt, get_sequence
 from . import preflight
 from .device import Device, choose_device, plan_batch
+from .intervals import interval_factors
 from .labels import to_segments, with_margin
 from .preflight import Check
 from .recognition import Recognition, recognize
@@ -133,11 +134,14 @@ class Synthesizer:
                 "be much larger."
             )
         self._clear_air(study, means)
+        factors = interval_factors(spread=self.loaded.manifest.get("patient_spread", 0.0))
         for n, target in enumerate(targets):
             uncertainty = self._calibrated(scales[n], target)
             inside = float(uncertainty[study.body].mean()) if study.body.any() else 0.0
             sequences.append(
-                SynthesizedSequence(target, means[n], uncertainty, wordings[target], inside, target in calibration)
+                SynthesizedSequence(
+                    target, means[n], uncertainty, wordings[target], inside, target in calibration, factors
+                )
             )
         segmentation = None
         if segment:

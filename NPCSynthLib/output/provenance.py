@@ -6,7 +6,7 @@ from datetime import datetime, timezone
 import numpy as np
 
 from .. import __version__
-from ..inference.intervals import LEVELS, interval_factors
+from ..inference.intervals import LEVELS
 from ..inference.result import SynthesisResult
 from ..study.study import Source, Study
 
@@ -58,7 +58,7 @@ def provenance(result: SynthesisResult, study: Study) -> dict:
                 "mean_uncertainty": round(float(synthetic.mean_uncertainty), 2),
                 "uncertainty_calibrated": synthetic.calibrated,
                 "interval_factors": {
-                    f"{level:.0%}": round(factor, 3) for level, factor in zip(LEVELS, interval_factors())
+                    f"{level:.0%}": round(factor, 3) for level, factor in zip(LEVELS, synthetic.interval_factors)
                 },
             }
             for synthetic in result.sequences

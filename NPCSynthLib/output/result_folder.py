@@ -34,7 +34,7 @@ def read_result(folder: str | Path) -> tuple[SynthesisResult, dict]:
         SynthesizedSequence(
             output["sequence"], _image(folder / f"{output['sequence']}.nii.gz", grid),
             _image(folder / f"{output['sequence']}_uncertainty.nii.gz", grid), output["prompt"],
-            output["mean_uncertainty"], output["uncertainty_calibrated"],
+            output["mean_uncertainty"], output["uncertainty_calibrated"], tuple(output["interval_factors"].values()),
         )
         for output in outputs
     )  # fmt: skip

@@ -90,7 +90,8 @@ def latest_result(scene) -> SceneResult | None:
         if image is not None and error is not None:
             arrays = [np.array(slicer.util.arrayFromVolume(node)) for node in (image, error)]
             sequences.append(SynthesizedSequence(
-                name, *arrays, output["prompt"], output["mean_uncertainty"], output["uncertainty_calibrated"]
+                name, *arrays, output["prompt"], output["mean_uncertainty"], output["uncertainty_calibrated"],
+                tuple(output["interval_factors"].values()),
             ))  # fmt: skip
         elif image is not None:
             left_out.append(f"{image.GetName()} (its uncertainty is missing)")
