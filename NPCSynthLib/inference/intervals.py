@@ -12,7 +12,6 @@ each target and level were tried; on a patient whom they were not measured on th
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.optimize import brentq
 
 LEVELS = (0.5, 0.8, 0.9, 0.95)
 _NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(40)
@@ -28,6 +27,8 @@ def interval_factors(levels: Sequence[float] = LEVELS, spread: float = 0.0) -> t
         levels: each in 0..1.
         spread: standard deviation, between patients, of the natural logarithm of error over uncertainty.
     """
+    from scipy.optimize import brentq  # here: Slicer's start must not wait for it
+
     scales = np.exp(spread * _NODES)
     shares = _WEIGHTS / _WEIGHTS.sum()
 
