@@ -54,7 +54,7 @@ def calibrate(weights: Path, cohorts_dir: Path) -> dict[str, float]:
     for folder in validation_folders(cohorts_dir):
         for case in cases(folder, quick=True):
             found = check(case, *synthesizer.estimate(case.study, case.target))
-            checked.setdefault(case.target, []).append((folder.name, found))
+            checked.setdefault(case.target, []).append((f"{folder.parent.name}/{folder.name}", found))
     factors = {target: round(scale_factor([one for _, one in found]), 3) for target, found in checked.items()}
     folder, manifest = read_manifest(weights)
     manifest["calibration"] = factors
