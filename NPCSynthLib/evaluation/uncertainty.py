@@ -173,8 +173,8 @@ def _patient_table(coverage: dict) -> Table:
         for name in _WAYS:
             lines.append((patient, name, *(coverage[name][level][patient] for level in LEVELS)))
     return Table("Coverage of each patient", ("patient", "intervals", *(f"{level:.0%}" for level in LEVELS)),
-                 tuple(lines), "What to expect of a new patient is what comes from the others alone; the spread from all has "
-                 "seen each of them.")
+                 tuple(lines), "What to expect of a new patient is what comes from the others alone; the spread "
+                 "from all has seen each of them.")
 
 
 def _target_table(rows: Sequence[dict]) -> Table:
