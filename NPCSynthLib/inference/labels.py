@@ -10,6 +10,9 @@ from .result import Segment, SegmentationResult
 
 #: Islands smaller than this are noise, not structures.
 ISLAND_MM3 = 50.0
+#: A node must be at least this probable somewhere: of those that the network is nowhere sure of, most are false. Of the
+#: primary tumor everything is kept, since it is on real images seldom surer than this and must not be missed.
+SURE = 0.7
 
 
 def with_margin(mask: np.ndarray, grid: Grid, margin_mm: float) -> np.ndarray:
@@ -24,6 +27,12 @@ def without_islands(mask: np.ndarray, voxel_mm3: float) -> np.ndarray:
     least = int(np.ceil(ISLAND_MM3 / voxel_mm3))
     parts = sitk.ConnectedComponent(sitk.GetImageFromArray(mask.astype(np.uint8)))
     return sitk.GetArrayFromImage(sitk.RelabelComponent(parts, least)) > 0
+
+
+def _with_sure_core(mask: np.ndarray, sure: np.ndarray) -> np.ndarray:
+    """The (k, j, i) bool mask without connected parts that hold no voxel of ``sure``."""
+    parts = sitk.GetArrayFromImage(sitk.ConnectedComponent(sitk.GetImageFromArray(mask.astype(np.uint8))))
+    return mask & np.isin(parts, np.unique(parts[mask & sure]))
 
 
 def _parts_by_size(mask: np.ndarray) -> np.ndarray:
@@ -53,11 +62,14 @@ def _on_side(mask: np.ndarray, left: np.ndarray, middle: float, left_side: bool)
     return chosen
 
 
-def to_segments(classes: np.ndarray, names: tuple[str, ...], body: np.ndarray, grid: Grid) -> SegmentationResult:
-    """Name the classes; paired organs are told apart by side.
+def to_segments(
+    classes: np.ndarray, sure: np.ndarray, names: tuple[str, ...], body: np.ndarray, grid: Grid
+) -> SegmentationResult:
+    """Name the classes; paired organs are told apart by side, nodes need a sure core.
 
     Args:
         classes: (k, j, i) uint8 index into ``names``.
+        sure: (k, j, i) bool, where the class has a probability of ``SURE`` or more.
         names: class names in the order of the head.
         body: (k, j, i) bool.
     """
@@ -78,5 +90,7 @@ def to_segments(classes: np.ndarray, names: tuple[str, ...], body: np.ndarray, g
             mask = _on_side(mask, left, middle, structure.side == "left")
         if structure.single:
             mask = _parts_by_size(mask) == 1
+        elif structure.name == "GTVn":
+            mask = _with_sure_core(mask, sure)
         labelmap[mask] = structure.label
     return SegmentationResult(labelmap, body, tuple(segments))

@@ -17,7 +17,7 @@ from ..vocabulary import canonical_prompt, get_sequence
 from . import preflight
 from .device import Device, choose_device, plan_batch
 from .intervals import interval_factors
-from .labels import to_segments, with_margin
+from .labels import SURE, to_segments, with_margin
 from .preflight import Check
 from .recognition import Recognition, recognize
 from .result import ENHANCEMENT_GUESSED, INTENSITY_HIGH, NOT_CHECKED, SynthesisResult, SynthesizedSequence
@@ -121,7 +121,7 @@ class Synthesizer:
                 made = self._slices(device, study, targets, texts, segment, on_progress, cancel)
             finally:
                 self._move(self.device)  # the next study may fit
-        means, scales, classes = made
+        means, scales, contours = made
         seconds["synthesis"] = time.perf_counter() - started
 
         started = time.perf_counter()
@@ -147,7 +147,7 @@ class Synthesizer:
         if segment:
             if on_progress:
                 on_progress(0.97, "Naming structures")
-            segmentation = to_segments(classes, self.loaded.model.config.classes, study.body, study.grid)
+            segmentation = to_segments(*contours, self.loaded.model.config.classes, study.body, study.grid)
             absent = [s.name for s in segmentation.segments if not segmentation.mask(s).any()]
             if absent:
                 warnings.append(f"Not found: {', '.join(absent)}. They may be there all the same.")
@@ -258,7 +258,7 @@ class Synthesizer:
         encode = partial(self._encode, device, images, covered)
         means = [np.zeros(slicing.shape, np.int16) for _ in targets]
         scales = [np.zeros(slicing.shape, np.int16) for _ in targets]
-        classes = np.zeros(slicing.shape, np.uint8) if segment else None
+        contours = (np.zeros(slicing.shape, np.uint8), np.zeros(slicing.shape, bool)) if segment else None
         texts = {target: features.to(device.torch) for target, features in texts.items()}
         source_text = self._source_text(study).to(device.torch)
         batch = plan_batch(device, model.config, len(images), *slicing.padded, count)
@@ -269,7 +269,7 @@ class Synthesizer:
             rows = range(first, min(first + batch, count))
             try:
                 self._batch(
-                    device, slicing, contouring, rows, encode, source_text, texts, means, scales, classes, cancel
+                    device, slicing, contouring, rows, encode, source_text, texts, means, scales, contours, cancel
                 )
             except torch.OutOfMemoryError:
                 if batch == 1:
@@ -284,7 +284,7 @@ class Synthesizer:
         return (
             [np.ascontiguousarray(put(m)) for m in means],
             [np.ascontiguousarray(put(s)) for s in scales],
-            np.ascontiguousarray(put(classes)) if segment else None,
+            [np.ascontiguousarray(put(c)) for c in contours] if segment else None,
         )
 
     def _source_text(self, study: Study) -> torch.Tensor:
@@ -313,16 +313,19 @@ class Synthesizer:
         return model.group(model.encode(stack).invariant, n), present
 
     def _batch(
-        self, device, slicing, contouring, rows, encode, source_text, texts, means, scales, classes, cancel
+        self, device, slicing, contouring, rows, encode, source_text, texts, means, scales, contours, cancel
     ) -> None:
         model = self.loaded.model
         n = len(rows)
         with device.autocast():
-            if classes is not None:
+            if contours is not None:
+                classes, sure = contours
                 features = encode(contouring, rows)
                 logits = contouring.from_work(model.segment(*features))
-                classes[rows.start : rows.stop] = logits.argmax(dim=1).byte().cpu().numpy()
-            if classes is None or contouring != slicing:
+                probability, likeliest = logits.softmax(dim=1).max(dim=1)
+                classes[rows.start : rows.stop] = likeliest.byte().cpu().numpy()
+                sure[rows.start : rows.stop] = (probability >= SURE).cpu().numpy()
+            if contours is None or contouring != slicing:
                 features = None  # never both in memory
                 features = encode(slicing, rows)
             invariant, present = features
