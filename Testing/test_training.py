@@ -250,6 +250,16 @@ def test_text_tower_learns_what_the_words_mean():
     assert min(similarity[0, 1], similarity[2, 3]) > max(similarity[0, 2], similarity[1, 3])
 
 
+@pytest.mark.parametrize("rate, stays", [(0.0, True), (1.0, False)])
+def test_the_text_tower_learns_at_its_share_of_the_rate(boxes, tmp_path, rate, stays):
+    config = TrainingConfig.load(tiny_config(tmp_path, text_rate=rate, learning_rate=0.1))
+    fresh = config_module.build_module(config, tokens_of_vocabulary()).text
+    pretrain_text(fresh, config.text_steps, config.seed)
+    weights = trainer.train(str(tmp_path / "tiny.json"), tmp_path, tmp_path / "out")
+    learned = load_weights(weights).text_tower().state_dict()
+    assert all(torch.allclose(learned[n], v, atol=1e-3) for n, v in fresh.state_dict().items()) == stays
+
+
 def test_loss_falls(boxes, tmp_path):
     losses = []
     config = tiny_config(tmp_path, steps=90)

@@ -36,6 +36,17 @@ def learning_rate(step: int, config: TrainingConfig) -> float:
     return config.learning_rate * ramp * (0.02 + 0.98 * cosine)
 
 
+def _groups(module: torch.nn.Module, config: TrainingConfig) -> list[dict]:
+    """What learns, in the optimizer's groups, with the share of the learning rate that each gets."""
+    words = {id(parameter) for parameter in module.text.parameters()} if config.network == "any-to-all" else set()
+    learning = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    groups = [
+        {"params": [p for p in learning if id(p) not in words], "share": 1.0},
+        {"params": [p for p in learning if id(p) in words], "share": config.text_rate},
+    ]
+    return [group for group in groups if group["params"]]
+
+
 class MovingAverage:
     """Exponential moving average of a module's parameters, with a short memory at first."""
 
@@ -173,9 +184,8 @@ def train(
     if state is None and base is None and config.network == "any-to-all":
         pretrain_text(module.text.to(fabric.device), config.text_steps, config.seed, without=config.mixture.without)
     module = module.to(memory_format=torch.channels_last)
-    learning = [parameter for parameter in module.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(
-        learning, lr=config.learning_rate, weight_decay=config.weight_decay, betas=(0.9, 0.98)
+        _groups(module, config), lr=config.learning_rate, weight_decay=config.weight_decay, betas=(0.9, 0.98)
     )
     average = MovingAverage(module, config.ema)
     plain = module
@@ -213,7 +223,7 @@ def train(
         try:
             for batch in loader:
                 for group in optimizer.param_groups:
-                    group["lr"] = learning_rate(step, config)
+                    group["lr"] = group["share"] * learning_rate(step, config)
                 seed = (config.seed * 1_000_003 + step) * fabric.world_size + fabric.global_rank
                 batch = _move(batch, fabric.device)
                 losses = module(batch, torch.Generator(fabric.device).manual_seed(seed))
