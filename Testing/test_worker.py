@@ -80,6 +80,7 @@ def test_answer_is_that_of_the_same_call_in_this_process(warm, weights):
     for there, here in zip(result.sequences, own.sequences, strict=True):
         np.testing.assert_array_equal(there.array, here.array)
         np.testing.assert_array_equal(there.uncertainty, here.uncertainty)
+        assert there.interval_factors == here.interval_factors != ()
     np.testing.assert_array_equal(result.segmentation.labelmap, own.segmentation.labelmap)
     assert result.segmentation.segments == own.segmentation.segments
     assert result.grid.matches(own.grid, 1e-9) and result.warnings == own.warnings
