@@ -471,6 +471,18 @@ def test_checkpoint_of_another_network_is_said(boxes, tmp_path):
         trainer.train(tiny_config(tmp_path), tmp_path, tmp_path / "out")
 
 
+def test_checkpoint_of_an_older_edition_is_said(boxes, tmp_path):
+    """Its optimizer had one group of parameters, without a share of the learning rate."""
+    config = tiny_config(tmp_path, steps=1)
+    trainer.train(config, tmp_path, tmp_path / "out")
+    state = torch.load(tmp_path / "out" / "checkpoint.ckpt")
+    for group in state["optimizer"]["param_groups"]:
+        del group["share"]
+    torch.save(state, tmp_path / "out" / "checkpoint.ckpt")
+    with pytest.raises(InputError, match="older NPCSynth"):
+        trainer.train(config, tmp_path, tmp_path / "out")
+
+
 def test_full_disk_costs_no_checkpoint(boxes, tmp_path, monkeypatch):
     config = tiny_config(tmp_path)
     trainer.train(config, tmp_path, tmp_path / "out", steps=2)

@@ -87,6 +87,7 @@ def _read_checkpoint(path: Path, config: TrainingConfig) -> dict:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
         same = (state["network"], state["model"]) == (config.network, config.model.to_dict())
+        same = same and all("share" in group for group in state["optimizer"]["param_groups"])
         state["module"], state["optimizer"], state["average"], state["step"], state["tokens"]
     except Exception as error:  # torch raises whatever its unpickler met
         raise InputError(
@@ -95,8 +96,8 @@ def _read_checkpoint(path: Path, config: TrainingConfig) -> dict:
         ) from error
     if not same:
         raise InputError(
-            f'The checkpoint in "{path.parent.name}" is of a run with another network. Choose another folder, or begin '
-            "again with --fresh."
+            f'The checkpoint in "{path.parent.name}" is of a run with another network, or of an older NPCSynth. Choose '
+            "another folder, or begin again with --fresh."
         )
     return state
 
