@@ -29,10 +29,12 @@ def without_islands(mask: np.ndarray, voxel_mm3: float) -> np.ndarray:
     return sitk.GetArrayFromImage(sitk.RelabelComponent(parts, least)) > 0
 
 
-def _with_sure_core(mask: np.ndarray, sure: np.ndarray) -> np.ndarray:
-    """The (k, j, i) bool mask without connected parts that hold no voxel of ``sure``."""
-    parts = sitk.GetArrayFromImage(sitk.ConnectedComponent(sitk.GetImageFromArray(mask.astype(np.uint8))))
-    return mask & np.isin(parts, np.unique(parts[mask & sure]))
+def _with_sure_core(mask: np.ndarray, sure: np.ndarray, voxel_ml: float) -> tuple[np.ndarray, list[float]]:
+    """The (k, j, i) bool mask without connected parts that hold no voxel of ``sure``, and these parts' volumes in ml."""
+    parts = _parts_by_size(mask)
+    kept = mask & np.isin(parts, np.unique(parts[mask & sure]))
+    counts = np.bincount(parts[mask & ~kept])
+    return kept, [float(count) * voxel_ml for count in counts if count]
 
 
 def _parts_by_size(mask: np.ndarray) -> np.ndarray:
@@ -64,7 +66,7 @@ def _on_side(mask: np.ndarray, left: np.ndarray, middle: float, left_side: bool)
 
 def to_segments(
     classes: np.ndarray, sure: np.ndarray, names: tuple[str, ...], body: np.ndarray, grid: Grid
-) -> SegmentationResult:
+) -> tuple[SegmentationResult, list[float]]:
     """Name the classes; paired organs are told apart by side, nodes need a sure core.
 
     Args:
@@ -72,12 +74,15 @@ def to_segments(
         sure: (k, j, i) bool, where the class has a probability of ``SURE`` or more.
         names: class names in the order of the head.
         body: (k, j, i) bool.
+
+    Returns:
+        the segmentation, and the volumes in ml of possible nodes that were left out.
     """
     voxel_mm3 = float(np.abs(np.linalg.det(grid.ijk_to_lps[:3, :3])))
     left = left_coordinate(grid)
     middle = float(left[body].mean()) if body.any() else 0.0
     labelmap = np.zeros(classes.shape, np.uint8)
-    segments, cleaned = [], {}
+    segments, cleaned, left_out = [], {}, []
     for structure in load_structures():
         segments.append(Segment(structure.name, structure.label, structure.color, structure.code))
         if structure.label == 0 or structure.class_name not in names:
@@ -91,6 +96,6 @@ def to_segments(
         if structure.single:
             mask = _parts_by_size(mask) == 1
         elif structure.name == "GTVn":
-            mask = _with_sure_core(mask, sure)
+            mask, left_out = _with_sure_core(mask, sure, voxel_mm3 / 1000)
         labelmap[mask] = structure.label
-    return SegmentationResult(labelmap, body, tuple(segments))
+    return SegmentationResult(labelmap, body, tuple(segments)), left_out

@@ -147,7 +147,12 @@ class Synthesizer:
         if segment:
             if on_progress:
                 on_progress(0.97, "Naming structures")
-            segmentation = to_segments(*contours, self.loaded.model.config.classes, study.body, study.grid)
+            segmentation, left_out = to_segments(*contours, self.loaded.model.config.classes, study.body, study.grid)
+            if left_out:
+                warnings.append(
+                    f"Possible nodes of which the network is not sure were left out of GTVn: {len(left_out)}, of "
+                    f"{sum(left_out):.1f} ml in all. Look for nodes yourself."
+                )
             absent = [s.name for s in segmentation.segments if not segmentation.mask(s).any()]
             if absent:
                 warnings.append(f"Not found: {', '.join(absent)}. They may be there all the same.")
