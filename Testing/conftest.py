@@ -4,7 +4,7 @@ import os
 import sys
 from pathlib import Path
 
-if "PYTEST_XDIST_WORKER" in os.environ:  # before PyTorch is loaded: each of several test processes keeps to one core
+if "PYTEST_XDIST_WORKER" in os.environ:  # before PyTorch is loaded, which then keeps to one core in each process
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
@@ -86,7 +86,7 @@ def no_slot_raises():
         raise manners.slot_errors[0]
 
 
-_status = 0
+_status = None
 
 
 def pytest_sessionfinish(session, exitstatus):
@@ -97,8 +97,9 @@ def pytest_sessionfinish(session, exitstatus):
 
 @pytest.hookimpl(trylast=True)
 def pytest_unconfigure(config):
-    """Leave with the outcome as it is: VTK's off-screen views now and then crash in their destructors when Python takes
-    its modules down, after all is tested and said, and would turn a pass into a failure."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(_status)
+    """After tests, leave with their outcome as it is: VTK's off-screen views now and then crash in their destructors when
+    Python takes its modules down, after all is tested and said, and would turn a pass into a failure."""
+    if _status in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(_status)

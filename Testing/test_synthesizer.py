@@ -294,6 +294,27 @@ def test_every_part_of_a_tumor_is_kept_but_nodes_that_are_sure_nowhere(structure
     assert left_out == pytest.approx([] if structure == "GTVp" else [4 * 45 * 0.008]), "in ml, to be told"
 
 
+@pytest.mark.parametrize("flip", [1, -1])
+def test_a_node_that_the_network_is_not_sure_of_is_told_instead(synthesizer, monkeypatch, flip):
+    """Slices stored either way: of two nodes the sure one, above, stays."""
+    model = synthesizer.loaded.model
+    names, segment = model.config.classes, model.segment
+
+    def two_nodes(invariant, present):
+        logits = torch.zeros_like(segment(invariant, present))
+        logits[:, names.index("body")] = 1.0
+        logits[:, names.index("GTVn"), 4:12, 3:8] = 9.0
+        logits[:, names.index("GTVn"), 4:12, 12:17] = 2.5  # likeliest, with half of the probability
+        return logits
+
+    monkeypatch.setattr(model, "segment", two_nodes)
+    array_axes = np.diag([1, 1, flip])
+    result = synthesizer.run(make_study(Grid.from_parts((5, 24, 20), (1.0, 1.0, 4.0), (0, 0, 0), array_axes)), ["T1C"])
+    node = next(result.segmentation.mask(s) for s in result.segmentation.segments if s.name == "GTVn")
+    assert node[:, 4:12, 3:8].all() and node.sum() == 5 * 40
+    assert any("left out of GTVn: 1, of 0.8 ml" in warning for warning in result.warnings)
+
+
 def test_of_a_paired_organ_the_largest_part_of_each_side_is_kept():
     grid = Grid.from_parts((4, 20, 60), (2, 2, 2), (-59.0, 0, 0), np.eye(3))
     classes = np.zeros(grid.shape, np.uint8)

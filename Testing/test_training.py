@@ -253,10 +253,14 @@ def test_text_tower_learns_what_the_words_mean():
 @pytest.mark.parametrize("rate, stays", [(0.0, True), (1.0, False)])
 def test_the_text_tower_learns_at_its_share_of_the_rate(boxes, tmp_path, rate, stays):
     config = TrainingConfig.load(tiny_config(tmp_path, text_rate=rate, learning_rate=0.1))
-    fresh = config_module.build_module(config, tokens_of_vocabulary()).text
+    module = config_module.build_module(config, tokens_of_vocabulary())
+    fresh = module.text
     pretrain_text(fresh, config.text_steps, config.seed)
     weights = trainer.train(str(tmp_path / "tiny.json"), tmp_path, tmp_path / "out")
-    learned = load_weights(weights).text_tower().state_dict()
+    loaded = load_weights(weights)
+    images = module.model.encoder.state_dict()
+    assert not all(torch.allclose(loaded.model.encoder.state_dict()[n], v, atol=1e-3) for n, v in images.items())
+    learned = loaded.text_tower().state_dict()
     assert all(torch.allclose(learned[n], v, atol=1e-3) for n, v in fresh.state_dict().items()) == stays
 
 
@@ -472,12 +476,12 @@ def test_checkpoint_of_another_network_is_said(boxes, tmp_path):
 
 
 def test_checkpoint_of_an_older_edition_is_said(boxes, tmp_path):
-    """Its optimizer had one group of parameters, without a share of the learning rate."""
+    """Its optimizer had one group of parameters for images and text."""
     config = tiny_config(tmp_path, steps=1)
     trainer.train(config, tmp_path, tmp_path / "out")
     state = torch.load(tmp_path / "out" / "checkpoint.ckpt")
-    for group in state["optimizer"]["param_groups"]:
-        del group["share"]
+    first, second = state["optimizer"]["param_groups"]
+    state["optimizer"]["param_groups"] = [{**first, "params": first["params"] + second["params"]}]
     torch.save(state, tmp_path / "out" / "checkpoint.ckpt")
     with pytest.raises(InputError, match="older NPCSynth"):
         trainer.train(config, tmp_path, tmp_path / "out")

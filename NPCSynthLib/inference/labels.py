@@ -30,7 +30,7 @@ def without_islands(mask: np.ndarray, voxel_mm3: float) -> np.ndarray:
 
 
 def _with_sure_core(mask: np.ndarray, sure: np.ndarray, voxel_ml: float) -> tuple[np.ndarray, list[float]]:
-    """The (k, j, i) bool mask without connected parts that hold no voxel of ``sure``, and these parts' volumes in ml."""
+    """The (k, j, i) bool mask without connected parts that hold no voxel of ``sure``; the volumes of those in ml."""
     parts = _parts_by_size(mask)
     kept = mask & np.isin(parts, np.unique(parts[mask & sure]))
     counts = np.bincount(parts[mask & ~kept])

@@ -153,10 +153,10 @@ def result_bytes(study: Study, targets: int, segment: bool) -> int:
 
     Each target is held as two int16 images while it is made, twice over while it is put into the order of the grid,
     and again by the program that gets it; there the sources (float32 and a mask) arrive too. Two float32 images pass
-    through the last step, and the segmentation is cleaned in masks and 32-bit label images.
+    through the last step, and the segmentation, with where it is sure, is cleaned in masks and 32-bit label images.
     """
     voxels = int(np.prod(study.grid.shape))
-    return voxels * (12 * targets + 5 * len(study.sources) + 8 + 14 * segment)
+    return voxels * (12 * targets + 5 * len(study.sources) + 8 + 15 * segment)
 
 
 def check_disk(study: Study, targets: int, segment: bool, folder: Path) -> Check:

@@ -25,8 +25,8 @@ class TrainingConfig:
     Attributes:
         model: None for that of the weights which the run starts from.
         network: "any-to-all", "any-to-all-labels" or one of ``baseline_networks.NETWORKS``.
-        text_rate: the text tower's share of the learning rate. At the full rate the decoder has to follow words that
-            move, and learns more slowly.
+        text_rate: of "any-to-all", the text tower's share of the learning rate. At the full rate the decoder has to
+            follow words that move, and learns more slowly.
         losses: weights of losses that differ from ``objectives.WEIGHTS``.
         wording_steps, echo_steps: of ``wordings.settle_wordings`` and ``learn_echo_times`` at the end.
         segmentation_only: learn nothing but the segmentation head; the features of finished weights stay as they are.

@@ -87,7 +87,6 @@ def _read_checkpoint(path: Path, config: TrainingConfig) -> dict:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
         same = (state["network"], state["model"]) == (config.network, config.model.to_dict())
-        same = same and all("share" in group for group in state["optimizer"]["param_groups"])
         state["module"], state["optimizer"], state["average"], state["step"], state["tokens"]
     except Exception as error:  # torch raises whatever its unpickler met
         raise InputError(
@@ -95,11 +94,29 @@ def _read_checkpoint(path: Path, config: TrainingConfig) -> dict:
             "--fresh or in another folder; weights that are there already were not touched."
         ) from error
     if not same:
-        raise InputError(
-            f'The checkpoint in "{path.parent.name}" is of a run with another network, or of an older NPCSynth. Choose '
-            "another folder, or begin again with --fresh."
-        )
+        raise _of_another_run(path)
     return state
+
+
+def _of_another_run(checkpoint: Path) -> InputError:
+    return InputError(
+        f'The checkpoint in "{checkpoint.parent.name}" is of a run with another network or configuration, or of an '
+        "older NPCSynth. Choose another folder, or begin again with --fresh."
+    )
+
+
+def _load_optimizer(optimizer: torch.optim.Optimizer, state: dict, checkpoint: Path) -> None:
+    """Go on with an optimizer's state, at the shares of the learning rate that the configuration gives now.
+
+    Raises InputError when other parameters learned in that run.
+    """
+    shares = [group["share"] for group in optimizer.param_groups]
+    counts = [[len(group["params"]) for group in groups] for groups in (optimizer.param_groups, state["param_groups"])]
+    if counts[0] != counts[1]:
+        raise _of_another_run(checkpoint)
+    optimizer.load_state_dict(state)
+    for group, share in zip(optimizer.param_groups, shares, strict=True):
+        group["share"] = share
 
 
 def _save(state: dict, path: Path) -> None:
@@ -194,7 +211,7 @@ def train(
     step = 0
     if state is not None:
         plain.load_state_dict(state["module"])
-        optimizer.load_state_dict(state["optimizer"])
+        _load_optimizer(optimizer, state["optimizer"], checkpoint)
         average.values = state["average"]
         step = state["step"]
     average.values = {n: v.to(fabric.device) for n, v in average.values.items()}
