@@ -97,8 +97,8 @@ def pytest_sessionfinish(session, exitstatus):
 
 @pytest.hookimpl(trylast=True)
 def pytest_unconfigure(config):
-    """After tests, leave with their outcome as it is: VTK's off-screen views now and then crash in their destructors when
-    Python takes its modules down, after all is tested and said, and would turn a pass into a failure."""
+    """After tests, leave with their outcome as it is: VTK's off-screen views now and then crash in their destructors
+    when Python takes its modules down, after all is tested and said, and would turn a pass into a failure."""
     if _status in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
         sys.stdout.flush()
         sys.stderr.flush()
