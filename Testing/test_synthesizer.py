@@ -294,9 +294,9 @@ def test_every_part_of_a_tumor_is_kept_but_nodes_that_are_sure_nowhere(structure
     assert left_out == pytest.approx([] if structure == "GTVp" else [4 * 45 * 0.008]), "in ml, to be told"
 
 
-@pytest.mark.parametrize("flip", [1, -1])
-def test_a_node_that_the_network_is_not_sure_of_is_told_instead(synthesizer, monkeypatch, flip):
-    """Slices stored either way: of two nodes the sure one, above, stays."""
+@pytest.mark.parametrize("order, flip", [((0, 1, 2), (True, False, True)), ((2, 0, 1), (False, True, False))])
+def test_a_node_that_the_network_is_not_sure_of_is_told_instead(synthesizer, monkeypatch, order, flip):
+    """Whatever the order that the file is stored in."""
     model = synthesizer.loaded.model
     names, segment = model.config.classes, model.segment
 
@@ -308,10 +308,12 @@ def test_a_node_that_the_network_is_not_sure_of_is_told_instead(synthesizer, mon
         return logits
 
     monkeypatch.setattr(model, "segment", two_nodes)
-    array_axes = np.diag([1, 1, flip])
-    result = synthesizer.run(make_study(Grid.from_parts((5, 24, 20), (1.0, 1.0, 4.0), (0, 0, 0), array_axes)), ["T1C"])
+    sure = np.zeros((5, 24, 20), bool)
+    sure[:, 4:12, 3:8] = True
+    expected, grid = reoriented(sure, axial_grid(), order, flip)
+    result = synthesizer.run(make_study(grid), ["T1C"])
     node = next(result.segmentation.mask(s) for s in result.segmentation.segments if s.name == "GTVn")
-    assert node[:, 4:12, 3:8].all() and node.sum() == 5 * 40
+    np.testing.assert_array_equal(node, expected)
     assert any("left out of GTVn: 1, of 0.8 ml" in warning for warning in result.warnings)
 
 
