@@ -237,9 +237,12 @@ def test_the_command_compares_a_planning_systems_contours_with_a_segmentation(tm
     assert any("could not be checked" in note for note in printed["notes"])
     assert "could not be checked" in (tmp_path / "table.csv").read_text(encoding="utf-8")
     assert rows["Brain"]["dice"] is None and rows["GTVp"]["predicted_name"] == "GTVnx"
-    table = CliRunner().invoke(app, ["contours", *arguments], env={"COLUMNS": "250"})
-    assert table.exit_code == 0 and "Hd95 mm" in table.stdout and str(rows["GTVp"]["dice"]) in table.stdout
-    assert "GTVnx" in table.stdout and "Reference name" not in table.stdout, "the reference says GTVp"
+    table = CliRunner().invoke(app, ["contours", *arguments], env={"COLUMNS": "80"})
+    assert table.exit_code == 0
+    for figure in ("dice", "surface_dice_1mm", "hd95_mm", "mean_distance_mm", "reference_ml", "difference_ml"):
+        assert str(rows["GTVp"][figure]) in table.stdout, "cut off in a terminal of 80 columns"
+    assert "GTVnx" in table.stdout and table.stdout.count("name") == 1, "the reference says GTVp"
+    assert "Brain: Not drawn in the compared contours." in table.stdout
 
 
 def test_the_command_wants_one_series(tmp_path):

@@ -54,15 +54,32 @@ def run(
         _print_table(rows)
 
 
+#: What is no agreement of two outlines has a table of its own: one for everything is wider than most terminals.
+_SECOND = ("reference_name", "predicted_name", "reference_ml", "predicted_ml", "difference_ml", "worst_slice")
+
+
 def _print_table(rows: list[dict]) -> None:
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
+    console = Console()
     # A column in which nothing stands would take the room of one that says something.
-    heads = {key: key.replace("_", " ").capitalize() for key in rows[0]
-             if any(row[key] not in (None, "") for row in rows)}
-    table = Table(*heads.values())
+    told = [key for key in rows[0] if key != "remark" and any(row[key] is not None for row in rows)]
+    for keys in ([key for key in told if key not in _SECOND], ["structure", *(key for key in told if key in _SECOND)]):
+        if len(keys) == 1:
+            continue
+        table = Table()
+        for key in keys:
+            numbers = any(isinstance(row[key], int | float) for row in rows)
+            head = key.replace("_", " ").capitalize()
+            if numbers:  # a narrow column under which no figure is cut off
+                table.add_column(head.replace(" ", "\n"), justify="right", no_wrap=True)
+            else:
+                table.add_column(head, no_wrap=key == "structure")
+        for row in rows:
+            table.add_row(*(escape("" if row[key] is None else str(row[key])) for key in keys))
+        console.print(table)
     for row in rows:
-        table.add_row(*(escape("" if row[key] is None else str(row[key])) for key in heads))
-    Console().print(table)
+        if row["remark"]:
+            console.print(escape(f"{row['structure']}: {row['remark']}"), soft_wrap=True, highlight=False)
