@@ -340,16 +340,6 @@ def test_words_that_the_vocabulary_has_gained_are_learned_further_on(boxes, tmp_
     assert float(torch.cosine_similarity(old, new)) > 0.9
 
 
-def test_settled_wordings_leave_the_image_side_and_its_prompts_as_they_were(boxes, tmp_path):
-    plain = trainer.train(tiny_config(tmp_path), tmp_path, tmp_path / "plain")
-    told = []
-    settled = trainer.train(tiny_config(tmp_path, wording_steps=5, echo_steps=2), tmp_path, tmp_path / "settled",
-                            on_step=lambda step, steps, losses: told.append((step, steps, *losses)))  # fmt: skip
-    assert (5, 5, "wordings") in told and told[-1] == (2, 2, "echo times")
-    assert (plain / "model.safetensors").read_bytes() == (settled / "model.safetensors").read_bytes()
-    assert (plain / "text.safetensors").read_bytes() != (settled / "text.safetensors").read_bytes()
-
-
 def test_weights_of_another_size_are_no_start(boxes, tmp_path):
     first = trainer.train(tiny_config(tmp_path), tmp_path, tmp_path / "first")
     model = {"channels": [8, 12], "specific": [2, 2], "text_width": 32, "text_layers": 1, "text_heads": 2}

@@ -23,7 +23,7 @@ def test_neither_images_nor_words_of_it_are_met(monkeypatch, tmp_path):
     batches = TrainingBatches(tmp_path, 30, 4, 32, warmup=10, phantoms=1, mixture=mixture, seed=0)
     met = {i for step in range(30) for i in batches[step].source_ids + batches[step].target_ids}
     assert met == set(load_sequences()) - {"T1FS"}
-    prompts, truth, _ = random_prompts(400, np.random.default_rng(0), mixture.without)
+    prompts, _, truth, _ = random_prompts(400, np.random.default_rng(0), mixture.without)
     t1, agent, fat = truth[:, 0] == 1, truth[:, 3] == 1, truth[:, 4] == 1
     assert not (t1 & fat & ~agent).any() and (t1 & fat & agent).any() and (fat & ~t1).any()
     assert not any(p.startswith("T1FS") for p in prompts)

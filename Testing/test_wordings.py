@@ -1,4 +1,6 @@
-"""Wordings that mean the same come to make the same image."""
+"""Finished weights get a text tower that reads other wordings and echo times, and stay as they are."""
+
+import re
 
 import numpy as np
 import pytest
@@ -7,61 +9,119 @@ import torch
 pytest.importorskip("open_clip", reason="training needs the train extra")
 pytest.importorskip("lightning_fabric", reason="training needs the train extra")
 
-from test_training import box_labelmap
+from test_training import box_labelmap, tiny_config
 
+from NPCSynthLib.errors import UsageError
 from NPCSynthLib.model.network import AnyToAll, ModelConfig
 from NPCSynthLib.model.text import TextTower, tokens_of_vocabulary
-from NPCSynthLib.training.dataset import collate
+from NPCSynthLib.model.weights import load_weights
+from NPCSynthLib.training import dataset, trainer
+from NPCSynthLib.training.dataset import Mixture, TrainingBatches, collate
 from NPCSynthLib.training.objectives import TrainingModule
 from NPCSynthLib.training.simulation import simulate
-from NPCSynthLib.training.wordings import learn_echo_times, settle_wordings
-from NPCSynthLib.vocabulary import canonical_prompt, get_sequence
+from NPCSynthLib.training.text_pretraining import random_wording
+from NPCSynthLib.training.wordings import Meanings
+from NPCSynthLib.vocabulary import canonical_prompt, get_sequence, load_sequences
 
 CONFIG = ModelConfig(channels=(8, 12, 16), specific=(2, 2, 2), encoder_blocks=1, decoder_blocks=1, text_width=32,
                      text_layers=1, text_heads=2)  # fmt: skip
-CANONICAL = canonical_prompt(get_sequence("T2FS"))
+
+
+@pytest.fixture
+def boxes(monkeypatch):
+    monkeypatch.setattr(dataset, "phantom_labelmap", box_labelmap)
 
 
 @pytest.fixture
 def module():
+    """A network in whose blocks text has its say, and a new tower that is to learn what another one meant."""
     torch.manual_seed(0)
-    return TrainingModule(AnyToAll(CONFIG), TextTower(CONFIG, tokens_of_vocabulary())).eval()
-
-
-@pytest.fixture
-def batches():
-    return [collate([simulate(box_labelmap(), ["T1"], ["T2"], np.random.default_rng(n), 32, n) for n in range(2)])]
-
-
-def distances(module, prompts):
-    """Of the pooled text of each prompt to what the canonical one has been before."""
-    return [float((features - module.before).norm()) for features in module.text.encode(prompts)[0].pooled.detach()]
-
-
-def test_other_wordings_move_to_the_canonical_prompt_and_it_stays(module, batches):
-    module.before = module.text.encode([CANONICAL])[0].pooled.detach()[0]
-    words = ["fat suppressed T2w MRI of the neck", "T2 SPIR axial", CANONICAL]
-    first = distances(module, words)
-    losses = settle_wordings(module, batches, 200, seed=1)
-    last = distances(module, words)
-    assert np.mean(losses[-10:]) < 0.6 * np.mean(losses[:10])
-    assert all(b < 0.8 * a for a, b in zip(first[:2], last[:2], strict=True))
-    assert last[2] < 0.3 * first[0]
-
-
-def test_echo_times_are_learned_from_images(module, batches):
-    def draw(step):
-        rng = np.random.default_rng(step)
-        return collate([simulate(box_labelmap(), ["T1"], ["T2"], rng, 32, 0, echo_times=1.0) for _ in range(3)])
-
-    for parameter in module.model.decoder.parameters():  # a network in whose blocks text has its say
+    module = TrainingModule(AnyToAll(CONFIG), TextTower(CONFIG, tokens_of_vocabulary()))
+    for parameter in module.model.decoder.parameters():
         parameter.data += 0.05 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(2))
-    losses = learn_echo_times(module, batches, draw, 40, seed=1)
+    before = TextTower(CONFIG, tokens_of_vocabulary()).requires_grad_(False)
+    canonical = {s.id: before.encode([canonical_prompt(s)])[0] for s in load_sequences().values()}
+    module.learn_words(Meanings(canonical, ()))
+    module.canonical = canonical
+    return module
+
+
+def learn(module, steps) -> list[dict]:
+    """The losses of so many steps on simulated images whose prompts tell their echo time."""
+    optimizer = torch.optim.AdamW([p for p in module.parameters() if p.requires_grad], lr=5e-3)
+    losses = []
+    for step in range(steps):
+        rng = np.random.default_rng(step)
+        batch = collate([simulate(box_labelmap(), ["T1"], ["T2"], rng, 32, 0, echo_times=1.0) for _ in range(3)])
+        found = module(batch, torch.Generator().manual_seed(step))
+        found["total"].backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append({name: float(value.detach()) for name, value in found.items()})
+    return losses
+
+
+def test_other_wordings_come_to_mean_what_the_canonical_prompt_does(module):
+    words = ["fat suppressed T2w MRI of the neck", "T2 SPIR axial", canonical_prompt(get_sequence("T2FS"))]
+
+    def distances():
+        pooled = module.text.encode(words)[0].pooled.detach()
+        return {s: (pooled - text.pooled).norm(dim=1) for s, text in module.canonical.items()}
+
+    first = distances()["T2FS"]
+    losses = learn(module, 60)
+    last = distances()
+    assert (last["T2FS"] < 0.6 * first).all()
+    assert all((last["T2FS"] < last[other]).all() for other in ("T1", "T1FS", "FLAIR"))
+    assert np.mean([x["wordings"] for x in losses[-10:]]) < 0.6 * np.mean([x["wordings"] for x in losses[:10]])
+
+
+def test_echo_times_are_learned_from_images(module):
+    losses = [x["l1"] for x in learn(module, 40)]
     assert np.mean(losses[-10:]) < 0.8 * np.mean(losses[:10])
 
 
-def test_the_image_side_stays_as_it_is(module, batches):
-    before = {name: value.clone() for name, value in module.model.state_dict().items()}
-    settle_wordings(module, batches, 3, seed=1)
-    learn_echo_times(module, batches, lambda step: batches[0], 3, seed=1)
-    assert all(torch.equal(before[name], value) for name, value in module.model.state_dict().items())
+def test_every_target_of_such_a_run_tells_its_echo_time(boxes):
+    batches = TrainingBatches(None, 4, 4, 32, 0, 1, Mixture(), 3, echo_times=True)
+    for step in range(4):
+        batch = batches[step]
+        assert set(batch.target_ids) <= {"T2", "T2FS"}
+        assert all(re.search(r"\d", prompt) for prompt in batch.target_prompts)
+    assert batches[1].target_prompts == batches[1].target_prompts != batches[2].target_prompts
+
+
+def test_where_numbers_are_learned_many_wordings_tell_an_echo_time_of_their_own():
+    rng = np.random.default_rng(0)
+    found = [random_wording(rng, numbers=True)[1:] for _ in range(600)]
+    echoes = [times["TE"] for sequence, times in found if sequence.id in ("T2", "T2FS") and times and "TE" in times]
+    assert len(echoes) > 150
+    assert min(echoes) < 30 and max(echoes) > 120
+    assert {sequence.id for sequence, _ in found} == set(load_sequences()), "the others are not forgotten"
+
+
+def test_a_run_of_words_changes_the_text_tower_alone(boxes, tmp_path):
+    """To the bit, so that images stay the same and what was measured on them stays true."""
+    first = trainer.train(tiny_config(tmp_path), tmp_path, tmp_path / "first")
+    config = tiny_config(tmp_path, model=None, reader_layers=2)
+    second = trainer.train(config, tmp_path, tmp_path / "second", start=first)
+    assert (first / "model.safetensors").read_bytes() == (second / "model.safetensors").read_bytes()
+    assert (first / "text.safetensors").read_bytes() != (second / "text.safetensors").read_bytes()
+    before, after = load_weights(first), load_weights(second)
+    assert after.manifest["model"] == {**before.manifest["model"], "text_layers": 2}
+    features, unknown = after.text_tower().encode(["T2 image of the neck, TE 40 ms"])
+    assert features.pooled.shape == (1, 32) and not unknown
+    assert after.manifest["started_from"] == before.identity
+
+
+def test_an_interrupted_run_of_words_goes_on_to_the_same_result(boxes, tmp_path):
+    first = trainer.train(tiny_config(tmp_path), tmp_path, tmp_path / "first")
+    config = tiny_config(tmp_path, model=None, reader_layers=1)
+    whole = trainer.train(config, tmp_path, tmp_path / "whole", start=first)
+    trainer.train(config, tmp_path, tmp_path / "parts", start=first, max_minutes=0)
+    parts = trainer.train(config, tmp_path, tmp_path / "parts", start=first)
+    assert (whole / "text.safetensors").read_bytes() == (parts / "text.safetensors").read_bytes()
+
+
+def test_a_run_of_words_needs_weights(boxes, tmp_path):
+    with pytest.raises(UsageError, match="goes on from weights"):
+        trainer.train("words", tmp_path, tmp_path / "out")

@@ -9,7 +9,7 @@ from ..errors import Cancelled, UsageError
 from .console import command, progress_bar, say, warn
 
 NAME = "train"
-_SHOWN = ("l1", "ssim", "segmentation", "wordings", "echo times")
+_SHOWN = ("l1", "ssim", "segmentation", "wordings")
 
 
 @command

@@ -15,6 +15,7 @@ from scipy import stats
 from ..errors import UsageError
 from ..inference.synthesizer import Synthesizer
 from ..inference.wording import check_wording, similarities
+from ..model.manifest import MODEL, TEXT
 from ..model.network import TextFeatures
 from ..phantom.anatomy import Anatomy
 from ..phantom.signal import typical_protocol
@@ -144,8 +145,11 @@ def paraphrases(target: str) -> tuple[str, ...]:
 
 
 def features_of(synthesizer: Synthesizer, prompt: str) -> TextFeatures:
-    """Features of any prompt; unlike a user's, it may be empty or hold no known word."""
-    return synthesizer.loaded.text_tower().encode([prompt])[0]
+    """Features of any prompt, as a user gets them; unlike a user's, it may be empty or hold no known word."""
+    loaded = synthesizer.loaded
+    if prompt in loaded.manifest["prompts"].values():
+        return loaded.text_features(prompt)[0]
+    return loaded.text_tower().encode([prompt])[0]
 
 
 def real_questions(folder: Path) -> Iterator[Case]:
@@ -243,7 +247,8 @@ def run(context: Context) -> Section:
     synthesizer = context.synthesizer
     known = synthesizer.sequences
     kept = context.kept("text")
-    weights = synthesizer.loaded.identity["sha256"]
+    files = synthesizer.loaded.manifest["files"]
+    weights = [files[name]["sha256"] for name in (MODEL, TEXT)]  # the tower reads every wording but the canonical
     seeds, slices = ((1,), 8) if context.quick else ((1, 2, 3), 24)
     places = [(f"{f.parent.name}/{f.name}", partial(real_questions, f))
               for f in validation_folders(context.data / "cohorts")]

@@ -12,6 +12,7 @@ import torch
 from ..errors import UsageError
 from ..model.network import TextFeatures
 from ..model.weights import LoadedModel
+from ..phantom.signal import ANY_ECHO
 from ..study.header_words import find_phrase, normalize_text
 from ..vocabulary import canonical_prompt, get_sequence, load_sequences
 
@@ -44,7 +45,11 @@ def check_wording(loaded: LoadedModel, target: str, prompt: str) -> list[str]:
         )
     warnings = [f"{target} was made from your own words; check that they describe {target}."]
     if re.search(r"\d{2,}|\d+\.\d", prompt):
-        warnings.append(f"The numbers in your words for {target} change nothing: times such as TE are not heeded.")
+        heeded = target in ANY_ECHO and loaded.manifest.get("reads_echo_times")
+        warnings.append(
+            f"Of the numbers in your words for {target} only TE is heeded, as learned from simulated images: look at "
+            "the contrast." if heeded else f"The numbers in your words for {target} are not meant to change anything."
+        )
     similar = similarities(loaded, loaded.text_features(prompt)[0])
     taken_for = max(similar, key=similar.get)
     if target in similar and taken_for != target:

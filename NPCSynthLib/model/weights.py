@@ -32,11 +32,12 @@ class LoadedModel:
 
     @property
     def identity(self) -> dict:
-        """{"name", "version", "sha256"} for provenance."""
+        """{"name", "version", "sha256", "text_sha256"} for provenance; the latter of what reads words of one's own."""
         return {
             "name": self.manifest["name"],
             "version": self.manifest["version"],
             "sha256": self.manifest["files"][MODEL]["sha256"],
+            "text_sha256": self.manifest["files"][TEXT]["sha256"],
         }
 
     def text_features(self, prompt: str) -> tuple[TextFeatures, list[str]]:
@@ -50,6 +51,10 @@ class LoadedModel:
                 raise WeightsError(f'The model knows none of the words of the prompt "{prompt}". Use other words.')
             return features, unknown
         return self._prompts[prompt], []
+
+    def canonical(self) -> dict[str, TextFeatures]:
+        """What the weights mean by each sequence (its id): features, batch of one, of its canonical prompt."""
+        return {sequence: self.text_features(prompt)[0] for sequence, prompt in self.manifest["prompts"].items()}
 
     def text_tower(self) -> TextTower:
         """The tower that reads any prompt, verified and read when first asked for."""
@@ -103,19 +108,18 @@ def load_weights(folder: Path | str | None = None) -> LoadedModel:
 
 
 def save_weights(
-    folder: Path, model: AnyToAll, tower: TextTower, about: dict, reader: TextTower | None = None
+    folder: Path, model: AnyToAll, tower: TextTower, about: dict
 ) -> dict:
     """Write the weights (float16) and their manifest; returns the manifest.
 
     Args:
         about: further entries of the manifest; needs "name", "version" and "prompts" {sequence id: prompt}.
-        reader: the tower that reads the canonical prompts for ``model``, where it is not the one that is written.
     """
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {name: value.half().contiguous() for name, value in model.state_dict().items()}
     with torch.inference_mode():
         for sequence, prompt in about["prompts"].items():
-            features, _ = (reader or tower).encode([prompt])
+            features, _ = tower.encode([prompt])
             tensors[f"prompt.{sequence}.pooled"] = features.pooled.half().contiguous()
             tensors[f"prompt.{sequence}.tokens"] = features.tokens.half().contiguous()
     save_file(tensors, folder / MODEL)
@@ -142,9 +146,25 @@ def save_with_head(folder: Path, base: LoadedModel, model: AnyToAll, about: dict
     tensors = _read(base.folder, MODEL, base.manifest)
     for name, value in model.segmentation.state_dict().items():
         tensors[f"segmentation.{name}"] = value.half().contiguous()
+    return _save_again(folder, base, MODEL, tensors, about)
+
+
+def save_with_words(folder: Path, base: LoadedModel, tower: TextTower, about: dict) -> dict:
+    """Write finished weights with another text tower; returns the manifest.
+
+    All else is that of ``base`` to the bit, what it means by the canonical prompts too. Arguments and errors are those
+    of :func:`save_with_head`.
+    """
+    tensors = {name: value.half().contiguous() for name, value in tower.state_dict().items()}
+    model = {**base.manifest["model"], "text_layers": tower.config.text_layers}
+    return _save_again(folder, base, TEXT, tensors, {**about, "model": model, "tokens": tower.tokens})
+
+
+def _save_again(folder: Path, base: LoadedModel, changed: str, tensors: dict, about: dict) -> dict:
+    """Finished weights with these tensors in one of their files."""
     contents = {name: verify_file(base.folder, name, base.manifest).read_bytes() for name in base.manifest["files"]}
-    contents[MODEL] = save(tensors)
-    files = {**base.manifest["files"], MODEL: {"sha256": hashlib.sha256(contents[MODEL]).hexdigest()}}
+    contents[changed] = save(tensors)
+    files = {**base.manifest["files"], changed: {"sha256": hashlib.sha256(contents[changed]).hexdigest()}}
     manifest = {**base.manifest, **about, "files": files}
     folder.mkdir(parents=True, exist_ok=True)
     write_manifest(folder, manifest, contents)

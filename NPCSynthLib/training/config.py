@@ -1,7 +1,7 @@
 """What a training run is made of, read from a file."""
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -28,9 +28,10 @@ class TrainingConfig:
         text_rate: of "any-to-all", the text tower's share of the learning rate. At the full rate the decoder has to
             follow words that move, and learns more slowly.
         losses: weights of losses that differ from ``objectives.WEIGHTS``.
-        wording_steps, echo_steps: of ``wordings.settle_wordings`` and ``learn_echo_times`` at the end.
         segmentation_only: learn nothing but the segmentation head; the features of finished weights stay as they are.
         images_only: learn everything but the text tower of finished weights.
+        reader_layers: of a text tower that is learned anew for finished weights, while all else stays as it is; 0 for
+            any other run. See ``wordings``.
     """
 
     model: ModelConfig | None
@@ -50,8 +51,7 @@ class TrainingConfig:
     losses: dict = field(default_factory=dict)
     segmentation_only: bool = False
     images_only: bool = False
-    wording_steps: int = 0
-    echo_steps: int = 0
+    reader_layers: int = 0
 
     @classmethod
     def load(cls, name: str) -> "TrainingConfig":
@@ -92,7 +92,11 @@ def build_module(config: TrainingConfig, tokens: list[int]) -> torch.nn.Module:
     if config.network in NETWORKS:
         return NETWORKS[config.network](config.losses)
     model = AnyToAll(config.model)
-    text = LabelTower(config.model) if config.network == "any-to-all-labels" else TextTower(config.model, tokens)
+    layers = config.reader_layers or config.model.text_layers
+    if config.network == "any-to-all-labels":
+        text = LabelTower(config.model)
+    else:
+        text = TextTower(replace(config.model, text_layers=layers), tokens)
     return TrainingModule(
         model, text, losses=config.losses, segmentation_only=config.segmentation_only, images_only=config.images_only
     )

@@ -99,16 +99,18 @@ class TrainingBatches(Dataset):
         part: (number, count) of this process among those that share every batch.
         cohort: patients of one's own beside those of ``data_dir``.
         note: takes a sentence for each file that is not used, or not as it came.
+        echo_times: every batch is of T2-weighted targets alone, simulated at echo times that their prompts tell; real
+            images are not read then.
     """
 
     def __init__(self, data_dir: Path | None, steps: int, batch_size: int, size: int, warmup: int, phantoms: int,
                  mixture: Mixture, seed: int, part: tuple[int, int] = (0, 1), cohort: Sequence[PatientFiles] = (),
-                 note: Callable[[str], None] = lambda text: None):  # fmt: skip
+                 note: Callable[[str], None] = lambda text: None, echo_times: bool = False):  # fmt: skip
         self.part = part
         self.steps, self.batch_size, self.size, self.warmup, self.seed = steps, batch_size, size, warmup, seed
-        self.mixture = mixture
+        self.mixture, self.echo_times = mixture, echo_times
         self.own = {files.name for files in cohort}
-        patients = load_training_patients(data_dir, cohort, note)
+        patients = [] if echo_times else load_training_patients(data_dir, cohort, note)
         names = self._part(list(dict.fromkeys(p.name for p in patients)))
         self.patients = [p for p in patients if p.name in names and set(p.sequences) - set(mixture.without)]
         maps = self._part(find_labelmaps(data_dir) if data_dir else [])
@@ -118,7 +120,8 @@ class TrainingBatches(Dataset):
         )
         self.phantoms = [phantom_labelmap(1000 + n) for n in self._part(range(phantoms))]
         slices = data_dir / "npc_t2" if data_dir else None
-        tumors = load_tumor_slices(slices) if slices and slices.exists() and "T2" not in mixture.without else []
+        some = slices and slices.exists() and "T2" not in mixture.without and not echo_times
+        tumors = load_tumor_slices(slices) if some else []
         self.tumors = self._part(tumors)
         # one patient may come on several grids; each grid counts less then
         names = [p.name for p in self.patients]
@@ -183,21 +186,14 @@ class TrainingBatches(Dataset):
         sources, targets = self._choose_sequences(everything, step, rng)
         return simulate(maps[n], sources, targets, rng, self.size, first + n, mixture.echo_times)
 
-    def echo_times(self, step: int) -> Batch:
-        """Batch number ``step`` of T2-weighted targets, simulated at echo times that their prompts tell.
-
-        Only where there is something to simulate from.
-        """
-        samples = []
+    def _echo_sample(self, rng: np.random.Generator) -> Sample:
+        maps = self.phantoms if self.phantoms and (rng.random() < 0.5 or not self.labelmaps) else self.labelmaps
         known = [s for s in load_sequences() if s not in self.mixture.without]
-        for n in range(self.batch_size):
-            rng = np.random.default_rng((self.seed, 80, step, n))
-            maps = self.phantoms if self.phantoms and (rng.random() < 0.5 or not self.labelmaps) else self.labelmaps
-            target = str(rng.choice([s for s in known if s in ANY_ECHO]))
-            sources = [str(s) for s in rng.permutation([s for s in known if s != target])[: rng.integers(1, 3)]]
-            samples.append(simulate(maps[rng.integers(len(maps))], sources, [target], rng, self.size, n, 1.0))
-        return collate(samples)
+        target = str(rng.choice([s for s in known if s in ANY_ECHO]))
+        sources = [str(s) for s in rng.permutation([s for s in known if s != target])[: rng.integers(1, 3)]]
+        return simulate(maps[rng.integers(len(maps))], sources, [target], rng, self.size, 0, echo_times=1.0)
 
     def __getitem__(self, step: int) -> Batch:
         numbers = range(self.part[0], self.batch_size, self.part[1])
-        return collate([self._sample(step, np.random.default_rng((self.seed, step, n))) for n in numbers])
+        draws = [np.random.default_rng((self.seed, step, n)) for n in numbers]
+        return collate([self._echo_sample(rng) if self.echo_times else self._sample(step, rng) for rng in draws])

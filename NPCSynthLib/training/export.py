@@ -5,15 +5,11 @@ from pathlib import Path
 
 import torch
 
-from ..model.text import tokens_of_vocabulary
-from ..model.weights import LoadedModel, save_weights, save_with_head
+from ..model.weights import LoadedModel, save_weights, save_with_head, save_with_words
 from ..vocabulary import canonical_prompt, load_sequences
 from .baseline_networks import NETWORKS, save_baseline
 from .config import TrainingConfig, build_module
 from .dataset import TrainingBatches
-from .wordings import learn_echo_times, settle_wordings
-
-_SETTLING_BATCHES = 8
 
 
 def together(lines: list[str]) -> list[str]:
@@ -25,9 +21,9 @@ def together(lines: list[str]) -> list[str]:
 
 def export_weights(
     checkpoint: Path, folder: Path, configuration: str, version: str, config: TrainingConfig,
-    batches: TrainingBatches, base: LoadedModel | None = None, on_step=None,
+    batches: TrainingBatches, base: LoadedModel | None = None,
 ) -> None:  # fmt: skip
-    """Write the moving average of a checkpoint as weights, other wordings settled where the configuration says so.
+    """Write the moving average of a checkpoint as weights.
 
     The manifest's "notes", sentences that every result carries as warnings, are for whoever ships weights to add;
     weights learned further on from such keep them.
@@ -37,7 +33,6 @@ def export_weights(
             called, the evaluation knows the weights that it asks more.
         batches: what it was trained on.
         base: the weights that the run started from.
-        on_step: told of the steps that the wordings take, as ``trainer.train`` tells of its own.
     """
     state = torch.load(checkpoint, map_location="cpu", weights_only=True)
     module = build_module(config, state["tokens"])
@@ -45,13 +40,6 @@ def export_weights(
     with torch.no_grad():
         for parameter_name, parameter in module.named_parameters():
             parameter.copy_(state["average"][parameter_name])
-    taught = None
-    if config.wording_steps:
-        taught = module.text  # the image side goes on with the very features that it was taught with
-        module.text = taught.grown(tokens_of_vocabulary())
-        some, without = [batches[n] for n in range(_SETTLING_BATCHES)], config.mixture.without
-        settle_wordings(module.eval(), some, config.wording_steps, config.seed, without, on_step)
-        learn_echo_times(module, some, batches.echo_times, config.echo_steps, config.seed, without, on_step)
     about = {
         "version": version,
         "created": datetime.date.today().isoformat(),
@@ -67,6 +55,9 @@ def export_weights(
     if config.segmentation_only:
         save_with_head(folder, base, module.eval().model, about)
         return
+    if config.reader_layers:
+        save_with_words(folder, base, module.eval().text, {**about, "reads_echo_times": True})
+        return
     about |= {
         "name": f"NPCSynth {config.network} ({configuration})",
         "configuration": configuration,
@@ -77,4 +68,4 @@ def export_weights(
     if config.network in NETWORKS:
         save_baseline(folder, config.network, module.eval(), about)
     else:
-        save_weights(folder, module.eval().model, module.text, about, reader=taught)
+        save_weights(folder, module.eval().model, module.text, about)

@@ -9,6 +9,7 @@ from ..model.text import TextTower
 from ..vocabulary import canonical_prompt, load_classes, load_sequences
 from .dataset import Batch
 from .sample import IGNORE, POSSIBLE_CLASSES
+from .wordings import Meanings, looking
 
 #: Same place in another sequence: closer than this no other place counts as a negative.
 NEGATIVE_MM = 8.0
@@ -22,7 +23,7 @@ _LEVEL_SHARE = 0.4
 
 WEIGHTS = {
     "l1": 1.0, "mse": 2.0, "ssim": 0.4, "gradient": 0.3, "scale": 0.05, "contrast": 0.02, "variance": 0.02,
-    "recognition": 0.05, "segmentation": 0.15,
+    "recognition": 0.05, "segmentation": 0.15, "wordings": 0.5,
 }  # fmt: skip
 
 
@@ -208,6 +209,13 @@ class TrainingModule(nn.Module):
             model.segmentation.requires_grad_(True)
         if images_only:
             text.requires_grad_(False)
+        self.meanings = None
+
+    def learn_words(self, meanings: Meanings) -> None:
+        """From now on the text tower alone learns, what ``meanings`` says and what echo times do in images."""
+        self.requires_grad_(False)
+        self.text.requires_grad_(True)
+        self.meanings = meanings
 
     def _words(self, batch: Batch) -> tuple[list[str], list[str]]:
         """How sources and targets are named to the tower."""
@@ -256,6 +264,12 @@ class TrainingModule(nn.Module):
         if self.segmentation_only:
             loss = segmentation_loss(self.model.segment(self._encode(batch)[1], batch.present), batch.structures)
             return {"segmentation": loss, "total": loss}
+        if self.meanings is not None:
+            with looking(self.model.decoder.words) as pixels:
+                losses = image_losses(*self.preview(batch), batch)
+            losses["wordings"] = self.meanings.loss(self.text, self.model.decoder.words, pixels[0], generator)
+            losses["total"] = sum(self.weights[name] * value for name, value in losses.items())
+            return losses
         model, device = self.model, batch.sources.device
         told = batch.present.clone()
         told[told.clone()] = (

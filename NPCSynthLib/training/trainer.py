@@ -22,6 +22,7 @@ from .journal import Journal
 from .layouts import PatientFiles
 from .objectives import TrainingModule
 from .text_pretraining import pretrain_text
+from .wordings import Meanings
 
 _CHECKPOINT = "checkpoint.ckpt"
 _SAVE_SECONDS = 120
@@ -68,8 +69,11 @@ def _start_from(loaded: LoadedModel, config: TrainingConfig) -> TrainingModule:
             f"The weights in {loaded.folder} are not of the size that the configuration describes. "
             "Use the configuration that they were trained with."
         )
-    tokens = loaded.manifest["tokens"]
-    module = build_module(config, tokens)
+    if config.reader_layers:
+        module = build_module(config, tokens_of_vocabulary())
+        module.model.load_state_dict(loaded.model.state_dict())
+        return module
+    module = build_module(config, loaded.manifest["tokens"])
     module.model.load_state_dict(loaded.model.state_dict())
     module.text.load_state_dict(loaded.text_tower().state_dict())
     if not (config.segmentation_only or config.images_only):
@@ -199,8 +203,14 @@ def train(
         module = _start_from(base, config)
     else:
         module = build_module(config, tokens)
-    if state is None and base is None and config.network == "any-to-all":
-        pretrain_text(module.text.to(fabric.device), config.text_steps, config.seed, without=config.mixture.without)
+    reader, without = bool(config.reader_layers), config.mixture.without
+    canonical = base.canonical() if reader else {}
+    if state is None and (base is None or reader) and config.network == "any-to-all":
+        means = {sequence: text.pooled for sequence, text in canonical.items()} if reader else None
+        tower = module.text.to(fabric.device)
+        pretrain_text(tower, config.text_steps, config.seed, without=without, means=means, autocast=fabric.autocast)
+    if reader:
+        module.learn_words(Meanings(canonical, without))
     module = module.to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(
         _groups(module, config), lr=config.learning_rate, weight_decay=config.weight_decay, betas=(0.9, 0.98)
@@ -225,6 +235,7 @@ def train(
     batches = TrainingBatches(
         data_dir, config.steps, config.batch_size, config.size, config.warmup_steps, config.phantoms,
         config.mixture, config.seed, part=(fabric.global_rank, fabric.world_size), cohort=cohort, note=note,
+        echo_times=reader,
     )  # fmt: skip
     if not (batches.patients or batches.labelmaps or batches.phantoms):
         where = data_dir or "The cohort"
@@ -264,6 +275,6 @@ def train(
             save()
     weights = out_dir / "weights"
     if fabric.is_global_zero:
-        export_weights(checkpoint, weights, Path(config_name).stem, __version__, config, batches, base, on_step)
+        export_weights(checkpoint, weights, Path(config_name).stem, __version__, config, batches, base)
     fabric.barrier()
     return weights
