@@ -231,12 +231,14 @@ def test_enhancement_without_an_enhanced_source_asks(synthesizer, head):
     assert "Contrast agent" not in [check.name for check in synthesizer.check(head, ["PD"])]
 
 
-@pytest.mark.parametrize(("target", "reads", "told"), [
-    ("T2", True, "only TE is heeded"), ("T2", False, "not meant to change"), ("T1", True, "not meant to change"),
+@pytest.mark.parametrize(("target", "time", "reads", "told"), [
+    ("T2", "TE 90 ms", True, "changes the contrast of T2"), ("T2FS", "echo time 90 ms", True, "contrast of T2FS"),
+    ("T2", "TE = 300", True, "what it makes of 300 ms for T2 is a guess"), ("T2", "TE 9.5 ms", True, "is a guess"),
+    ("T2", "TE 90 ms", False, "Leave numbers out"), ("T1", "TE 90 ms", True, "Leave numbers out"),
 ])  # fmt: skip
-def test_what_numbers_in_words_of_ones_own_change_is_said(synthesizer, monkeypatch, target, reads, told):
+def test_what_numbers_in_words_of_ones_own_do_is_said(synthesizer, monkeypatch, target, time, reads, told):
     monkeypatch.setitem(synthesizer.loaded.manifest, "reads_echo_times", reads)
-    checks = preflight.check_prompts(synthesizer.loaded, [target], {target: f"{target}-weighted with TE 90 ms"})
+    checks = preflight.check_prompts(synthesizer.loaded, [target], {target: f"{target}-weighted image, {time}"})
     assert any(check.level == AMBER and told in check.sentence for check in checks)
 
 

@@ -7,7 +7,7 @@ import torch
 pytest.importorskip("open_clip", reason="free text needs open_clip_torch")
 
 from NPCSynthLib.model.network import ModelConfig
-from NPCSynthLib.model.text import TextTower, tokens_of_vocabulary
+from NPCSynthLib.model.text import END, TextTower, clip_tokens, tokens_of_vocabulary
 from NPCSynthLib.vocabulary import canonical_prompt, load_sequences, training_prompt
 from NPCSynthLib.vocabulary.sequences import prompt_templates
 
@@ -50,6 +50,31 @@ def test_numbers_change_the_text(tower):
     with torch.inference_mode():
         features, _ = tower.encode(["T2-weighted, TE 90 ms", "T2-weighted, TE 20 ms"])
     assert (features.pooled[0] - features.pooled[1]).abs().max() > 1e-4
+
+
+@pytest.mark.parametrize("wording", ["T2, TE {}", "echo time {} ms, T2", "T2 ({}ms)", "T2w FLAIR TI {}, axial"])
+def test_a_number_is_one_token_of_its_size(wording):
+    number = [set(clip_tokens(wording.format(n))) - set(clip_tokens(wording.format(""))) for n in (90, 91, 900, 4500)]
+    assert all(len(tokens) == 1 for tokens in number)
+    assert number[0] == number[1] and max(number[1]) < max(number[2]) < max(number[3])
+
+
+@pytest.mark.parametrize("words", ["T2", "T1w 3D", "T2FS"])
+def test_digits_in_a_word_are_no_number(words):
+    assert max(clip_tokens(words)) < END
+
+
+def test_numbers_of_about_the_same_size_begin_alike(tower):
+    weight = tower.transformer.token_embedding.weight.detach()
+    rows = [tower.tokenize([f"TE {n}"])[0][0, 2] for n in (80, 90, 2000)]
+    near, far = (float((weight[rows[0]] - weight[row]).norm()) for row in rows[1:])
+    assert near < 0.7 * far
+
+
+def test_the_end_of_a_prompt_with_numbers_is_found(tower):
+    """open_clip takes the greatest row for the end."""
+    rows, _ = tower.tokenize(["T2-weighted, TR 16000 ms, TE 90 ms"])
+    assert int(rows.max()) == tower._row[END] == len(tower.tokens) - 1
 
 
 def test_prompts_say_whether_contrast_and_fat_suppression_are_there():

@@ -81,14 +81,15 @@ def run(
             weights = train(config_name, data, out, resume=resume, max_minutes=max_minutes, start=start,
                   on_step=lambda step, steps, losses: on_progress(step / steps, _stage(step, steps, losses)),
                   cohort=patients, note=notes.append)
-            if config.network == "any-to-all" and data is not None:
+            images_change = config.network == "any-to-all" and not config.reader_layers
+            if images_change and data is not None:
                 done = finish(weights, data, on_progress)
             rows = before_after(start, weights, held, on_progress) if held else []
     except KeyboardInterrupt:
         raise Cancelled("Training stopped. The same command goes on from the last checkpoint.") from None
     finally:
         warn(dict.fromkeys(notes))
-    if config.network == "any-to-all" and data is None:
+    if images_change and data is None:
         done = ["The uncertainty was not calibrated, and unusual images will go unnoticed: both take --data."]
     for sentence in done:
         say(sentence)

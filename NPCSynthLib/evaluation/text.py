@@ -15,7 +15,6 @@ from scipy import stats
 from ..errors import UsageError
 from ..inference.synthesizer import Synthesizer
 from ..inference.wording import check_wording, similarities
-from ..model.manifest import MODEL, TEXT
 from ..model.network import TextFeatures
 from ..phantom.anatomy import Anatomy
 from ..phantom.signal import typical_protocol
@@ -247,8 +246,8 @@ def run(context: Context) -> Section:
     synthesizer = context.synthesizer
     known = synthesizer.sequences
     kept = context.kept("text")
-    files = synthesizer.loaded.manifest["files"]
-    weights = [files[name]["sha256"] for name in (MODEL, TEXT)]  # the tower reads every wording but the canonical
+    identity = synthesizer.loaded.identity
+    weights = [identity["sha256"], identity["text_sha256"]]  # the tower reads every wording but the canonical
     seeds, slices = ((1,), 8) if context.quick else ((1, 2, 3), 24)
     places = [(f"{f.parent.name}/{f.name}", partial(real_questions, f))
               for f in validation_folders(context.data / "cohorts")]

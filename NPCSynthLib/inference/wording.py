@@ -12,9 +12,11 @@ import torch
 from ..errors import UsageError
 from ..model.network import TextFeatures
 from ..model.weights import LoadedModel
-from ..phantom.signal import ANY_ECHO
+from ..phantom.signal import ANY_ECHO, ECHO_TIMES_MS
 from ..study.header_words import find_phrase, normalize_text
 from ..vocabulary import canonical_prompt, get_sequence, load_sequences
+
+_ECHO_TIME = re.compile(r"\b(?:TE|echo time)\D{0,4}(\d+(?:\.\d+)?)", re.IGNORECASE)
 
 
 def names_a_sequence(prompt: str) -> bool:
@@ -43,13 +45,10 @@ def check_wording(loaded: LoadedModel, target: str, prompt: str) -> list[str]:
             f'The words given for {target} name no MR sequence. Say which one it is, for example "'
             f'{canonical_prompt(get_sequence(target))}".'
         )
-    warnings = [f"{target} was made from your own words; check that they describe {target}."]
+    warnings = [f"{target} was made from your own words; check that they describe {target}. Its uncertainty was "
+                "checked for the usual words alone."]
     if re.search(r"\d{2,}|\d+\.\d", prompt):
-        heeded = target in ANY_ECHO and loaded.manifest.get("reads_echo_times")
-        warnings.append(
-            f"Of the numbers in your words for {target} only TE is heeded, as learned from simulated images: look at "
-            "the contrast." if heeded else f"The numbers in your words for {target} are not meant to change anything."
-        )
+        warnings.append(_about_numbers(loaded, target, prompt))
     similar = similarities(loaded, loaded.text_features(prompt)[0])
     taken_for = max(similar, key=similar.get)
     if target in similar and taken_for != target:
@@ -58,3 +57,15 @@ def check_wording(loaded: LoadedModel, target: str, prompt: str) -> list[str]:
             f'Other words may do better, or none: then "{loaded.manifest["prompts"][target]}" is used.'
         )
     return warnings
+
+
+def _about_numbers(loaded: LoadedModel, target: str, prompt: str) -> str:
+    low, high = ECHO_TIMES_MS
+    if not (target in ANY_ECHO and loaded.manifest.get("reads_echo_times")):
+        return f"Leave numbers out of your words for {target}: the model is meant to pass over them."
+    told = _ECHO_TIME.search(prompt)
+    if told and not low <= float(told[1]) <= high:
+        return (f"The model learned echo times from {low:g} to {high:g} ms: what it makes of {told[1]} ms for {target} "
+                "is a guess.")
+    return (f"An echo time in your words changes the contrast of {target} as learned from simulated images, and only "
+            "roughly: look at it. Leave other numbers out.")

@@ -1,9 +1,14 @@
 """The text tower: open_clip's tokenizer and TextTransformer, small, over the tokens that training has seen.
 
+Numbers are no words: CLIP's tokenizer takes them apart into digits, and a small tower does not learn from what it meets
+to put these together again. So a number is one token of its own, of its size on a logarithmic scale.
+
 open_clip is imported only when a prompt has to be read anew (training, free text). A routine run uses the
 canonical prompts' features that ship with the weights.
 """
 
+import math
+import re
 from functools import lru_cache
 
 import torch
@@ -14,6 +19,10 @@ from ..errors import NPCSynthError
 from .network import ModelConfig, TextFeatures
 
 PAD, START, END = 0, 49406, 49407
+#: Tokens of numbers follow CLIP's: from 1 to 2**14, so many to the doubling.
+_FIRST_NUMBER, _TO_THE_DOUBLING, _NUMBERS = 49408, 12, 12 * 14 + 1
+#: The 2 of T2 is part of a word.
+_NUMBER = re.compile(r"(?<![A-Za-z0-9.])\d+(?:\.\d+)?(?=ms\b|T\b|[^A-Za-z0-9]|$)")
 #: Plain words that a clinician may use beside those of the templates.
 _EXTRA_WORDS = (
     "0 1 2 3 4 5 6 7 8 9 . , - / ( ) + ms T tesla at axial coronal sagittal image scan MRI MR magnetic resonance "
@@ -39,12 +48,22 @@ def _tokenizer():
 
 
 def clip_tokens(text: str) -> list[int]:
-    """open_clip's byte-pair tokens of ``text``, without start, end and padding."""
-    return _tokenizer().encode(text)
+    """open_clip's byte-pair tokens of ``text``, without start, end and padding; numbers are tokens of our own."""
+    tokens, after = [], 0
+    for number in _NUMBER.finditer(text):
+        size = round(_TO_THE_DOUBLING * math.log2(max(1.0, float(number[0]))))
+        tokens += [*_tokenizer().encode(text[after : number.start()]), _FIRST_NUMBER + min(size, _NUMBERS - 1)]
+        after = number.end()
+    return tokens + _tokenizer().encode(text[after:])
+
+
+def _ordered(tokens: set[int]) -> list[int]:
+    """Padding first, and the end last: there open_clip looks for it."""
+    return sorted(tokens, key=lambda token: (token == END, token))
 
 
 def tokens_of_vocabulary() -> list[int]:
-    """Every token that a prompt of the vocabulary can hold, padding, start and end included, ascending."""
+    """Every token that a prompt of the vocabulary can hold, padding (first), start and end (last) included."""
     from ..vocabulary import load_sequences
     from ..vocabulary.sequences import prompt_templates
 
@@ -62,17 +81,17 @@ def tokens_of_vocabulary() -> list[int]:
     free = templates["free"]
     kinds = [free[kind] for kind in ("inverted_fat", "technique", "plane", "noun", "region", "timing")]
     pieces += [piece.format(TR="1", TE="1") for kind in (*kinds, *free["weighting"].values()) for piece in kind]
-    tokens = {PAD, START, END}
+    tokens = {PAD, START, END, *range(_FIRST_NUMBER, _FIRST_NUMBER + _NUMBERS)}
     for piece in pieces:
         tokens.update(clip_tokens(piece))
-    return sorted(tokens)
+    return _ordered(tokens)
 
 
 class TextTower(nn.Module):
     """Prompts to :class:`TextFeatures`.
 
     Args:
-        tokens: the ascending CLIP token ids that the pruned embedding knows; the last is CLIP's end token.
+        tokens: the ids that the pruned embedding knows, CLIP's and numbers; the first is padding, the last CLIP's end.
     """
 
     def __init__(self, config: ModelConfig, tokens: list[int]):
@@ -94,10 +113,21 @@ class TextTower(nn.Module):
             pool_type="argmax",
             output_tokens=True,
         )
+        self._place_numbers()
+
+    @torch.no_grad()
+    def _place_numbers(self) -> None:
+        """Numbers begin as waves of their logarithm, so that what is learned of one holds for its neighbors."""
+        embedding = self.transformer.token_embedding.weight
+        frequencies = torch.logspace(-1, 1, embedding.shape[1] // 2)  # radians to the doubling
+        for token, row in self._row.items():
+            if token >= _FIRST_NUMBER:
+                phases = (token - _FIRST_NUMBER) / _TO_THE_DOUBLING * frequencies
+                embedding[row] = 0.03 * torch.cat([phases.sin(), phases.cos()])
 
     def grown(self, tokens: list[int]) -> "TextTower":
         """A copy that knows these tokens too; their rows begin at random, what the others mean stays."""
-        tower = TextTower(self.config, sorted({*self.tokens, *tokens}))
+        tower = TextTower(self.config, _ordered({*self.tokens, *tokens}))
         name = "transformer.token_embedding.weight"
         state, embedding = self.state_dict(), tower.state_dict()[name].clone()
         embedding[[tower._row[token] for token in self.tokens]] = state[name]
@@ -117,7 +147,7 @@ class TextTower(nn.Module):
                 if token in self._row:
                     known.append(self._row[token])
                 else:
-                    unknown.append(_tokenizer().decode([token]).strip())
+                    unknown.append("numbers" if token >= _FIRST_NUMBER else _tokenizer().decode([token]).strip())
             known = known[: self.config.context_length - 2]
             row = [self._row[START], *known, self._row[END]]
             rows[n, : len(row)] = torch.tensor(row)

@@ -162,12 +162,12 @@ def random_protocol(
 
 #: Sequences that are acquired at any echo time when a study asks what T2 is.
 ANY_ECHO = ("T2", "T2FS")
-_ECHO_TIMES_MS = (15.0, 130.0)
+ECHO_TIMES_MS = (15.0, 130.0)
 
 
 def random_echo_time(rng: np.random.Generator) -> float:
     """An echo time in ms for a sequence of ``ANY_ECHO``, far outside of what is typical too."""
-    return float(rng.uniform(*_ECHO_TIMES_MS))
+    return float(rng.uniform(*ECHO_TIMES_MS))
 
 
 def _nulling_csf(sequence: Sequence, TR_ms: float, field_strength_t: float) -> float:

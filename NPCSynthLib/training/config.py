@@ -9,6 +9,7 @@ import torch
 from ..errors import UsageError
 from ..model.network import AnyToAll, ModelConfig
 from ..model.text import TextTower
+from ..phantom.signal import ANY_ECHO
 from ..vocabulary import load_classes
 from .baseline_networks import NETWORKS
 from .dataset import Mixture
@@ -68,6 +69,9 @@ class TrainingConfig:
             config = cls(model=model, mixture=mixture, **values)
             if config.network not in (*_OURS, *NETWORKS):
                 raise ValueError(f"network {config.network} is unknown")
+            alone = config.network != "any-to-all" or config.segmentation_only or config.images_only
+            if config.reader_layers and (alone or model is not None or set(ANY_ECHO) <= set(config.mixture.without)):
+                raise ValueError("a text tower is learned anew for finished any-to-all weights that know T2, and alone")
             return config
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise UsageError(

@@ -120,8 +120,8 @@ class TrainingBatches(Dataset):
         )
         self.phantoms = [phantom_labelmap(1000 + n) for n in self._part(range(phantoms))]
         slices = data_dir / "npc_t2" if data_dir else None
-        some = slices and slices.exists() and "T2" not in mixture.without and not echo_times
-        tumors = load_tumor_slices(slices) if some else []
+        wanted = slices and slices.exists() and "T2" not in mixture.without and not echo_times
+        tumors = load_tumor_slices(slices) if wanted else []
         self.tumors = self._part(tumors)
         # one patient may come on several grids; each grid counts less then
         names = [p.name for p in self.patients]

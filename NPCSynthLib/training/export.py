@@ -50,8 +50,7 @@ def export_weights(
         about["steps"] += base.manifest.get("steps", 0)
         about["started_from"] = base.identity
         about["training_data"] = together(base.manifest.get("training_data", []) + about["training_data"])
-        if "notes" in base.manifest:
-            about["notes"] = base.manifest["notes"]
+        about |= {key: base.manifest[key] for key in ("notes", "reads_echo_times") if key in base.manifest}
     if config.segmentation_only:
         save_with_head(folder, base, module.eval().model, about)
         return

@@ -92,6 +92,7 @@ def nearest(vectors: Tensor) -> Tensor:
 def pretrain_text(
     tower: TextTower, steps: int, seed: int, batch_size: int = 48, without: Collection[str] = (),
     means: Mapping[str, Tensor] | None = None, autocast: Callable[[], AbstractContextManager] = nullcontext,
+    on_step: Callable[[int, int, dict[str, float]], None] | None = None,
 ) -> float:  # fmt: skip
     """Train the tower on prompts alone, none of the sequences ``without``; returns the mean loss of the last tenth of
     the steps.
@@ -100,6 +101,7 @@ def pretrain_text(
         means: pooled features (1, W) that finished weights have for each sequence id. Wordings are to have them too,
             but for those of T2-weighted sequences that name times; and times weigh more than without ``means``.
         autocast: the precision, entered anew at each step: within one context torch keeps the first cast of weights.
+        on_step: called as ``on_step(step, steps, {"wordings": loss})``.
     """
     rng = np.random.default_rng((seed, 77))
     device = tower.transformer.positional_embedding.device
@@ -128,4 +130,6 @@ def pretrain_text(
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         losses.append(float(loss.detach()))
+        if on_step is not None:
+            on_step(step + 1, steps, {"wordings": losses[-1]})
     return float(np.mean(losses[-max(1, steps // 10) :]))

@@ -4,6 +4,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from ..errors import InputError, OutputError, UsageError, WeightsError
 from ..inference.device import choose_device
 from ..model.text import tokens_of_vocabulary
 from ..model.weights import LoadedModel, load_weights
+from ..vocabulary import load_sequences
 from .config import TrainingConfig, build_module
 from .dataset import Batch, TrainingBatches
 from .export import export_weights
@@ -69,12 +71,10 @@ def _start_from(loaded: LoadedModel, config: TrainingConfig) -> TrainingModule:
             f"The weights in {loaded.folder} are not of the size that the configuration describes. "
             "Use the configuration that they were trained with."
         )
-    if config.reader_layers:
-        module = build_module(config, tokens_of_vocabulary())
-        module.model.load_state_dict(loaded.model.state_dict())
-        return module
-    module = build_module(config, loaded.manifest["tokens"])
+    module = build_module(config, tokens_of_vocabulary() if config.reader_layers else loaded.manifest["tokens"])
     module.model.load_state_dict(loaded.model.state_dict())
+    if config.reader_layers:
+        return module
     module.text.load_state_dict(loaded.text_tower().state_dict())
     if not (config.segmentation_only or config.images_only):
         module.text = module.text.grown(tokens_of_vocabulary())
@@ -86,11 +86,16 @@ def _move(batch: Batch, device) -> Batch:
     return replace(batch, **{k: v.to(device, non_blocking=True) for k, v in tensors.items() if torch.is_tensor(v)})
 
 
-def _read_checkpoint(path: Path, config: TrainingConfig) -> dict:
-    """The state of an interrupted run. Raises InputError when it is damaged or another configuration's."""
+def _read_checkpoint(path: Path, config: TrainingConfig, reader: list | None) -> dict:
+    """The state of an interrupted run. Raises InputError when it is damaged or another configuration's.
+
+    Args:
+        reader: for a text tower that is learned anew, its layers and the SHA-256 of the weights that it is for.
+    """
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
         same = (state["network"], state["model"]) == (config.network, config.model.to_dict())
+        same &= state.get("reader") == reader
         state["module"], state["optimizer"], state["average"], state["step"], state["tokens"]
     except Exception as error:  # torch raises whatever its unpickler met
         raise InputError(
@@ -195,7 +200,10 @@ def train(
     out_dir.mkdir(parents=True, exist_ok=True)
     fabric = _launch()
     checkpoint = out_dir / _CHECKPOINT
-    state = _read_checkpoint(checkpoint, config) if resume and checkpoint.exists() else None
+    reader = [config.reader_layers, base.identity["sha256"]] if config.reader_layers else None
+    if reader and cohort:
+        raise UsageError(f'The configuration "{config_name}" learns from simulated images alone. Leave out --cohort.')
+    state = _read_checkpoint(checkpoint, config, reader) if resume and checkpoint.exists() else None
     if base is not None:
         config = replace(config, warmup_steps=0)
     tokens = state["tokens"] if state else tokens_of_vocabulary() if config.network == "any-to-all" else []
@@ -203,12 +211,17 @@ def train(
         module = _start_from(base, config)
     else:
         module = build_module(config, tokens)
-    reader, without = bool(config.reader_layers), config.mixture.without
-    canonical = base.canonical() if reader else {}
+    without, canonical = config.mixture.without, {}
+    if reader:
+        canonical = base.canonical()
+        without = tuple(s for s in load_sequences() if s in without or s not in canonical)
+        config = replace(config, mixture=replace(config.mixture, without=without))
     if state is None and (base is None or reader) and config.network == "any-to-all":
         means = {sequence: text.pooled for sequence, text in canonical.items()} if reader else None
         tower = module.text.to(fabric.device)
-        pretrain_text(tower, config.text_steps, config.seed, without=without, means=means, autocast=fabric.autocast)
+        precision = nullcontext if choose_device()[0].dtype == torch.float16 else fabric.autocast  # it needs a scaler
+        pretrain_text(tower, config.text_steps, config.seed, without=without, means=means, autocast=precision,
+                      on_step=on_step if reader else None)  # fmt: skip
     if reader:
         module.learn_words(Meanings(canonical, without))
     module = module.to(memory_format=torch.channels_last)
@@ -229,13 +242,13 @@ def train(
     def save() -> None:
         if fabric.is_global_zero:
             _save({"module": plain.state_dict(), "optimizer": optimizer.state_dict(), "average": average.values,
-                   "step": step, "model": config.model.to_dict(), "network": config.network,
+                   "step": step, "model": config.model.to_dict(), "network": config.network, "reader": reader,
                    "tokens": getattr(getattr(plain, "text", None), "tokens", [])}, checkpoint)  # fmt: skip
 
     batches = TrainingBatches(
         data_dir, config.steps, config.batch_size, config.size, config.warmup_steps, config.phantoms,
         config.mixture, config.seed, part=(fabric.global_rank, fabric.world_size), cohort=cohort, note=note,
-        echo_times=reader,
+        echo_times=reader is not None,
     )  # fmt: skip
     if not (batches.patients or batches.labelmaps or batches.phantoms):
         where = data_dir or "The cohort"

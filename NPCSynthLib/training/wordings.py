@@ -56,6 +56,7 @@ class Meanings(nn.Module):
 
         texts = canonical.values()
         self.register_buffer("pooled", torch.cat([text.pooled for text in texts]), persistent=False)
+        self.register_buffer("apart", nearest(self.pooled), persistent=False)
         self.register_buffer("tokens", together([text.tokens for text in texts]), persistent=False)
         self.register_buffer("mask", together([text.mask for text in texts]), persistent=False)
 
@@ -76,7 +77,7 @@ class Meanings(nn.Module):
         all_meant = TextFeatures(self.pooled, self.tokens, self.mask)
         meant = _read(words, pixels[chosen], all_meant).float()
         said = tower.encode(wordings)[0]
-        far = ((said.pooled - self.pooled[rows]) ** 2).mean(dim=1) / nearest(self.pooled)[rows]
+        far = ((said.pooled - self.pooled[rows]) ** 2).mean(dim=1) / self.apart[rows]
         read = _read(words, pixels[chosen], said).float()
         misread = ((read - meant[rows]) ** 2).mean(dim=(1, 2)) / nearest(meant.flatten(1))[rows]
         return (far + misread).mean()
