@@ -346,7 +346,7 @@ def test_a_prompt_in_letters_that_the_hospitals_character_set_lacks(small, tmp_p
     result = replace(result, sequences=(replace(result.sequences[0], prompt=prompt),))
     export((source, study, result), tmp_path / "out")
     dataset = pydicom.dcmread(tmp_path / "out" / "T1C_uncertainty.dcm")
-    assert "Prompt: T1 ??, ??" in dataset.DerivationDescription
+    assert "own words: its contrast may be unusual. Prompt: T1 ??, ??" in dataset.DerivationDescription
     assert json.loads(dataset.private_block(0x0099, "NPCSynth")[0x01].value)["output"]["prompt"] == prompt
 
 

@@ -70,7 +70,7 @@ def run(
 
     [cyan]npcsynth synthesize --source T1=a.nii.gz --source T2=b.nii.gz --targets FLAIR --out result[/]
 
-    [cyan]npcsynth synthesize patient/ --out result --prompt T2FS="T2-weighted, fat suppressed, TE 90 ms"[/]
+    [cyan]npcsynth synthesize patient/ --out result --prompt T2FS="T2 TSE with fat saturation"[/]
     """
     from ..output.folder import MANIFEST, check_free
     from ..vocabulary import get_sequence, parse_sequences

@@ -46,9 +46,9 @@ def run(
 
     Configurations: small (two CPU cores), further (on from its weights), base (one GPU), fine-tune (weights that are
     there, on patients of your own; see Resources/Docs/fine-tuning.md), segmentation (its head alone, anew), image-side
-    (all but the text tower), and comparison/ours with what it is compared with: comparison/channel-unet,
-    channel-unet-gan, pair-unets, swin-unetr, labels, slow-text, no-contrast, no-simulation, no-t1fs, share-25,
-    share-50.
+    (all but the text tower), words (the text tower alone, anew), and comparison/ours with what it is compared with:
+    comparison/channel-unet, channel-unet-gan, pair-unets, swin-unetr, labels, slow-text, no-contrast, no-simulation,
+    no-t1fs, share-25, share-50.
 
     [bold]Examples[/]
 

@@ -84,7 +84,7 @@ def page(out: Path) -> str:
     links = "".join(f'<a href="#{_text(d["section"])}">{_text(d["title"])}</a>' for d in documents)
     parts = ["<h1>NPCSynth evaluation</h1>", f"<nav>{links}</nav>",
              f'<div class="limits"><ul>{"".join(f"<li>{_text(limit)}</li>" for limit in LIMITS)}</ul></div>']
-    if len({(d["weights"]["sha256"], d["weights"]["text_sha256"]) for d in documents}) > 1:
+    if len({(d["weights"]["sha256"], d["weights"].get("text_sha256")) for d in documents}) > 1:
         parts.append('<p class="limits"><strong>The sections are of different weights.</strong> Evaluate into a new '
                      "folder.</p>")
     for document in documents:

@@ -13,6 +13,7 @@ from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 from .. import __version__
 from ..inference.result import ENHANCEMENT_GUESSED
 from .dicom_source import SourceSeries
+from .discretion import is_usual_prompt
 
 NAME = "NPCSynth"
 SOFTWARE = f"{NAME} {__version__}"
@@ -179,6 +180,8 @@ def _in_words(document: dict, what: str, output: dict | None) -> str:
     if output:
         # Before the prompt, which may be long and is cut off: nobody may judge by an enhancement that was invented.
         text += "".join(f" {warning}" for warning in document.get("warnings", ()) if _guesses(warning, output))
+        if not is_usual_prompt(output):
+            text += " Made from somebody's own words: its contrast may be unusual."
         text += f" Prompt: {output['prompt']}"
     # In the source's character set not every prompt could be written; the private element has it in full.
     return text.encode("ascii", "replace").decode()[:1024]
