@@ -27,8 +27,9 @@ class PromptSection:
         layout.setContentsMargins(0, 0, 0, 0)
         hint = qt.QLabel(_(
             "The network follows words. Left blank, it gets the words shown in gray, which it was trained with. Keep "
-            "to those where you can: it reads only part of other wordings as they are meant, and heeds no numbers such "
-            "as TE. Words that it does not know are marked before the run. Never write a diagnosis or a name."
+            "to those where you can: it does not read all other wordings as they are meant. Of numbers it heeds the "
+            "echo time (TE) of T2 and T2FS, roughly; leave out others. Words that it does not know are marked before "
+            "the run. Never write a diagnosis or a name."
         ))
         hint.wordWrap = True
         layout.addWidget(hint)
