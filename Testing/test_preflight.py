@@ -235,6 +235,7 @@ def test_enhancement_without_an_enhanced_source_asks(synthesizer, head):
     ("T2", "TE 90 ms", True, "changes the contrast of T2"), ("T2FS", "echo time 90 ms", True, "contrast of T2FS"),
     ("T2", "TE = 300", True, "what it makes of 300 ms for T2 is a guess"), ("T2", "TE 9.5 ms", True, "is a guess"),
     ("T2", "TE 90 ms", False, "Leave numbers out"), ("T1", "TE 90 ms", True, "Leave numbers out"),
+    ("T2", "3 mm", True, "Leave other numbers out"),
 ])  # fmt: skip
 def test_what_numbers_in_words_of_ones_own_do_is_said(synthesizer, monkeypatch, target, time, reads, told):
     monkeypatch.setitem(synthesizer.loaded.manifest, "reads_echo_times", reads)

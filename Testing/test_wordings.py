@@ -10,8 +10,11 @@ pytest.importorskip("open_clip", reason="training needs the train extra")
 pytest.importorskip("lightning_fabric", reason="training needs the train extra")
 
 from test_training import box_labelmap, tiny_config
+from typer.testing import CliRunner
 
+from NPCSynthLib.cli.main import app
 from NPCSynthLib.errors import InputError, UsageError
+from NPCSynthLib.model.manifest import read_manifest, write_manifest
 from NPCSynthLib.model.network import AnyToAll, ModelConfig
 from NPCSynthLib.model.text import TextTower, tokens_of_vocabulary
 from NPCSynthLib.model.weights import load_weights
@@ -163,6 +166,18 @@ def test_a_run_of_words_learns_from_no_cohort(boxes, tmp_path):
 def test_words_are_learned_alone_and_where_t2_is_known(tmp_path, changes):
     with pytest.raises(UsageError, match="is learned anew for finished any-to-all weights"):
         TrainingConfig.load(tiny_config(tmp_path, model=None, reader_layers=2, **changes))
+
+
+def test_the_command_leaves_what_was_calibrated_as_it_was(boxes, tmp_path):
+    first = trainer.train(tiny_config(tmp_path), tmp_path, tmp_path / "first")
+    write_manifest(first, {**read_manifest(first)[1], "calibration": {"T1": 1.5}, "patient_spread": 0.5})
+    config = tiny_config(tmp_path, model=None, reader_layers=1)
+    done = CliRunner().invoke(app, ["train", config, "--data", str(tmp_path), "--from", str(first),
+                                    "--out", str(tmp_path / "out")])  # fmt: skip
+    assert done.exit_code == 0, done.stderr
+    manifest = read_manifest(tmp_path / "out" / "weights")[1]
+    assert (manifest["calibration"], manifest["patient_spread"]) == ({"T1": 1.5}, 0.5)
+    assert "calibrated" not in done.stderr
 
 
 def test_a_run_of_words_needs_weights(boxes, tmp_path):

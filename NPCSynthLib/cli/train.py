@@ -71,6 +71,7 @@ def run(
     if hold_out and (cohort is None or start is None):
         raise UsageError("--hold-out compares before and after on patients of --cohort, by the weights of --from.")
     config = TrainingConfig.load(config_name)
+    calibrated = config.network == "any-to-all" and not config.reader_layers  # words leave all of that as it was
     done, notes = [], []
     try:
         with progress_bar() as on_progress:
@@ -81,15 +82,14 @@ def run(
             weights = train(config_name, data, out, resume=resume, max_minutes=max_minutes, start=start,
                   on_step=lambda step, steps, losses: on_progress(step / steps, _stage(step, steps, losses)),
                   cohort=patients, note=notes.append)
-            images_change = config.network == "any-to-all" and not config.reader_layers
-            if images_change and data is not None:
+            if calibrated and data is not None:
                 done = finish(weights, data, on_progress)
             rows = before_after(start, weights, held, on_progress) if held else []
     except KeyboardInterrupt:
         raise Cancelled("Training stopped. The same command goes on from the last checkpoint.") from None
     finally:
         warn(dict.fromkeys(notes))
-    if images_change and data is None:
+    if calibrated and data is None:
         done = ["The uncertainty was not calibrated, and unusual images will go unnoticed: both take --data."]
     for sentence in done:
         say(sentence)

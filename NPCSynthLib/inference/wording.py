@@ -11,6 +11,7 @@ import torch
 
 from ..errors import UsageError
 from ..model.network import TextFeatures
+from ..model.text import NUMBER
 from ..model.weights import LoadedModel
 from ..phantom.signal import ANY_ECHO, ECHO_TIMES_MS
 from ..study.header_words import find_phrase, normalize_text
@@ -47,7 +48,7 @@ def check_wording(loaded: LoadedModel, target: str, prompt: str) -> list[str]:
         )
     warnings = [f"{target} was made from your own words; check that they describe {target}. Its uncertainty was "
                 "checked for the usual words alone."]
-    if re.search(r"\d{2,}|\d+\.\d", prompt):
+    if NUMBER.search(prompt):
         warnings.append(_about_numbers(loaded, target, prompt))
     similar = similarities(loaded, loaded.text_features(prompt)[0])
     taken_for = max(similar, key=similar.get)
@@ -62,7 +63,8 @@ def check_wording(loaded: LoadedModel, target: str, prompt: str) -> list[str]:
 def _about_numbers(loaded: LoadedModel, target: str, prompt: str) -> str:
     low, high = ECHO_TIMES_MS
     if not (target in ANY_ECHO and loaded.manifest.get("reads_echo_times")):
-        return f"Leave numbers out of your words for {target}: the model is meant to pass over them."
+        return (f"Leave numbers out of your words for {target}: the model is meant to pass over them, and does not "
+                "always.")
     told = _ECHO_TIME.search(prompt)
     if told and not low <= float(told[1]) <= high:
         return (f"The model learned echo times from {low:g} to {high:g} ms: what it makes of {told[1]} ms for {target} "

@@ -21,8 +21,8 @@ from .network import ModelConfig, TextFeatures
 PAD, START, END = 0, 49406, 49407
 #: Tokens of numbers follow CLIP's: from 1 to 2**14, so many to the doubling.
 _FIRST_NUMBER, _TO_THE_DOUBLING, _NUMBERS = 49408, 12, 12 * 14 + 1
-#: The 2 of T2 is part of a word.
-_NUMBER = re.compile(r"(?<![A-Za-z0-9.])\d+(?:\.\d+)?(?=ms\b|T\b|[^A-Za-z0-9]|$)")
+#: A number in a prompt. The 2 of T2 is part of a word.
+NUMBER = re.compile(r"(?<![A-Za-z0-9.])\d+(?:\.\d+)?(?=ms\b|T\b|[^A-Za-z0-9]|$)")
 #: Plain words that a clinician may use beside those of the templates.
 _EXTRA_WORDS = (
     "0 1 2 3 4 5 6 7 8 9 . , - / ( ) + ms T tesla at axial coronal sagittal image scan MRI MR magnetic resonance "
@@ -50,7 +50,7 @@ def _tokenizer():
 def clip_tokens(text: str) -> list[int]:
     """open_clip's byte-pair tokens of ``text``, without start, end and padding; numbers are tokens of our own."""
     tokens, after = [], 0
-    for number in _NUMBER.finditer(text):
+    for number in NUMBER.finditer(text):
         size = round(_TO_THE_DOUBLING * math.log2(max(1.0, float(number[0]))))
         tokens += [*_tokenizer().encode(text[after : number.start()]), _FIRST_NUMBER + min(size, _NUMBERS - 1)]
         after = number.end()

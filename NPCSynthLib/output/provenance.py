@@ -40,8 +40,7 @@ def provenance(result: SynthesisResult, study: Study) -> dict:
         "intended_use": "research",
         "limits": list(LIMITS),
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "weights": {key: result.model.get(key) for key in ("name", "version", "sha256")}
-        | {key: value for key, value in result.model.items() if key == "text_sha256"},
+        "weights": dict(result.model),
         "device": result.device,
         "seconds": {stage: round(float(seconds), 3) for stage, seconds in result.seconds.items()},
         "units": UNITS,
