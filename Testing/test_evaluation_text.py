@@ -79,7 +79,8 @@ def test_right_prompt_wins_when_words_are_heeded_and_empty_words_cost(monkeypatc
     assert table.rows[0][-2:] == ("yes", "yes")
 
 
-def test_echo_times_are_judged_by_the_signal_equations(monkeypatch):
+@pytest.mark.parametrize("target", ["T2", "T2FS"])
+def test_echo_times_are_judged_by_the_signal_equations(monkeypatch, target):
     anatomy = phantom(1, SMALL)
     monkeypatch.setattr(text, "features_of", lambda _, prompt: int(re.search(r"TE (\d+)", prompt)[1]))
 
@@ -88,13 +89,13 @@ def test_echo_times_are_judged_by_the_signal_equations(monkeypatch):
             self.sign = sign
 
         def decode(self, study, times):
-            images = [scan(anatomy, typical_protocol("T2")).array * 0 for _ in times]
+            images = [scan(anatomy, typical_protocol(target)).array * 0 for _ in times]
             for image, te in zip(images, times, strict=True):
                 image += 0.5 - self.sign * te / 1000
                 image[anatomy.labels == anatomy.tissue_names.index("csf")] = 0.5 + self.sign * te / 1000
             return images
 
-    right, wrong = (text.sweep(Physicist(sign), anatomy, times=(30, 60, 90, 120)) for sign in (1, -1))
+    right, wrong = (text.sweep(Physicist(sign), anatomy, target, times=(30, 60, 90, 120)) for sign in (1, -1))
     for tissue in ("muscle", "tumor"):
         ranks = [text.rank_agreement([r for r in rows if r["tissue"] == tissue]) for rows in (right, wrong)]
         assert ranks == [pytest.approx(1), pytest.approx(-1)]
@@ -110,7 +111,7 @@ def test_section_runs_on_phantoms_alone(synthesizer, tmp_path, monkeypatch):
     context = Context(synthesizer, tmp_path / "data", tmp_path / "out", quick=True,
                       baselines={"second run": without})
     section = text.run(context)
-    assert len(section.tables) == 6 and "of 3 rows" in section.text
+    assert len(section.tables) == 7 and "of 3 rows" in section.text
     assert all(len(row) == len(table.columns) for table in section.tables for row in table.rows)
     with torch.inference_mode():  # everything was kept: asked again, nothing is computed
         monkeypatch.setattr(text, "ask", lambda *_: pytest.fail("asked again"))

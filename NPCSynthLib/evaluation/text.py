@@ -17,7 +17,7 @@ from ..inference.synthesizer import Synthesizer
 from ..inference.wording import check_wording, similarities
 from ..model.network import TextFeatures
 from ..phantom.anatomy import Anatomy
-from ..phantom.signal import typical_protocol
+from ..phantom.signal import ANY_ECHO, typical_protocol
 from ..qa.image_metrics import compare, errors_within
 from ..study.build import build_study
 from ..vocabulary import canonical_prompt, get_sequence
@@ -129,7 +129,10 @@ SWEPT = {
     "fat": ("subcutaneous_fat", "deep_fat"), "muscle": ("muscle",), "CSF": ("csf",),
     "tumor": ("npc_tumor", "nodal_tumor"),
 }  # fmt: skip
-_SWEEP_SOURCES = ("T1", "T2FS")
+#: Target of the sweep -> what it is made from.
+_SWEPT_FROM = {"T2": ("T1", "T2FS"), "T2FS": ("T1", "T2")}
+#: Echo times of ordinary T2-weighted scans.
+_USUAL_MS = (80, 100, 120)
 #: The design's marks.
 _COST_DB, _AGREE_DB, _SPEARMAN = 3.0, 35.0, 0.9
 #: Our own beside them: a change in the right direction that is this much smaller than it should be is none.
@@ -174,7 +177,8 @@ def ask(synthesizer: Synthesizer, case: Case, sequences) -> list[dict]:
     """One case under every wording: [{"kind", "words", "ssim", "psnr", "agreement"}].
 
     Kinds are "prompt" (``words`` is the sequence id whose canonical prompt was given), "shuffled" (the right prompt's
-    words in random order), "empty" and "paraphrase"; "agreement" is the PSNR (dB) to the image of the right prompt.
+    words in random order), "empty", "paraphrase" and, for T2-weighted targets, "echo time" (a usual one; ``words`` is
+    the time in ms); "agreement" is the PSNR (dB) to the image of the right prompt.
     """
     right = canonical_prompt(get_sequence(case.target))
     words = right.split()
@@ -182,6 +186,8 @@ def ask(synthesizer: Synthesizer, case: Case, sequences) -> list[dict]:
     wordings += [("shuffled", text, text) for text in
                  (" ".join(np.random.default_rng(n).permutation(words)) for n in range(3))]
     wordings += [("empty", "", "")]
+    if case.target in ANY_ECHO:
+        wordings += [("echo time", str(te), _with_echo_time(case.target, te)) for te in _USUAL_MS]
     wordings += [("paraphrase", text, text) for text in paraphrases(case.target)]
     images = synthesizer.decode(case.study, [features_of(synthesizer, text) for _, _, text in wordings])
     own = images[[w for _, w, _ in wordings].index(case.target)]
@@ -193,18 +199,22 @@ def ask(synthesizer: Synthesizer, case: Case, sequences) -> list[dict]:
     return rows
 
 
-def sweep(synthesizer: Synthesizer, anatomy: Anatomy, times=ECHO_TIMES_MS) -> list[dict]:
-    """T2 at each echo time by its prompt, and by the signal equations, tissue by tissue.
+def _with_echo_time(target: str, te: int) -> str:
+    protocol = typical_protocol(target)
+    return f"{get_sequence(target).name} scan, TR {protocol.TR_ms:.0f} ms, TE {te} ms"
+
+
+def sweep(synthesizer: Synthesizer, anatomy: Anatomy, target: str, times=ECHO_TIMES_MS) -> list[dict]:
+    """T2 or T2FS at each echo time by its prompt, and by the signal equations, tissue by tissue.
 
     Returns [{"te", "tissue", "made", "physics"}]: mean intensities, 0 and 1 the image's own body percentiles.
     """
-    study = scanned(anatomy, _SWEEP_SOURCES)
-    protocol = typical_protocol("T2")
-    name = get_sequence("T2").name
-    texts = [features_of(synthesizer, f"{name} scan, TR {protocol.TR_ms:.0f} ms, TE {te} ms") for te in times]
+    study = scanned(anatomy, _SWEPT_FROM[target])
+    protocol = typical_protocol(target)
+    texts = [features_of(synthesizer, _with_echo_time(target, te)) for te in times]
     rows = []
     for te, image in zip(times, synthesizer.decode(study, texts), strict=True):
-        truth = build_study({"T2": scan(anatomy, dataclasses.replace(protocol, TE_ms=float(te)))}).sources[0].array
+        truth = build_study({target: scan(anatomy, dataclasses.replace(protocol, TE_ms=float(te)))}).sources[0].array
         for tissue, names in SWEPT.items():
             mask = np.isin(anatomy.labels, [anatomy.tissue_names.index(n) for n in names])
             if mask.any():
@@ -264,11 +274,16 @@ def run(context: Context) -> Section:
         found = kept.get({"weights": weights, "place": place, "slices": slices}, every_wording)["targets"]
         answers += [(place, target, rows) for target, rows in found]
     context.on_progress(0.8, "Echo times")
-    swept = {seed: kept.get({"weights": weights, "sweep": seed, "sources": _SWEEP_SOURCES},
-                            lambda seed=seed: {"rows": sweep(synthesizer, phantom(seed))})["rows"] for seed in seeds}
+    swept = {}
+    for target in (t for t in _SWEPT_FROM if t in known):
+        for seed in seeds:
+            swept[seed, target] = kept.get(
+                {"weights": weights, "sweep": seed, "target": target},
+                lambda seed=seed, target=target: {"rows": sweep(synthesizer, phantom(seed), target)},
+            )["rows"]
     context.on_progress(0.95, "Nonsense")
     tables = [swap_table(answers, known), cost_table(answers), paraphrase_table(synthesizer, answers),
-              sweep_table(swept), nonsense_table(synthesizer)]
+              sweep_table(swept), usual_echo_table(answers), nonsense_table(synthesizer)]
     text = _findings(answers, swept, tables[-1])
     without = trained_by(context, HELD_OUT[0])
     if without is not None:
@@ -321,18 +336,31 @@ def paraphrase_table(synthesizer: Synthesizer, answers) -> Table:
                  "lowest (dB)", "taken for"), tuple(rows), "Mean over patients and phantoms, inside the body.")
 
 
-def sweep_table(swept: dict[int, list[dict]]) -> Table:
+def sweep_table(swept: dict[tuple[int, str], list[dict]]) -> Table:
     """Rank agreement with the signal equations, tissue by tissue over echo times."""
     rows = []
-    for seed, found in swept.items():
+    for (seed, target), found in swept.items():
         for tissue in dict.fromkeys(r["tissue"] for r in found):
             own = [r for r in found if r["tissue"] == tissue]
-            rows.append((seed, tissue, own[0]["physics"], own[-1]["physics"], own[0]["made"], own[-1]["made"],
+            rows.append((seed, target, tissue, own[0]["physics"], own[-1]["physics"], own[0]["made"], own[-1]["made"],
                          rank_agreement(own), slope(own)))
-    return Table("T2 by echo time in the prompt", ("phantom", "tissue", "physics, shortest TE", "longest TE",
-                 "synthetic, shortest TE", "longest TE", "Spearman", "slope"), tuple(rows),
-                 f"TE {', '.join(map(str, ECHO_TIMES_MS))} ms; sources {' and '.join(_SWEEP_SOURCES)}; mean intensity, "
+    return Table("T2 and T2FS by echo time in the prompt", ("phantom", "target", "tissue", "physics, shortest TE",
+                 "longest TE", "synthetic, shortest TE", "longest TE", "Spearman", "slope"), tuple(rows),
+                 f"TE {', '.join(map(str, ECHO_TIMES_MS))} ms; sources T1 and the other of the two; mean intensity, "
                  "0 and 1 the body's percentiles; a slope of 1 is the change that physics has.")
+
+
+def usual_echo_table(answers) -> Table:
+    """Echo times as scans have them, against the acquired images, beside the canonical prompt."""
+    rows = []
+    for place, target, found in answers:
+        timed = [] if place.startswith("phantom") else [r for r in found if r["kind"] == "echo time"]
+        own = _prompt(found, target)
+        rows += [(place, target, f"TE {r['words']} ms", r["ssim"], r["psnr"], own["ssim"], own["psnr"]) for r in timed]
+    return Table("Usual echo times on patients", ("patient", "target", "in the prompt", "SSIM", "PSNR (dB)",
+                 "SSIM of the canonical prompt", "its PSNR (dB)"), tuple(rows),
+                 "Sources: all other sequences of the patient. The files do not tell with which echo time they "
+                 "were acquired.")
 
 
 def nonsense_table(synthesizer: Synthesizer) -> Table:
@@ -398,7 +426,7 @@ def _findings(answers, swept, nonsense: Table) -> str:
     )
 
 
-def _picture(swept: dict[int, list[dict]]):
+def _picture(swept: dict[tuple[int, str], list[dict]]):
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 4), layout="constrained")
@@ -410,7 +438,7 @@ def _picture(swept: dict[int, list[dict]]):
         axes.plot(times, [r["physics"] for r in own], "--", color=f"C{number}")
         axes.plot(times, [r["made"] for r in own], "o-", color=f"C{number}", label=tissue)
     axes.set(xlabel="TE in the prompt (ms)", ylabel="mean intensity",
-             title=f"T2 of phantom {next(iter(swept))}: synthetic (lines) and physics (dashes)")
+             title=f"T2 of phantom {next(iter(swept))[0]}: synthetic (lines) and physics (dashes)")
     axes.legend()
     return figure
 
