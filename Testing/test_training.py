@@ -286,7 +286,7 @@ def test_the_segmentation_head_learns_alone_and_leaves_the_rest_as_it_is(boxes, 
     first = trainer.train(tiny_config(tmp_path), tmp_path, tmp_path / "first")
     add_file(first, "usual.safetensors", {"limits": np.ones(3, np.float32)})
     write_manifest(first, {**read_manifest(first)[1], "calibration": {"T1": 1.5}})
-    config = tiny_config(tmp_path, segmentation_only=True, learning_rate=0.01)
+    config = tiny_config(tmp_path, learns="segmentation", learning_rate=0.01)
     second = trainer.train(config, tmp_path, tmp_path / "second", start=first)
     a, b = load_weights(first), load_weights(second)
     changed = {n.split(".")[0] for n, v in a.model.state_dict().items() if not torch.equal(b.model.state_dict()[n], v)}
@@ -301,7 +301,7 @@ def test_the_segmentation_head_learns_alone_and_leaves_the_rest_as_it_is(boxes, 
 def test_the_image_side_learns_alone_and_leaves_the_text_tower_as_it_is(boxes, tmp_path):
     first = trainer.train(tiny_config(tmp_path), tmp_path, tmp_path / "first")
     write_manifest(first, {**read_manifest(first)[1], "notes": ["Check every contour."]})
-    config = tiny_config(tmp_path, images_only=True, learning_rate=0.01)
+    config = tiny_config(tmp_path, learns="images", learning_rate=0.01)
     second = trainer.train(config, tmp_path, tmp_path / "second", start=first)
     assert (first / "text.safetensors").read_bytes() == (second / "text.safetensors").read_bytes()
     a, b = (load_weights(folder).model.state_dict() for folder in (first, second))
@@ -322,7 +322,7 @@ def test_training_data_of_several_runs_is_told_once(before, now, told):
 def test_a_run_of_the_segmentation_head_may_end_where_its_weights_came_from(boxes, tmp_path):
     first = trainer.train(tiny_config(tmp_path), tmp_path, tmp_path / "out")
     (tmp_path / "out" / "checkpoint.ckpt").unlink()
-    config = tiny_config(tmp_path, segmentation_only=True, learning_rate=0.01)
+    config = tiny_config(tmp_path, learns="segmentation", learning_rate=0.01)
     before = load_weights(first)
     assert trainer.train(config, tmp_path, tmp_path / "out", start=first) == first
     assert load_weights(first).manifest["started_from"] == before.identity

@@ -40,13 +40,12 @@ def boxes(monkeypatch):
 def module():
     """A network in whose blocks text has its say, and a new tower that is to learn what another one meant."""
     torch.manual_seed(0)
-    module = TrainingModule(AnyToAll(CONFIG), TextTower(CONFIG, tokens_of_vocabulary()))
+    module = TrainingModule(AnyToAll(CONFIG), TextTower(CONFIG, tokens_of_vocabulary()), learns="words")
     for parameter in module.model.decoder.parameters():
         parameter.data += 0.05 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(2))
     before = TextTower(CONFIG, tokens_of_vocabulary()).requires_grad_(False)
     canonical = {s.id: before.encode([canonical_prompt(s)])[0] for s in load_sequences().values()}
-    module.learn_words(Meanings(canonical, ()))
-    module.canonical = canonical
+    module.meanings = Meanings(canonical, ())
     return module
 
 
@@ -108,7 +107,7 @@ def test_where_numbers_are_learned_many_wordings_tell_an_echo_time_of_their_own(
 def test_a_run_of_words_changes_the_text_tower_alone(boxes, tmp_path):
     """To the bit, so that images stay the same and what was measured on them stays true."""
     first = trainer.train(tiny_config(tmp_path), tmp_path, tmp_path / "first")
-    config = tiny_config(tmp_path, model=None, reader_layers=2)
+    config = tiny_config(tmp_path, model=None, learns="words")
     second = trainer.train(config, tmp_path, tmp_path / "second", start=first)
     assert (first / "model.safetensors").read_bytes() == (second / "model.safetensors").read_bytes()
     assert (first / "text.safetensors").read_bytes() != (second / "text.safetensors").read_bytes()
@@ -125,22 +124,26 @@ def test_a_run_of_words_changes_the_text_tower_alone(boxes, tmp_path):
 
 def test_an_interrupted_run_of_words_goes_on_to_the_same_result(boxes, tmp_path):
     first = trainer.train(tiny_config(tmp_path), tmp_path, tmp_path / "first")
-    config = tiny_config(tmp_path, model=None, reader_layers=1)
+    config = tiny_config(tmp_path, model=None, learns="words")
     whole = trainer.train(config, tmp_path, tmp_path / "whole", start=first)
     trainer.train(config, tmp_path, tmp_path / "parts", start=first, max_minutes=0)
     parts = trainer.train(config, tmp_path, tmp_path / "parts", start=first)
     assert (whole / "text.safetensors").read_bytes() == (parts / "text.safetensors").read_bytes()
 
 
-@pytest.mark.parametrize("other", ["layers", "weights"])
-def test_a_run_of_words_does_not_go_on_from_another_ones_checkpoint(boxes, tmp_path, other):
+def test_a_run_of_words_does_not_go_on_from_one_for_other_weights(boxes, tmp_path):
+    config = {"model": None, "learns": "words"}
     first = trainer.train(tiny_config(tmp_path), tmp_path, tmp_path / "first")
-    trainer.train(tiny_config(tmp_path, model=None, reader_layers=1), tmp_path, tmp_path / "out", start=first)
-    if other == "weights":
-        first = trainer.train(tiny_config(tmp_path, seed=4), tmp_path, tmp_path / "another")
-    config = tiny_config(tmp_path, model=None, reader_layers=2 if other == "layers" else 1)
+    trainer.train(tiny_config(tmp_path, **config), tmp_path, tmp_path / "out", start=first)
+    another = trainer.train(tiny_config(tmp_path, seed=4), tmp_path, tmp_path / "another")
     with pytest.raises(InputError, match="another network or configuration"):
-        trainer.train(config, tmp_path, tmp_path / "out", start=first)
+        trainer.train(tiny_config(tmp_path, **config), tmp_path, tmp_path / "out", start=another)
+
+
+def test_a_run_of_words_does_not_go_on_from_that_of_the_weights(boxes, tmp_path):
+    first = trainer.train(tiny_config(tmp_path), tmp_path, tmp_path / "out")
+    with pytest.raises(InputError, match="another network or configuration"):
+        trainer.train(tiny_config(tmp_path, model=None, learns="words"), tmp_path, tmp_path / "out", start=first)
 
 
 def test_what_the_weights_never_met_stays_unknown_to_their_words(boxes, tmp_path, monkeypatch):
@@ -148,30 +151,34 @@ def test_what_the_weights_never_met_stays_unknown_to_their_words(boxes, tmp_path
     first = trainer.train(tiny_config(tmp_path, mixture={"without": ["T1FS"]}), tmp_path, tmp_path / "first")
     asked = []
     monkeypatch.setattr(trainer, "pretrain_text", lambda *_, without, **__: asked.append(without))
-    trainer.train(tiny_config(tmp_path, model=None, reader_layers=1), tmp_path, tmp_path / "out", start=first)
+    trainer.train(tiny_config(tmp_path, model=None, learns="words"), tmp_path, tmp_path / "out", start=first)
     assert asked == [("T1FS",)]
 
 
 def test_a_run_of_words_learns_from_no_cohort(boxes, tmp_path):
     first = trainer.train(tiny_config(tmp_path), tmp_path, tmp_path / "first")
     with pytest.raises(UsageError, match="Leave out --cohort"):
-        trainer.train(tiny_config(tmp_path, model=None, reader_layers=1), tmp_path, tmp_path / "out", start=first,
+        trainer.train(tiny_config(tmp_path, model=None, learns="words"), tmp_path, tmp_path / "out", start=first,
                       cohort=[object()])  # fmt: skip
 
 
 @pytest.mark.parametrize("changes", [
-    {"segmentation_only": True}, {"images_only": True}, {"network": "any-to-all-labels"},
-    {"mixture": {"without": ["T2", "T2FS"]}},
+    {"network": "any-to-all-labels"}, {"mixture": {"without": ["T2", "T2FS"]}}, {"model": {"channels": [8, 12, 16]}},
 ])  # fmt: skip
-def test_words_are_learned_alone_and_where_t2_is_known(tmp_path, changes):
-    with pytest.raises(UsageError, match="is learned anew for finished any-to-all weights"):
-        TrainingConfig.load(tiny_config(tmp_path, model=None, reader_layers=2, **changes))
+def test_words_are_learned_for_finished_weights_that_know_t2(tmp_path, changes):
+    with pytest.raises(UsageError, match="words are learned for finished any-to-all weights"):
+        TrainingConfig.load(tiny_config(tmp_path, **{"model": None, "learns": "words", **changes}))
+
+
+def test_what_learns_must_be_something_that_does(tmp_path):
+    with pytest.raises(UsageError, match="decoder is nothing that learns"):
+        TrainingConfig.load(tiny_config(tmp_path, learns="decoder"))
 
 
 def test_the_command_leaves_what_was_calibrated_as_it_was(boxes, tmp_path):
     first = trainer.train(tiny_config(tmp_path), tmp_path, tmp_path / "first")
     write_manifest(first, {**read_manifest(first)[1], "calibration": {"T1": 1.5}, "patient_spread": 0.5})
-    config = tiny_config(tmp_path, model=None, reader_layers=1)
+    config = tiny_config(tmp_path, model=None, learns="words")
     done = CliRunner().invoke(app, ["train", config, "--data", str(tmp_path), "--from", str(first),
                                     "--out", str(tmp_path / "out")])  # fmt: skip
     assert done.exit_code == 0, done.stderr

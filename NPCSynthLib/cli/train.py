@@ -71,7 +71,7 @@ def run(
     if hold_out and (cohort is None or start is None):
         raise UsageError("--hold-out compares before and after on patients of --cohort, by the weights of --from.")
     config = TrainingConfig.load(config_name)
-    calibrated = config.network == "any-to-all" and not config.reader_layers  # words leave all of that as it was
+    calibrated = config.network == "any-to-all" and config.learns != "words"  # they leave all of that as it was
     done, notes = [], []
     try:
         with progress_bar() as on_progress:

@@ -11,9 +11,10 @@ from ..model.network import AnyToAll, ModelConfig
 from ..model.text import TextTower
 from ..phantom.signal import ANY_ECHO
 from ..vocabulary import load_classes
+from . import wordings
 from .baseline_networks import NETWORKS
 from .dataset import Mixture
-from .objectives import LabelTower, TrainingModule
+from .objectives import LEARNS, LabelTower, TrainingModule
 
 #: Ours, ours told of sequences by number instead of text, and the baselines.
 _OURS = ("any-to-all", "any-to-all-labels")
@@ -29,10 +30,8 @@ class TrainingConfig:
         text_rate: of "any-to-all", the text tower's share of the learning rate. At the full rate the decoder has to
             follow words that move, and learns more slowly.
         losses: weights of losses that differ from ``objectives.WEIGHTS``.
-        segmentation_only: learn nothing but the segmentation head; the features of finished weights stay as they are.
-        images_only: learn everything but the text tower of finished weights.
-        reader_layers: of a text tower that is learned anew for finished weights, while all else stays as it is; 0 for
-            any other run. See ``wordings``.
+        learns: "everything", or what of finished weights learns while all else stays as it is: "segmentation" (the
+            head), "images" (all but the text tower) or "words" (a text tower anew, see ``wordings``).
     """
 
     model: ModelConfig | None
@@ -50,9 +49,7 @@ class TrainingConfig:
     text_rate: float = 1.0
     mixture: Mixture = Mixture()
     losses: dict = field(default_factory=dict)
-    segmentation_only: bool = False
-    images_only: bool = False
-    reader_layers: int = 0
+    learns: str = "everything"
 
     @classmethod
     def load(cls, name: str) -> "TrainingConfig":
@@ -69,9 +66,11 @@ class TrainingConfig:
             config = cls(model=model, mixture=mixture, **values)
             if config.network not in (*_OURS, *NETWORKS):
                 raise ValueError(f"network {config.network} is unknown")
-            alone = config.network != "any-to-all" or config.segmentation_only or config.images_only
-            if config.reader_layers and (alone or model is not None or set(ANY_ECHO) <= set(config.mixture.without)):
-                raise ValueError("a text tower is learned anew for finished any-to-all weights that know T2, and alone")
+            if config.learns not in LEARNS:
+                raise ValueError(f"{config.learns} is nothing that learns: {', '.join(LEARNS)} do")
+            unfit = config.network != "any-to-all" or model is not None or set(ANY_ECHO) <= set(config.mixture.without)
+            if config.learns == "words" and unfit:
+                raise ValueError("words are learned for finished any-to-all weights that know T2")
             return config
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise UsageError(
@@ -96,11 +95,9 @@ def build_module(config: TrainingConfig, tokens: list[int]) -> torch.nn.Module:
     if config.network in NETWORKS:
         return NETWORKS[config.network](config.losses)
     model = AnyToAll(config.model)
-    layers = config.reader_layers or config.model.text_layers
     if config.network == "any-to-all-labels":
         text = LabelTower(config.model)
     else:
+        layers = wordings.LAYERS if config.learns == "words" else config.model.text_layers
         text = TextTower(replace(config.model, text_layers=layers), tokens)
-    return TrainingModule(
-        model, text, losses=config.losses, segmentation_only=config.segmentation_only, images_only=config.images_only
-    )
+    return TrainingModule(model, text, losses=config.losses, learns=config.learns)

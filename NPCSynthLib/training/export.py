@@ -51,10 +51,10 @@ def export_weights(
         about["started_from"] = base.identity
         about["training_data"] = together(base.manifest.get("training_data", []) + about["training_data"])
         about |= {key: base.manifest[key] for key in ("notes", "reads_echo_times") if key in base.manifest}
-    if config.segmentation_only:
+    if config.learns == "segmentation":
         save_with_head(folder, base, module.eval().model, about)
         return
-    if config.reader_layers:
+    if config.learns == "words":
         save_with_words(folder, base, module.eval().text, {**about, "reads_echo_times": True})
         return
     about |= {

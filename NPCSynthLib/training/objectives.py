@@ -21,6 +21,9 @@ _SOURCE_TEXT_DROPOUT = 0.15
 #: weight the finest features would have to give up contrast altogether and keep edges alone.
 _LEVEL_SHARE = 0.4
 
+#: What a run may leave to learn.
+LEARNS = ("everything", "segmentation", "images", "words")
+
 WEIGHTS = {
     "l1": 1.0, "mse": 2.0, "ssim": 0.4, "gradient": 0.3, "scale": 0.05, "contrast": 0.02, "variance": 0.02,
     "recognition": 0.05, "segmentation": 0.15, "wordings": 0.5,
@@ -191,31 +194,24 @@ class TrainingModule(nn.Module):
     Args:
         text: a TextTower, or a LabelTower, which is given ids instead of prompts.
         losses: weights that differ from ``WEIGHTS``.
-        segmentation_only: everything but the segmentation head stays as it is.
-        images_only: the text tower stays as it is.
+        learns: one of ``LEARNS``; see ``TrainingConfig``. "words" needs ``meanings`` before the first step.
     """
 
     def __init__(
         self, model: AnyToAll, text: TextTower | LabelTower, contrast_width: int = 32, losses: dict | None = None,
-        segmentation_only: bool = False, images_only: bool = False,
+        learns: str = "everything",
     ):  # fmt: skip
         super().__init__()
         self.model, self.text = model, text
         self.weights = WEIGHTS | (losses or {})
         self.projections = nn.ModuleList(nn.Conv2d(c, contrast_width, 1) for c in model.config.channels)
-        self.segmentation_only = segmentation_only
-        if segmentation_only:
+        self.learns = learns
+        self.meanings: Meanings | None = None
+        if learns in ("segmentation", "words"):
             self.requires_grad_(False)
-            model.segmentation.requires_grad_(True)
-        if images_only:
+            {"segmentation": model.segmentation, "words": text}[learns].requires_grad_(True)
+        if learns == "images":
             text.requires_grad_(False)
-        self.meanings = None
-
-    def learn_words(self, meanings: Meanings) -> None:
-        """From now on the text tower alone learns, what ``meanings`` says and what echo times do in images."""
-        self.requires_grad_(False)
-        self.text.requires_grad_(True)
-        self.meanings = meanings
 
     def _words(self, batch: Batch) -> tuple[list[str], list[str]]:
         """How sources and targets are named to the tower."""
@@ -261,10 +257,10 @@ class TrainingModule(nn.Module):
 
     def forward(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         """Every loss by name, unweighted, and "total"."""
-        if self.segmentation_only:
+        if self.learns == "segmentation":
             loss = segmentation_loss(self.model.segment(self._encode(batch)[1], batch.present), batch.structures)
             return {"segmentation": loss, "total": loss}
-        if self.meanings is not None:
+        if self.learns == "words":
             with looking(self.model.decoder.words) as pixels:
                 losses = image_losses(*self.preview(batch), batch)
             losses["wordings"] = self.meanings.loss(self.text, self.model.decoder.words, pixels[0], generator)

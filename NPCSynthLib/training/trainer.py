@@ -71,12 +71,13 @@ def _start_from(loaded: LoadedModel, config: TrainingConfig) -> TrainingModule:
             f"The weights in {loaded.folder} are not of the size that the configuration describes. "
             "Use the configuration that they were trained with."
         )
-    module = build_module(config, tokens_of_vocabulary() if config.reader_layers else loaded.manifest["tokens"])
+    words = config.learns == "words"
+    module = build_module(config, tokens_of_vocabulary() if words else loaded.manifest["tokens"])
     module.model.load_state_dict(loaded.model.state_dict())
-    if config.reader_layers:
+    if words:
         return module
     module.text.load_state_dict(loaded.text_tower().state_dict())
-    if not (config.segmentation_only or config.images_only):
+    if config.learns == "everything":
         module.text = module.text.grown(tokens_of_vocabulary())
     return module
 
@@ -86,16 +87,16 @@ def _move(batch: Batch, device) -> Batch:
     return replace(batch, **{k: v.to(device, non_blocking=True) for k, v in tensors.items() if torch.is_tensor(v)})
 
 
-def _read_checkpoint(path: Path, config: TrainingConfig, reader: list | None) -> dict:
+def _read_checkpoint(path: Path, config: TrainingConfig, meant: str | None) -> dict:
     """The state of an interrupted run. Raises InputError when it is damaged or another configuration's.
 
     Args:
-        reader: for a text tower that is learned anew, its layers and the SHA-256 of the weights that it is for.
+        meant: SHA-256 of the weights whose meanings words are learned for.
     """
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
         same = (state["network"], state["model"]) == (config.network, config.model.to_dict())
-        same &= state.get("reader") == reader
+        same &= state.get("meant") == meant
         state["module"], state["optimizer"], state["average"], state["step"], state["tokens"]
     except Exception as error:  # torch raises whatever its unpickler met
         raise InputError(
@@ -200,10 +201,11 @@ def train(
     out_dir.mkdir(parents=True, exist_ok=True)
     fabric = _launch()
     checkpoint = out_dir / _CHECKPOINT
-    reader = [config.reader_layers, base.identity["sha256"]] if config.reader_layers else None
-    if reader and cohort:
+    words = config.learns == "words"
+    meant = base.identity["sha256"] if words else None
+    if words and cohort:
         raise UsageError(f'The configuration "{config_name}" learns from simulated images alone. Leave out --cohort.')
-    state = _read_checkpoint(checkpoint, config, reader) if resume and checkpoint.exists() else None
+    state = _read_checkpoint(checkpoint, config, meant) if resume and checkpoint.exists() else None
     if base is not None:
         config = replace(config, warmup_steps=0)
     tokens = state["tokens"] if state else tokens_of_vocabulary() if config.network == "any-to-all" else []
@@ -212,18 +214,18 @@ def train(
     else:
         module = build_module(config, tokens)
     without, canonical = config.mixture.without, {}
-    if reader:
+    if words:
         canonical = base.canonical()
         without = tuple(s for s in load_sequences() if s in without or s not in canonical)
         config = replace(config, mixture=replace(config.mixture, without=without))
-    if state is None and (base is None or reader) and config.network == "any-to-all":
-        means = {sequence: text.pooled for sequence, text in canonical.items()} if reader else None
+    if state is None and (base is None or words) and config.network == "any-to-all":
+        means = {sequence: text.pooled for sequence, text in canonical.items()} if words else None
         tower = module.text.to(fabric.device)
         precision = nullcontext if choose_device()[0].dtype == torch.float16 else fabric.autocast  # it needs a scaler
         pretrain_text(tower, config.text_steps, config.seed, without=without, means=means, autocast=precision,
-                      on_step=on_step if reader else None)  # fmt: skip
-    if reader:
-        module.learn_words(Meanings(canonical, without))
+                      on_step=on_step if words else None)  # fmt: skip
+    if words:
+        module.meanings = Meanings(canonical, without)
     module = module.to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(
         _groups(module, config), lr=config.learning_rate, weight_decay=config.weight_decay, betas=(0.9, 0.98)
@@ -242,13 +244,13 @@ def train(
     def save() -> None:
         if fabric.is_global_zero:
             _save({"module": plain.state_dict(), "optimizer": optimizer.state_dict(), "average": average.values,
-                   "step": step, "model": config.model.to_dict(), "network": config.network, "reader": reader,
+                   "step": step, "model": config.model.to_dict(), "network": config.network, "meant": meant,
                    "tokens": getattr(getattr(plain, "text", None), "tokens", [])}, checkpoint)  # fmt: skip
 
     batches = TrainingBatches(
         data_dir, config.steps, config.batch_size, config.size, config.warmup_steps, config.phantoms,
         config.mixture, config.seed, part=(fabric.global_rank, fabric.world_size), cohort=cohort, note=note,
-        echo_times=reader is not None,
+        echo_times=words,
     )  # fmt: skip
     if not (batches.patients or batches.labelmaps or batches.phantoms):
         where = data_dir or "The cohort"
