@@ -51,6 +51,7 @@ class DICOMNPCSynthPluginClass(DICOMPlugin):
 
     def examineFiles(self, files):
         """One loadable when the series is NPCSynth's, else none. Only the first header is asked."""
+        from NPCSynthLib.study.headers import read_header, source_instances
 
         def value(tag):
             return slicer.dicomDatabase.fileValue(files[0], self.tags[tag])
@@ -67,6 +68,9 @@ class DICOMNPCSynthPluginClass(DICOMPlugin):
         loadable.tooltip = _("Made by NPCSynth from other sequences, not acquired. For research only.")
         loadable.selected = True
         loadable.confidence = 0.98  # more than any plugin that would take it for an acquired image
+        header = read_header(Path(files[0]))
+        # The DICOM module offers to load what it was made from, too.
+        loadable.referencedInstanceUIDs = source_instances(header) if header is not None else []
         return [loadable]
 
     def load(self, loadable):

@@ -1,9 +1,9 @@
 """Slicer module that fills in the MR sequences a patient lacks. NPCSynthPanel holds its parts; NPCSynthLib computes."""
 
-import importlib.util
 import logging
 import os
 import sys
+import unittest
 
 import qt
 import slicer
@@ -26,6 +26,7 @@ import NPCSynthPanel  # noqa: E402, F401 - finds NPCSynthLib
 from NPCSynthLib.errors import Cancelled, UsageError  # noqa: E402
 from NPCSynthPanel.batch import BatchSection  # noqa: E402
 from NPCSynthPanel.contour_qa import ContourSection  # noqa: E402
+from NPCSynthPanel.dependencies import missingPackages  # noqa: E402
 from NPCSynthPanel.export import ExportSection  # noqa: E402
 from NPCSynthPanel.logic import NPCSynthLogic  # noqa: E402
 from NPCSynthPanel.marking import startMarking, stopMarking  # noqa: E402
@@ -76,11 +77,13 @@ Downstream Applications" (arXiv:2602.08822). The training data and their license
 
 
 def registerLayouts():
-    """Before a scene is loaded that was saved while results were shown side by side."""
+    """Nobody is to meet our side-by-side layouts with empty views: neither where Slicer was closed in one of them, nor
+    in a scene that was saved in one, whether or not the panel is ever opened."""
     from NPCSynthLib.scene.layouts import add_layouts, leave_layouts
 
-    leave_layouts(slicer.mrmlScene)  # Slicer was closed in one of them, and comes up in it again: with empty views
+    leave_layouts(slicer.mrmlScene)
     add_layouts(slicer.mrmlScene)
+    slicer.mrmlScene.AddObserver(slicer.mrmlScene.EndImportEvent, lambda scene, _event: leave_layouts(scene))
 
 
 def registerSampleData():
@@ -199,11 +202,13 @@ class NPCSynthWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.initializeParameterNode()
 
     def onSceneStartSave(self, caller, event):
-        """Before the scene is saved: a way of looking at results is not to be saved; it could not be left later."""
+        """Before the application saves the scene: a way of looking at results is not to be saved. What saves it
+        otherwise does not tell; then ``registerLayouts`` sees to it when the scene is loaded."""
         self.section(ResultsSection).back()
 
     def onSceneEndImport(self, caller, event):
-        """A scene was loaded: only now are the volumes there that its parameter node refers to."""
+        """A scene was loaded: only now are the volumes there that its parameter node refers to. Its layout counts."""
+        self.section(ResultsSection).back()
         self.refresh()
 
     @vtk.calldata_type(vtk.VTK_OBJECT)
@@ -283,17 +288,24 @@ class NPCSynthTest(ScriptedLoadableModuleTest):
     def runTest(self):
         """All tests on one patient; each but the last leaves the scene as it was."""
         self.setUp()
-        self.test_proposal()
-        self.test_bad_request()
-        self.test_cancel()
-        self.test_synthesis()
+        try:
+            for test in (self.test_proposal, self.test_bad_request, self.test_cancel, self.test_synthesis):
+                try:
+                    test()
+                except unittest.SkipTest as reason:
+                    logging.warning(f"NPCSynth: {test.__name__} was skipped. {reason}")
+        finally:
+            self.tearDown()
 
-    def canSynthesize(self):
+    def tearDown(self):
+        """The worker process would keep PyTorch in memory."""
+        self.logic.computer.close()
+
+    def skipWithoutPackages(self):
         """Tests install nothing: synthesis is tested where all that it needs is there already."""
-        missing = [name for name in ("torch", "safetensors", "psutil") if importlib.util.find_spec(name) is None]
+        missing = missingPackages()
         if missing:
-            logging.warning(f"NPCSynth: {', '.join(missing)} not installed, so that synthesis is not tested.")
-        return not missing
+            self.skipTest(f"{', '.join(missing)} not installed.")
 
     def test_proposal(self):
         """Volumes are recognized by themselves."""
@@ -309,16 +321,14 @@ class NPCSynthTest(ScriptedLoadableModuleTest):
 
     def test_cancel(self):
         """A canceled run leaves the scene as it was."""
-        if not self.canSynthesize():
-            return
+        self.skipWithoutPackages()
         with self.assertRaises(Cancelled):
             self.logic.process(self.nodes, ["T1C"], cancel=lambda: True)
         self.assertEqual(slicer.mrmlScene.GetNumberOfNodes(), self.before)
 
     def test_synthesis(self):
         """Results appear on the grid of a source."""
-        if not self.canSynthesize():
-            return
+        self.skipWithoutPackages()
         progress = []
         created = self.logic.process(
             self.nodes, ["T1C"], reference="T1", onProgress=lambda fraction, stage: progress.append(fraction)

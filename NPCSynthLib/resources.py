@@ -1,6 +1,6 @@
 """Where the data files that ship with NPCSynth lie: ``Resources/`` and ``weights/``.
 
-They lie beside the package in a source checkout and in Slicer, and inside it in a wheel.
+They lie inside the package in Slicer and in a wheel, where nobody else's files are, and beside it in a source checkout.
 """
 
 from pathlib import Path
@@ -13,7 +13,7 @@ def resource_path(*parts: str) -> Path:
 
     Raises FileNotFoundError when the installation lacks it.
     """
-    for home in (_PACKAGE.parent, _PACKAGE):
+    for home in (_PACKAGE, _PACKAGE.parent):
         path = home.joinpath(*parts)
         if path.exists():
             return path

@@ -24,6 +24,7 @@ from NPCSynthLib.errors import Cancelled
 from NPCSynthLib.inference.job import InProcess
 from NPCSynthLib.inference.process import WorkerProcess
 from NPCSynthLib.inference.result import Segment, SegmentationResult, SynthesisResult, SynthesizedSequence
+from NPCSynthLib.model.manifest import network_sha256
 from NPCSynthLib.study.volume import Grid, Volume
 from NPCSynthLib.vocabulary import canonical_prompt, get_sequence, load_structures
 
@@ -77,7 +78,7 @@ class MeanOfSources:
             segmentation = SegmentationResult(study.body.astype(np.uint8), study.body, segments)
         return SynthesisResult(
             study.grid, tuple(outputs), segmentation, tuple(s.sequence for s in study.sources),
-            {"name": "mean of sources", "version": "0", "sha256": "0" * 64}, "CPU", {}, ("A warning to show.",),
+            {"name": "mean of sources", "version": "0", "sha256": network_sha256()}, "CPU", {}, ("A warning to show.",),
         )
 
 

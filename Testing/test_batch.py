@@ -25,6 +25,7 @@ from NPCSynthLib.cli.main import app
 from NPCSynthLib.errors import Cancelled, InputError, OutputError, UsageError, WeightsError
 from NPCSynthLib.inference.job import InProcess
 from NPCSynthLib.inference.result import SynthesisResult, SynthesizedSequence
+from NPCSynthLib.model.manifest import MODEL, network_sha256, read_manifest, write_manifest
 
 ROOT = Path(__file__).resolve().parents[1]
 QUICK = Settings(segment=False, targets=("T1C", "FLAIR"))
@@ -51,7 +52,7 @@ class MeanOfSources:
         made = tuple(SynthesizedSequence(t, array, np.full_like(array, 40 + n), "prompt", 40.0 + n)
                      for n, t in enumerate(targets))
         return SynthesisResult(study.grid, made, None, tuple(s.sequence for s in study.sources),
-                               {"name": "mean", "version": "0", "sha256": "ab" * 32}, "CPU", {"synthesis": 0.1},
+                               {"name": "mean", "version": "0", "sha256": network_sha256()}, "CPU", {"synthesis": 0.1},
                                ("To be checked.",))
 
 
@@ -109,7 +110,8 @@ def test_every_patient_gets_results_and_a_line_in_the_summary(cohort_folder, tmp
     row = table(tmp_path / "out")["bert"]
     assert list(row) == list(COLUMNS)
     assert (row["sources"], row["made"], row["mean_uncertainty"]) == ("T1 T2", "T1C FLAIR", "T1C 40 FLAIR 41")
-    assert "To be checked." in row["warnings"] and float(row["seconds"]) >= 0 and row["weights"] == "ab" * 6
+    assert "To be checked." in row["warnings"] and float(row["seconds"]) >= 0
+    assert row["weights"] == network_sha256()[:12]
     page = Page((tmp_path / "out" / "summary.html").read_text(encoding="utf-8"))
     assert "3 patients: 3 done" in page.text and [line[0] for line in page.tables[0][1:]] == ["anna", "bert", "carl"]
 
@@ -301,6 +303,23 @@ def test_other_settings_are_refused(cohort_folder, tmp_path):
     with pytest.raises(UsageError, match="segment"):
         Cohort(tmp_path / "out", Settings(segment=True, targets=("T1C", "FLAIR")))
     assert Cohort(tmp_path / "out").settings == QUICK
+
+
+def test_other_weights_do_not_go_on_with_a_batch(cohort_folder, tmp_path):
+    """Two networks in one summary could not be compared."""
+    _, manifest = read_manifest()
+    manifest["files"][MODEL]["sha256"] = "ab" * 32
+    (tmp_path / "other").mkdir()
+    write_manifest(tmp_path / "other", manifest)
+    cohort = Cohort(tmp_path / "out", QUICK)
+    cohort.add([cohort_folder / "anna"])
+    run(cohort)
+    cohort.add([cohort_folder / "bert"])
+    with pytest.raises(UsageError, match="other weights"):
+        run(cohort, weights=tmp_path / "other")
+    assert outcomes(cohort) == {"anna": "done", "bert": "waiting"}
+    run(cohort)
+    assert outcomes(cohort) == {"anna": "done", "bert": "done"}
 
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path):

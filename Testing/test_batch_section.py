@@ -91,6 +91,19 @@ def test_closing_the_scene_does_not_stop_the_list(make_panel, choose, errors, pa
     wait_for(panel)
     assert (tmp_path / "out" / "anna" / "T1C.nii.gz").exists() and (tmp_path / "out" / "bert" / "T1C.nii.gz").exists()
     assert not errors
+    panel.initializeParameterNode()
+    panel.refresh()
+    assert outcomes(section) == {"anna": "✓ done", "bert": "✓ done", "empty": "✗ failed"}
+    assert section.summaryButton.enabled and section.retryButton.enabled
+
+
+def test_the_list_says_whether_it_makes_contours_whatever_the_settings_say_now(make_panel, choose, patients, tmp_path):
+    panel, section = make_panel()
+    panel._parameterNode.segment = False
+    begin(section, choose, tmp_path / "out", patients)
+    panel._parameterNode.segment = True
+    panel.refresh()
+    assert "Without contours" in section.contoursLabel.text and not section.cohort.settings.segment
 
 
 def test_retry_does_the_failed_ones_alone(make_panel, choose, patients, tmp_path):

@@ -29,6 +29,7 @@ from NPCSynthLib.errors import NPCSynthError, UsageError
 from NPCSynthLib.inference.result import Segment, SegmentationResult, SynthesisResult, SynthesizedSequence
 from NPCSynthLib.phantom.patient import make_patient, structures_on
 from NPCSynthLib.scene import add_result, add_volume, study_volumes
+from NPCSynthLib.scene.results import SYNTHETIC_TAG
 from NPCSynthLib.study.build import build_study
 from NPCSynthLib.study.volume import Grid
 from NPCSynthLib.vocabulary import load_structures
@@ -217,6 +218,20 @@ def test_contours_of_two_people_are_not_called_a_prediction(scene, balls, make_p
     cells = [section.table.item(row, n) for row in range(len(section.rows)) for n in range(len(section.columns))]
     told = [section.notesLabel.text, *(text for cell in cells for text in (cell.text(), cell.toolTip()))]
     assert not [text for text in told if "predict" in text.lower()]
+
+
+def test_contours_that_the_network_drew_are_never_taken_for_drawn_ones(scene, balls, make_panel):
+    """Also where a predicted structure has taken a drawn one's place: name and number of structures are as before."""
+    _, mine, yours, _ = balls
+    panel, _ = make_panel()
+    contours = panel.logic.contours
+    assert contours.chosen(panel._parameterNode)[REFERENCE] is mine and not contours.isPredicted(mine)
+    segmentation = mine.GetSegmentation()
+    segmentation.RemoveSegment(segmentation.GetNthSegmentID(0))
+    segmentation.AddEmptySegment("GTVp", "GTVp")
+    segmentation.GetSegment("GTVp").SetTag(SYNTHETIC_TAG, "YES")
+    assert contours.isPredicted(mine)
+    assert contours.chosen(panel._parameterNode)[REFERENCE] is yours
 
 
 def test_every_column_sorts_both_ways_and_what_is_unknown_stays_below(scene, balls, make_panel):

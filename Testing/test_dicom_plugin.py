@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pydicom
 import pytest
 from dicom_cases import dicom_files, make_result, read_study, write_study
@@ -14,6 +15,7 @@ from slicer_stand_in import install, load_module, new_scene
 
 from NPCSynthLib.output.dicom_export import export_dicom
 from NPCSynthLib.output.provenance import provenance
+from NPCSynthLib.scene import drawn_on
 
 slicer = install()
 module = load_module(Path(__file__).resolve().parents[1] / "NPCSynth" / "DICOMNPCSynthPlugin.py")
@@ -68,6 +70,28 @@ def test_a_loaded_series_is_marked_and_filed(plugin, series):
     node = plugin.load(loadable)
     assert node.GetName() == "T1C (synthetic)" and node.GetAttribute("StandIn.Filed") == "yes"
     assert len(node.GetAttribute("DICOM.instanceUIDs").split()) == len(loadable.files)
+
+
+def test_contours_come_back_on_the_image_that_they_were_made_on(plugin, series):
+    """The DICOM module offers that image too; loaded before, it gives the contours their geometry and frame."""
+    acquired, exported = series
+    (loadable,) = plugin.examineForImport([exported["SYNTH structures"]])
+    of_reference = [str(pydicom.dcmread(file, stop_before_pixels=True).SOPInstanceUID) for file in acquired[0]]
+    others = [str(pydicom.dcmread(file, stop_before_pixels=True).SOPInstanceUID) for file in acquired[1]]
+    assert set(loadable.referencedInstanceUIDs) in (set(of_reference), set(others))
+    node = plugin.load(loadable)
+    assert drawn_on(node) is None
+    scene = slicer.mrmlScene
+    images = []
+    for uids in (of_reference, others):
+        images.append(scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode"))
+        slicer.util.updateVolumeFromArray(images[-1], np.zeros((3, 4, 5), np.int16))
+        images[-1].SetAttribute("DICOM.instanceUIDs", " ".join(uids))
+    moved = scene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
+    wanted = images[0 if set(loadable.referencedInstanceUIDs) == set(of_reference) else 1]
+    wanted.SetAndObserveTransformNodeID(moved.GetID())
+    node = plugin.load(loadable)
+    assert drawn_on(node) is wanted and node.GetParentTransformNode() is moved
 
 
 def test_a_damaged_series_is_said_and_nothing_is_added(plugin, series, caplog, tmp_path):

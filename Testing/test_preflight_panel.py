@@ -1,5 +1,8 @@
 """The panel before a run: green goes on, amber asks, red blocks; what was found is read without color."""
 
+import gc
+import weakref
+
 import pytest
 from panel_cases import (  # noqa: F401
     MeanOfSources,
@@ -72,6 +75,23 @@ def test_green_goes_on_without_a_click(nodes, make_panel, asked):
     assert panel.run.preflight.widget.collapsed and not panel.run.preflight.widget.isHidden()
     (checked,), (computed,) = computer.checked, computer.computed
     assert checked == computed == SynthesisRequest(("T1C",), segment=True, device=None)
+
+
+def test_a_finished_run_keeps_no_copy_of_the_images(nodes, make_panel, asked):
+    """On top of the scene and the worker they would double what a study takes."""
+    kept = []
+
+    class Watched(Checked):
+        def compute(self, volumes, request, on_progress=None, cancel=None):
+            kept.extend(weakref.ref(volume.array) for volume in volumes.values())
+            return super().compute(volumes, request, on_progress, cancel)
+
+    panel = make_panel(Watched(FINE))
+    want(panel, "T1C")
+    press(panel, panel.run.runButton)
+    assert synthetic_names() and len(kept) == 2
+    gc.collect()
+    assert not any(reference() is not None for reference in kept)
 
 
 @pytest.mark.parametrize("answer", [True, False])

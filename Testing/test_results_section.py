@@ -4,11 +4,14 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
+from bundles import let_read_bundles
+from panel_cases import module as slicer_module
 from panel_cases import open_panel_fixture, scene_fixture, skip_without_drawing, slicer, wait_until  # noqa: F401
 from slicer_stand_in.slice_views import SliceViews
 
 from NPCSynthLib.inference.job import InProcess
 from NPCSynthLib.scene import add_result, add_volume, scene_outputs
+from NPCSynthLib.scene.layouts import LAYOUTS
 from NPCSynthPanel.results import ResultsSection
 
 skip_without_drawing()
@@ -177,6 +180,25 @@ def test_a_scene_is_saved_with_its_normal_views(scene, section, nodes, slice_vie
     assert layout.GetViewArrangement() != before
     scene.InvokeEvent(scene.StartSaveEvent)
     assert layout.GetViewArrangement() == before and not section.backButton.enabled
+
+
+@pytest.mark.parametrize("panel_is_open", [True, False])
+def test_a_scene_that_was_saved_side_by_side_is_loaded_with_normal_views(
+    scene, section, panel, nodes, slice_views, tmp_path, panel_is_open
+):
+    """MRML itself does not tell that it saves."""
+    slicer_module.registerLayouts()
+    layout = scene.GetFirstNodeByClass("vtkMRMLLayoutNode")
+    section.compareButton.click()
+    assert layout.GetViewArrangement() in LAYOUTS.values()
+    assert scene.WriteToMRB(str(tmp_path / "compared.mrb"), None, slicer.vtkMRMLMessageCollection())
+    scene.Clear(False)
+    if not panel_is_open:
+        panel.cleanup()
+    let_read_bundles(scene, tmp_path)
+    assert scene.ReadFromMRB(str(tmp_path / "compared.mrb"))
+    assert scene.GetFirstNodeByName("T2FS (synthetic)") is not None
+    assert layout.GetViewArrangement() == layout.SlicerLayoutFourUpView
 
 
 def test_delete_takes_image_and_uncertainty_and_one_undo_brings_them_back(

@@ -11,6 +11,8 @@ slicer = pytest.importorskip(
 )
 vtk = pytest.importorskip("vtk")
 
+from bundles import let_read_bundles  # noqa: E402
+
 from NPCSynthLib.errors import InputError, OutputError  # noqa: E402
 from NPCSynthLib.inference.result import (  # noqa: E402
     Segment,
@@ -629,12 +631,8 @@ def test_a_reference_removed_meanwhile_is_said(scene):
 
 def read_bundle(path, tmp_path):
     scene = slicer.vtkMRMLScene()
-    cache, manager = slicer.vtkCacheManager(), slicer.vtkDataIOManager()
     (tmp_path / "cache").mkdir(exist_ok=True)
-    cache.SetRemoteCacheDirectory(str(tmp_path / "cache"))
-    manager.SetCacheManager(cache)
-    scene.SetCacheManager(cache)
-    scene.SetDataIOManager(manager)
+    let_read_bundles(scene, tmp_path / "cache")
     keep = [slicer.vtkMRMLColorLogic(), slicer.vtkSlicerSegmentationsModuleLogic(),
             slicer.vtkSlicerSequencesLogic()]
     for logic in keep:

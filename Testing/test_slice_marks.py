@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from bundles import let_read_bundles
 from panel_cases import module, scene_fixture, skip_without_drawing, slicer  # noqa: F401
 from slicer_stand_in.slice_views import SliceViews, ThreeDView
 
@@ -214,11 +215,7 @@ def test_a_loaded_scene_is_marked(scene, views, marks, study, result, tmp_path):
     show(views["Green"], nodes.volumes["T2FS"])
     path = save_mrb(scene, tmp_path / "scene.mrb")
     scene.Clear(False)
-    cache, manager = slicer.vtkCacheManager(), slicer.vtkDataIOManager()  # the application gives the scene these
-    cache.SetRemoteCacheDirectory(str(tmp_path))
-    manager.SetCacheManager(cache)
-    scene.SetCacheManager(cache)
-    scene.SetDataIOManager(manager)
+    let_read_bundles(scene, tmp_path)
     assert not any(marked(view) for view in views)
     assert scene.ReadFromMRB(str(path))
     assert {view.node.GetName(): words(view) for view in views} == {

@@ -52,8 +52,10 @@ class BatchSection:
             "report.html beside the results: pictures, figures, warnings and a checklist; it names nobody. Fixed once "
             "patients are on the list."
         )
-        for box in (self.numberedCheckBox, self.reportCheckBox):
-            layout.addWidget(box)
+        self.contoursLabel = qt.QLabel()
+        self.contoursLabel.wordWrap = True
+        for widget in (self.numberedCheckBox, self.reportCheckBox, self.contoursLabel):
+            layout.addWidget(widget)
         self.addButton = self._button(_("Add p&atient…"), self.addPatient, _(
             "Add a folder that holds the images of one patient."))
         self.addAllButton = self._button(_("Add &all in a folder…"), self.addAll, _(
@@ -125,13 +127,12 @@ class BatchSection:
             self._updating = False
 
     def _open(self):
-        """The batch that the parameter node names, if it is another one than before."""
+        """The batch that the parameter node names, if it is another one than before. A scene that names none, as
+        after closing one, leaves the list: it has nothing to do with the scene."""
         wanted = self._parameterNode.batchFolder if self._parameterNode is not None else ""
-        if wanted == self._opened or self.runner.running:
+        if wanted in ("", self._opened) or self.runner.running:
             return
         self._opened, self.cohort = wanted, None
-        if not wanted:
-            return
         from NPCSynthLib.batch import Cohort
 
         try:
@@ -145,12 +146,16 @@ class BatchSection:
     def _refreshButtons(self):
         patients = self.cohort.patients if self.cohort is not None else ()
         idle = not self.runner.running
-        ready = self.cohort is not None and idle
+        ready = self.cohort is not None and self._parameterNode is not None and idle
         self.folderLabel.text = str(self.cohort.out) if self.cohort is not None else _("choose where the results go")
         self.folderLabel.toolTip = self.folderLabel.text
         self.folderButton.enabled = idle and self._parameterNode is not None
         for box in (self.numberedCheckBox, self.reportCheckBox):
             box.enabled = idle and not patients
+        self.contoursLabel.visible = bool(patients)
+        if patients:
+            self.contoursLabel.text = _("With contours of tumor and organs, as set when the list was begun.") \
+                if self.cohort.settings.segment else _("Without contours, as set when the list was begun.")
         self.addButton.enabled = self.addAllButton.enabled = ready
         self.removeButton.enabled = ready and 0 <= self.table.currentRow() < len(patients)
         waiting = sum(not patient.finished and patient.outcome != "failed" for patient in patients)

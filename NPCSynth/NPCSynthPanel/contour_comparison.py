@@ -41,8 +41,10 @@ class ContourComparison:
     """
 
     def __init__(self):
+        from NPCSynthLib.scene.origins import Origins
+
         self.table = None
-        self._predicted = {}
+        self._origins = Origins()
         self._known, self._knownOf = {}, None
 
     # What to compare
@@ -53,15 +55,8 @@ class ContourComparison:
         return [node for node in nodes if not node.GetHideFromEditors()]
 
     def isPredicted(self, node):
-        """Whether a program made this segmentation. The header is on disk, and the panel asks often."""
-        from NPCSynthLib.scene import is_predicted
-
-        storage = node.GetStorageNode()
-        segments = node.GetSegmentation().GetNumberOfSegments() if node.GetSegmentation() is not None else 0
-        key = (node.GetID(), node.GetName(), segments, storage.GetFileName() if storage is not None else None)
-        if key not in self._predicted:
-            self._predicted[key] = segments > 0 and is_predicted(node)
-        return self._predicted[key]
+        """Whether a program made this segmentation or some of it."""
+        return self._origins.predicted(node)
 
     def chosen(self, parameterNode):
         """CONTOUR_ROLES -> node or None: what the user chose, else what goes without saying.

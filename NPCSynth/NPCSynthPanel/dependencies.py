@@ -56,6 +56,12 @@ def ensurePackages(file="requirements.txt"):
         constraints.unlink()
 
 
+def missingPackages():
+    """Names of the packages that ``ensureDependencies`` would install."""
+    torch = ["torch"] if importlib.util.find_spec("torch") is None else []
+    return torch + [requirement.name for requirement in _missing(resource_path("Resources", "requirements.txt"))]
+
+
 def ensurePromptPackages():
     """What prompts in the user's own words need beside ``ensureDependencies``."""
     if importlib.util.find_spec("open_clip") is None:
@@ -117,22 +123,25 @@ def _writeConstraints():
 
 def _pipInstall(requirements, constraints):
     """For Slicer before 5.12, which has no slicer.packaging."""
-    from packaging.requirements import Requirement
-
-    missing = []
-    for line in requirements.read_text(encoding="utf-8").splitlines():
-        if not line.strip() or line.lstrip().startswith("#"):
-            continue
-        requirement = Requirement(line)
-        try:
-            present = importlib.metadata.version(requirement.name) in requirement.specifier
-        except importlib.metadata.PackageNotFoundError:
-            present = False
-        if not present:
-            missing.append(str(requirement))
+    missing = [str(requirement) for requirement in _missing(requirements)]
     if not missing:
         return
     question = _("NPCSynth needs to install: {packages}. Continue?").format(packages=", ".join(missing))
     if not slicer.util.confirmOkCancelDisplay(question, windowTitle="NPCSynth"):
         raise RuntimeError("declined")
     slicer.util.pip_install(["--constraint", str(constraints), *missing])
+
+
+def _missing(requirements):
+    """The packaging.requirements.Requirement in a file that are not met."""
+    from packaging.requirements import Requirement
+
+    lines = [line.strip() for line in requirements.read_text(encoding="utf-8").splitlines()]
+    return [one for one in map(Requirement, (line for line in lines if line and line[0] != "#")) if not _isMet(one)]
+
+
+def _isMet(requirement):
+    try:
+        return importlib.metadata.version(requirement.name) in requirement.specifier
+    except importlib.metadata.PackageNotFoundError:
+        return False

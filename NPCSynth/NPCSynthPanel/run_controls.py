@@ -29,7 +29,7 @@ class RunSection:
         self.onFound = onFound
         self.logic, self.runner, self.messages = logic, runner, messages
         self._parameterNode = None
-        self._job = None
+        self._findings = None
         self._shown = ()
         self.widget = qt.QWidget()
         layout = qt.QVBoxLayout(self.widget)
@@ -88,7 +88,7 @@ class RunSection:
             "Look whether the run would work and whether the images fit together, without running. Run does so too."
         )
         self.cancelButton.enabled = self.runner.running
-        if self._shown and not self.runner.running and self._choice() != self._job.choice:
+        if self._shown and not self.runner.running and self._choice() != self._findings.choice:
             self._forgetFound()
 
     def cleanup(self):
@@ -100,8 +100,8 @@ class RunSection:
 
     def showProgress(self, run):
         """How far a BackgroundRun is."""
-        if self._job is not None and self._shown is not self._job.found:
-            self._showFound(self._job.found)
+        if self._findings is not None and self._shown is not self._findings.checks:
+            self._showFound(self._findings.checks)
         percent = round(100 * run.fraction)
         self.progressBar.value = percent
         parts = (run.stage, _("{percent} %").format(percent=percent), run.timeLeft())
@@ -143,8 +143,8 @@ class RunSection:
         except Exception as error:
             self.messages.showError(error)
             return None
-        self._job = _Job(self.logic.computer, self._choice(), sources, volumes, request)
-        return self._job
+        self._findings = _Findings(self._choice())
+        return _Job(self.logic.computer, self._findings, sources, volumes, request)
 
     def _choice(self):
         """What a run would work on now, to be compared with what was checked."""
@@ -157,14 +157,15 @@ class RunSection:
 
     def _finish(self, job, outcome, seconds):
         """The run is done, or it waits for the user's word."""
-        self._showFound(job.found)
+        found = job.findings.checks
+        self._showFound(found)
         if outcome is not None:
             self._addResult(*outcome, job.sources, seconds)
-        elif worst(job.found) == RED:
-            self.messages.showError(UsageError("\n".join(sentencesOf(job.found, RED))))
-        elif not self._agreed(sentencesOf(job.found, AMBER)):
+        elif worst(found) == RED:
+            self.messages.showError(UsageError("\n".join(sentencesOf(found, RED))))
+        elif not self._agreed(sentencesOf(found, AMBER)):
             self.showStatus(_("Not run. Nothing was changed."))
-        elif self._job is not job:  # a script, or another module, has worked on while the question was open
+        elif self._findings is not job.findings:  # a script has worked on while the question was open
             self.showStatus(_("Not run, because the scene or the choice has changed meanwhile. Press Run again."))
         else:
             self.runner.start(
@@ -188,7 +189,7 @@ class RunSection:
         self.showStatus(answers[worst(checks)])
 
     def _forgetFound(self):
-        self._job = None
+        self._findings = None
         self._showFound(())
 
     def _showFound(self, checks):
@@ -239,18 +240,26 @@ class RunSection:
             )
 
 
-class _Job:
-    """What one run works on, away from the scene. ``found`` holds what the check found; methods are for any thread."""
+class _Findings:
+    """What was found before a run of this choice; outlives the run, whose images are too heavy to keep."""
 
-    def __init__(self, computer, choice, sources, volumes, request):
-        self.choice, self.sources = choice, sources
-        self.found = ()
+    def __init__(self, choice):
+        self.choice, self.checks = choice, ()
+
+
+class _Job:
+    """What one run works on, away from the scene; methods are for any thread."""
+
+    def __init__(self, computer, findings, sources, volumes, request):
+        self.findings, self.sources = findings, sources
         self._computer, self._volumes, self._request = computer, volumes, request
 
     def check(self, onProgress, cancel):
         """Findings before the run."""
-        self.found = self._computer.preflight(self._volumes, self._request, on_progress=onProgress, cancel=cancel)
-        return self.found
+        self.findings.checks = self._computer.preflight(
+            self._volumes, self._request, on_progress=onProgress, cancel=cancel
+        )
+        return self.findings.checks
 
     def compute(self, onProgress, cancel):
         """Study and result."""

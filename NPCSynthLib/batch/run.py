@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from ..errors import Cancelled, InputError, NPCSynthError
+from ..errors import Cancelled, InputError, NPCSynthError, UsageError
 from ..inference.request import SynthesisRequest
 from ..output.discretion import discreet
 from ..output.folder import MANIFEST, check_free
@@ -48,12 +48,17 @@ def run_cohort(
 
     Raises:
         Cancelled.
-        UsageError: another program runs this cohort. WeightsError: no targets were named, and there are no weights.
+        UsageError: another program runs this cohort, or it was begun with other weights. WeightsError: there are no
+        weights.
         OutputError: the batch's own files could not be written; what was finished is there.
     """
     wanted = cohort.settings.targets or computer.sequences(weights)
     with cohort.locked():
         _tidy_up(cohort)
+        before = {patient.weights for patient in cohort.patients if patient.outcome == DONE}
+        if before - {computer.network_sha256(weights)}:
+            raise UsageError(f"The batch in {cohort.out} was begun with other weights, and its results must stay "
+                             "comparable. Choose those again, or another folder.")  # fmt: skip
         left = [patient for patient in cohort.patients if patient.outcome == WAITING]
         for number, patient in enumerate(left):
             if pause is not None and pause():

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import Cancelled, InputError, UsageError, WeightsError
-from ..model.manifest import trained_sequences
+from ..model.manifest import network_sha256, trained_sequences
 from ..study.build import build_study
 from ..study.study import Study
 from ..study.volume import Volume
@@ -49,6 +49,10 @@ class InProcess:
         Raises WeightsError.
         """
         return trained_sequences(weights or self._weights)
+
+    def network_sha256(self, weights: Path | None = None) -> str:
+        """What results of jobs with these weights will say made them, from the manifest alone. Raises WeightsError."""
+        return network_sha256(weights or self._weights)
 
     def preflight(
         self,

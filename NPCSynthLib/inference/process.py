@@ -16,7 +16,7 @@ from pathlib import Path
 
 from .. import errors
 from ..errors import Cancelled, NPCSynthError, OutputError, WorkerError
-from ..model.manifest import trained_sequences
+from ..model.manifest import network_sha256, trained_sequences
 from ..study.study import Study
 from ..study.volume import Volume
 from .exchange import read_outcome, write_job
@@ -62,6 +62,10 @@ class WorkerProcess:
     def sequences(self, weights: Path | None = None) -> tuple[str, ...]:
         """As ``InProcess.sequences``; the worker is not asked for it."""
         return trained_sequences(weights or self._weights)
+
+    def network_sha256(self, weights: Path | None = None) -> str:
+        """As ``InProcess.network_sha256``; the worker is not asked for it."""
+        return network_sha256(weights or self._weights)
 
     def preflight(
         self,

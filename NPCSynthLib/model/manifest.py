@@ -55,6 +55,15 @@ def trained_sequences(folder: Path | str | None = None) -> tuple[str, ...]:
     return tuple(manifest["prompts"])
 
 
+def network_sha256(folder: Path | str | None = None) -> str:
+    """SHA-256 of the network's file, by which results say what made them. From the manifest: the file is not read.
+
+    Raises WeightsError as :func:`read_manifest` does.
+    """
+    _, manifest = read_manifest(folder)
+    return manifest["files"][MODEL]["sha256"]
+
+
 def verify_file(folder: Path, name: str, manifest: dict) -> Path:
     """The path of a file that is exactly what the manifest says. Raises WeightsError naming it."""
     path = folder / name

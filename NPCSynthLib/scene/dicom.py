@@ -13,6 +13,7 @@ from pydicom.dataset import Dataset
 from ..errors import InputError
 from ..inference.result import Segment, SegmentationResult
 from ..output.dicom_header import MARK, NAME, PRIVATE_CREATOR, PRIVATE_GROUP, PRIVATE_PROVENANCE
+from ..study.headers import source_instances
 from ..study.volume import Grid
 from ..vocabulary import load_structures
 from .collect import IMAGE, QUANTITY, SEGMENTATION, SEQUENCE, UNCERTAINTY
@@ -29,7 +30,8 @@ def load_exported(files: Sequence[str | Path], scene=None):
 
     The name ends in "(synthetic)", structures have their names, colors and codes, and what the objects say of their
     origin stands in the node's attributes; an archive or a de-identifier may have taken that out, but never the mark.
-    Such a node is no result of a run in this scene: it is in DICOM already.
+    Such a node is no result of a run in this scene: it is in DICOM already. A segmentation has the geometry of the
+    acquired image that it was made on, and lies under its transform, where that image is in the scene.
 
     Raises InputError, and leaves the scene as it was, when the files are damaged or not NPCSynth's.
     """
@@ -55,13 +57,23 @@ def load_exported(files: Sequence[str | Path], scene=None):
     matrix = swap_ras_lps(grid.ijk_to_lps)
     with scene_transaction(scene):
         if kind == _SEG:
-            node, quantity = add_segmentation(scene, segmentation, matrix, None), SEGMENTATION
+            drawn_on = _volume_of(scene, source_instances(header))
+            node, quantity = add_segmentation(scene, segmentation, matrix, drawn_on), SEGMENTATION
         else:
             quantity = UNCERTAINTY if kind == _MAP else IMAGE
             node = add_image(scene, what, array.round().astype(np.int16), matrix, kind == _MAP)
         for key, value in (about | {"NPCSynth.Synthetic": "YES", QUANTITY: quantity}).items():
             node.SetAttribute(key, str(value))
     return node
+
+
+def _volume_of(scene, uids: Sequence[str]):
+    """The volume node that was loaded from these DICOM images, or None."""
+    wanted = set(uids)
+    for node in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode", scene):
+        if wanted & set((node.GetAttribute("DICOM.instanceUIDs") or "").split()):
+            return node
+    return None
 
 
 def _segmentation(seg) -> tuple[SegmentationResult, Grid]:

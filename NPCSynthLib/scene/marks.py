@@ -8,9 +8,8 @@ what the view then shows: no event can be missed, and there is nothing to rememb
 import slicer
 import vtk
 
-from .results import SYNTHETIC_TAG
-from .segmentations import SURFACE, says_predicted, series_of
-from .volumes import has_voxels_of_a_result, says_synthetic
+from .origins import Origins
+from .segmentations import SURFACE
 
 MARK = "SYNTHETIC - research use"
 PREDICTED_MARK = "PREDICTED CONTOURS - research use"
@@ -31,7 +30,7 @@ class SyntheticMarks:
     """
 
     def __init__(self, application_logic, window_of=lambda view_node: None):
-        known = _Known()
+        known = Origins()
         self._groups = [_Views(application_logic.GetSliceLogics(), lambda logic: _SliceView(logic, known))]
         if application_logic.GetViewLogics() is not None:
             self._groups.append(_Views(
@@ -127,45 +126,15 @@ def _shows_contours(node, view_node, known) -> bool:
         for place in range(segmentation.GetNumberOfSegments()):
             segment_id = segmentation.GetNthSegmentID(place)
             if display.GetSegmentVisibility(segment_id) and any(look(segment_id) for look in looks) and (
-                    segmentation.GetNthSegment(place).HasTag(SYNTHETIC_TAG) or known.predicted(node)):
+                    known.predicted(node, segmentation.GetNthSegment(place))):
                 return True
     return False
-
-
-class _Known:
-    """What is synthetic or predicted. Files may have to be asked, and views are drawn many times a second."""
-
-    def __init__(self):
-        self._answers = {}
-
-    def synthetic(self, node) -> bool:
-        """Of a volume node."""
-        if self._ask(says_synthetic, node, node.GetAttribute("DICOM.instanceUIDs")):
-            return True
-        image = node.GetImageData()
-        return image is not None and self._ask(
-            has_voxels_of_a_result, node, image.GetMTime(),
-            node.GetScene().GetNumberOfNodesByClass("vtkMRMLScalarVolumeNode"))  # results may come later
-
-    def predicted(self, node) -> bool:
-        """Of a segmentation node, whatever its segments say."""
-        return self._ask(says_predicted, node, series_of(node))
-
-    def _ask(self, question, node, *about) -> bool:
-        if node.GetAttribute("NPCSynth.Synthetic") == "YES":
-            return True
-        storage = node.GetStorageNode()
-        state = (node.GetName(), storage.GetFileName() if storage is not None else None, *about)
-        key = question.__name__, node.GetID()
-        if key not in self._answers or self._answers[key][0] != state:
-            self._answers[key] = state, question(node)
-        return self._answers[key][1]
 
 
 class _View:
     """One view and its mark."""
 
-    def __init__(self, logic, known: _Known):
+    def __init__(self, logic, known: Origins):
         self.logic, self._known = logic, known
         self._window = self._window_tag = self._renderer = None
         self._text = _mark()
@@ -249,7 +218,7 @@ class _SliceView(_View):
 class _ThreeDView(_View):
     """Args: ``slice_logics`` of the slices that may be shown in it, ``window_of`` as ``SyntheticMarks`` takes it."""
 
-    def __init__(self, logic, known: _Known, slice_logics, window_of):
+    def __init__(self, logic, known: Origins, slice_logics, window_of):
         self._slice_logics, self._window_of = slice_logics, window_of
         self._node = self._node_tag = None
         super().__init__(logic, known)

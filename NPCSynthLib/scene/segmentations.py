@@ -190,10 +190,16 @@ def drawn_on(node):
 
 def is_predicted(node) -> bool:
     """Whether a program made a segmentation or some of its segments: by its attributes, name, tags, header or file."""
+    return is_tagged(node) or says_predicted(node)
+
+
+def is_tagged(node, segment=None) -> bool:
+    """Whether a segment of a segmentation node, or, with None, any of them, has the tag of what a program made."""
     segmentation = node.GetSegmentation()
-    tagged = any(
-        segmentation.GetNthSegment(n).HasTag(SYNTHETIC_TAG) for n in range(segmentation.GetNumberOfSegments()))
-    return tagged or says_predicted(node)
+    if segmentation is None:
+        return False
+    every = [segmentation.GetNthSegment(n) for n in range(segmentation.GetNumberOfSegments())]
+    return any(one.HasTag(SYNTHETIC_TAG) for one in (every if segment is None else [segment]))
 
 
 def says_predicted(node) -> bool:

@@ -134,6 +134,14 @@ def read_header(path: Path):
     return dataset
 
 
+def source_instances(dataset) -> list[str]:
+    """SOP instance UIDs of the images that a DICOM object (pydicom Dataset) says it was made from, each once."""
+    made_from = [item for series in dataset.get("ReferencedSeriesSequence") or []
+                 for item in series.get("ReferencedInstanceSequence") or []]  # fmt: skip
+    made_from += dataset.get("SourceImageSequence") or []
+    return list(dict.fromkeys(str(item.ReferencedSOPInstanceUID) for item in made_from))
+
+
 def _plain(value):
     """A DICOM value as str, float or list of str; None when empty."""
     from pydicom.multival import MultiValue

@@ -9,7 +9,6 @@ where what needs a main window is skipped. In the extension's build folder: ``ct
 Installs nothing: synthesis is tested where PyTorch and the packages of Resources/requirements.txt are there already.
 """
 
-import importlib.util
 import os
 import tempfile
 import time
@@ -20,11 +19,6 @@ import slicer
 
 #: Longest wait in seconds for a run; the first one loads PyTorch.
 PATIENCE = 600
-
-
-def canSynthesize():
-    """Whether the packages that a run needs are installed."""
-    return all(importlib.util.find_spec(name) is not None for name in ("torch", "safetensors", "psutil"))
 
 
 def hasMainWindow():
@@ -59,6 +53,14 @@ class NPCSynthInSlicerTest(unittest.TestCase):
         nodes = self.panel.logic.loadPhantomPatient(size="small")
         self.waitUntil(lambda: self.panel._parameterNode.sources())
         return nodes
+
+    def skipWithoutPackages(self):
+        """Nothing is installed by a test."""
+        from NPCSynthPanel.dependencies import missingPackages
+
+        missing = missingPackages()
+        if missing:
+            self.skipTest(f"{', '.join(missing)} not installed.")
 
     def waitUntil(self, condition, seconds=30):
         """Let Slicer work."""
@@ -127,8 +129,7 @@ class NPCSynthInSlicerTest(unittest.TestCase):
 
     def test_run(self):
         """Results appear, on the grid of a source, marked as synthetic; the window lives on meanwhile."""
-        if not canSynthesize():
-            self.skipTest("PyTorch, safetensors or psutil is not installed.")
+        self.skipWithoutPackages()
         nodes = self.loadPatient()
         self.chooseOnly("T1C")
         self.panel.run.runButton.click()
@@ -141,8 +142,7 @@ class NPCSynthInSlicerTest(unittest.TestCase):
 
     def test_cancel(self):
         """The scene stays as it was."""
-        if not canSynthesize():
-            self.skipTest("PyTorch, safetensors or psutil is not installed.")
+        self.skipWithoutPackages()
         self.loadPatient()
         before = slicer.mrmlScene.GetNumberOfNodes()
         self.panel.run.runButton.click()

@@ -1,0 +1,35 @@
+"""Which volumes are synthetic and which contours predicted, for those who ask many times a second."""
+
+from .segmentations import is_tagged, says_predicted, series_of
+from .volumes import has_voxels_of_a_result, says_synthetic
+
+
+class Origins:
+    """Remembers what files said, as long as nothing changes that they could have been asked for."""
+
+    def __init__(self):
+        self._answers = {}
+
+    def synthetic(self, node) -> bool:
+        """Of a volume node."""
+        if self._ask(says_synthetic, node, node.GetAttribute("DICOM.instanceUIDs")):
+            return True
+        image = node.GetImageData()
+        return image is not None and self._ask(
+            has_voxels_of_a_result, node, image.GetMTime(),
+            node.GetScene().GetNumberOfNodesByClass("vtkMRMLScalarVolumeNode"))  # results may come later
+
+    def predicted(self, node, segment=None) -> bool:
+        """Of a segment of a segmentation node, or, with None, of any of it. Segments are asked each time: they come
+        and go."""
+        return is_tagged(node, segment) or self._ask(says_predicted, node, series_of(node))
+
+    def _ask(self, question, node, *about) -> bool:
+        if node.GetAttribute("NPCSynth.Synthetic") == "YES":
+            return True
+        storage = node.GetStorageNode()
+        state = (node.GetName(), storage.GetFileName() if storage is not None else None, *about)
+        key = question.__name__, node.GetID()
+        if key not in self._answers or self._answers[key][0] != state:
+            self._answers[key] = state, question(node)
+        return self._answers[key][1]
