@@ -143,11 +143,20 @@ def test_different_frames_of_reference_are_said(two):
     assert any("different frames of reference" in w for w in study.warnings)
 
 
-def test_two_patients_are_refused_without_saying_who(two):
-    volumes = {s: Volume(v.array, v.grid, v.name, {"PatientID": f"ID-{s}"}) for s, v in two.items()}
-    with pytest.raises(InputError, match="2 different patients") as caught:
+@pytest.mark.parametrize("key", ["PatientID", "PatientName", "PatientBirthDate"])
+def test_two_patients_are_refused_without_saying_who(two, key):
+    """Also where one of the two, or both, have no ID."""
+    volumes = {s: Volume(v.array, v.grid, v.name, {key: f"ID-{s}"}) for s, v in two.items()}
+    with pytest.raises(InputError, match="different patients") as caught:
         build_study(volumes)
     assert "ID-" not in str(caught.value)
+
+
+def test_one_image_under_two_names_is_refused(two):
+    """It would be taken for two acquisitions, by the command line and by a batch too."""
+    copy = Volume(two["T1"].array.copy(), two["T1"].grid, "copy of it")
+    with pytest.raises(InputError, match="T1 and T1C are the same image.*copy of it"):
+        build_study({"T1": two["T1"], "T1C": copy})
 
 
 @pytest.mark.parametrize(("array", "word"), [

@@ -126,9 +126,22 @@ def test_other_days_frames_and_8_bits_are_amber(head):
 
 
 def test_one_image_in_two_rows_is_red(head):
-    copy = dataclasses.replace(head.source("T1").original, name="copy of T1")
-    check = found(check_images(changed(head, "T2", original=copy)), "Images")
+    volume = head.source("T1").original
+    request = SynthesisRequest(("T1C",))
+    computer = InProcess(lambda weights, device: None)
+    checks = computer.preflight({"T1": volume, "T2": dataclasses.replace(volume, name="copy of T1")}, request)
+    check = found(checks, "Images")
     assert check.level == RED and "T1 and T2 are the same image" in check.sentence and "copy of T1" in check.sentence
+
+
+def test_contrast_agent_on_the_users_word_alone_asks(head):
+    """An image without it can look alike."""
+    for name, level in (("series 7", AMBER), ("T1 CE tra", GREEN)):
+        t1 = head.source("T1")
+        t1c = dataclasses.replace(t1, sequence="T1C", original=dataclasses.replace(t1.original, name=name))
+        study = dataclasses.replace(head, reference="T1C", sources=(t1c,))
+        check = found(check_sequences(study, {"T1C": looks("T1")}), "T1C: sequence")
+        assert check.level == level and ("rests on your word" in check.sentence) == (level == AMBER)
 
 
 @pytest.mark.parametrize("name, seen, level, words", [

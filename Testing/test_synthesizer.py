@@ -1,5 +1,7 @@
 """From a Study to a SynthesisResult: geometry, bookkeeping, progress, cancel, memory, precision."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -29,7 +31,8 @@ def make_study(grid, sequences=("T1", "T2"), seed=0):
     sources = []
     for sequence in sequences:
         array = rng.random(grid.shape, dtype=np.float32)
-        sources.append(Source(sequence, Volume(array, grid), array, np.ones(grid.shape, bool), {}, (0.0, 1.0)))
+        original = Volume(array, grid, f"{sequence} tra")
+        sources.append(Source(sequence, original, array, np.ones(grid.shape, bool), {}, (0.0, 1.0)))
     return Study(grid, sequences[0], tuple(sources), np.ones(grid.shape, bool))
 
 
@@ -182,6 +185,26 @@ def test_enhancement_without_an_enhanced_source_is_called_a_guess(synthesizer):
     for sources, guessed in ((("T1", "T2"), True), (("T1C", "T2"), False)):
         result = synthesizer.run(make_study(grid, sources), ["T1CFS"], segment=False)
         assert any("T1CFS is a guess" in w for w in result.warnings) == guessed
+
+
+@pytest.mark.parametrize("slices, told", [(9, False), (3, True)])
+def test_enhancement_outside_of_the_enhanced_source_is_called_a_guess(synthesizer, slices, told):
+    """A few slices of T1C say nothing of the rest of the neck; other sequences are not concerned."""
+    study = make_study(axial_grid((9, 24, 20)), ("T1C", "T2"))
+    inside = np.zeros(study.grid.shape, bool)
+    inside[:slices] = True
+    sources = tuple(replace(s, inside=inside) if s.sequence == "T1C" else s for s in study.sources)
+    result = synthesizer.run(replace(study, sources=sources), ["T1CFS", "T2FS"], segment=False)
+    guesses = [w for w in result.warnings if "is a guess" in w]
+    assert len(guesses) == told and all("T1CFS is a guess outside of the acquired T1C" in w for w in guesses)
+
+
+def test_enhancement_that_rests_on_the_users_word_is_called_a_guess(synthesizer):
+    study = make_study(axial_grid((2, 24, 20)), ("T1C", "T2"))
+    nameless = tuple(replace(s, original=replace(s.original, name="series 3")) for s in study.sources)
+    result = synthesizer.run(replace(study, sources=nameless), ["T1CFS"], segment=False)
+    (guess,) = [w for w in result.warnings if "is a guess" in w]
+    assert "T1CFS is a guess unless contrast agent was given for the image used as T1C" in guess
 
 
 def test_unknown_words_of_a_prompt_become_a_warning(synthesizer):

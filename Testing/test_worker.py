@@ -55,7 +55,7 @@ def cold(weights):
 
 def head(shape=(8, 40, 36), sequence="T1") -> Volume:
     """An oblique, anisotropic ellipsoid of noise."""
-    rng = np.random.default_rng(len(sequence))
+    rng = np.random.default_rng(list(sequence.encode()))
     a = 0.3
     turn = np.array([[np.cos(a), -np.sin(a), 0], [np.sin(a), np.cos(a), 0], [0, 0, -1]])
     grid = Grid.from_parts(shape, (1.1, 0.9, 4.0), (20.0, -7.5, 100.0), turn)

@@ -16,6 +16,7 @@ from ..study.build import DOUBTFUL
 from ..study.check import check_usable
 from ..study.identify import identify
 from ..study.study import Source, Study
+from ..vocabulary import get_sequence
 from .result import NOT_CHECKED
 
 GREEN, AMBER, RED = "green", "amber", "red"
@@ -54,7 +55,7 @@ def words_of(target: str) -> str:
 def check_images(study: Study) -> list[Check]:
     """Values, dates and frames of reference, field of view, resolution, overlap and alignment of the sources."""
     return [
-        *_values(study), *_origin(study), *_same_image_twice(study), _field_of_view(study), _resolution(study),
+        *_values(study), *_origin(study), _field_of_view(study), _resolution(study),
         *_overlap(study), *_alignment(study),
     ]  # fmt: skip
 
@@ -178,7 +179,7 @@ def check_prompts(loaded, targets: Sequence[str], prompts: Mapping[str, str]) ->
         loaded: a ``model.weights.LoadedModel``.
         prompts: target id -> the user's own words.
     """
-    from ..vocabulary import canonical_prompt, get_sequence
+    from ..vocabulary import canonical_prompt
     from .wording import check_wording
 
     checks = []
@@ -217,16 +218,6 @@ def _origin(study: Study) -> list[Check]:
     if len({str(one.get("FrameOfReferenceUID") or "") for one in data} - {""}) > 1:
         checks.append(Check("Frame of reference", AMBER, "The images have different frames of reference: the "
                             "patient may have been repositioned between them. Check the alignment in the views."))
-    return checks
-
-
-def _same_image_twice(study: Study) -> list[Check]:
-    checks = []
-    for number, source in enumerate(study.sources):
-        for other in study.sources[:number]:
-            if np.array_equal(source.original.array, other.original.array):
-                checks.append(Check("Images", RED, f"{other.sequence} and {source.sequence} are the same image, "
-                                    f'"{other.original.name}" and "{source.original.name}". Take one of them out.'))
     return checks
 
 
@@ -291,6 +282,9 @@ def _sequence(source: Source, recognition) -> Check:
     if doubt:
         return Check(name, AMBER, doubt)
     if by_header.sequence is None:
+        if recognition.agrees(said) and get_sequence(said).contrast_agent:
+            return Check(name, AMBER, f'That contrast agent was given for "{volume.name}" rests on your word: its '
+                         "header and name do not say, and an image without it can look alike. Check it.")
         if recognition.agrees(said):
             return Check(name, GREEN, f'"{volume.name}" looks like {said}; its header and name do not say.')
         return Check(name, AMBER, f'Nothing confirms that "{volume.name}" is {said}: its header and name do not say, '

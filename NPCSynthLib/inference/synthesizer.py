@@ -10,8 +10,9 @@ import torch
 from ..errors import Cancelled, UsageError
 from ..model.network import TextFeatures
 from ..model.weights import LoadedModel, load_weights
-from ..study.build import build_study
-from ..study.study import Study
+from ..study.build import FULL_COVERAGE, build_study
+from ..study.identify import identify
+from ..study.study import Source, Study
 from ..study.volume import Volume
 from ..vocabulary import canonical_prompt, get_sequence
 from . import preflight
@@ -28,6 +29,12 @@ from .wording import check_wording
 #: Farther than this outside the body there is air, and air is 0: nothing is synthesized there.
 _MARGIN_MM = 5.0
 _CLIP = 2.0  # like the training images, which are cut off at twice the 99.5 percentile
+
+
+def _says_contrast(source: Source) -> bool:
+    """Whether header or name of an image say that contrast agent was given."""
+    said = identify(source.original.metadata, source.original.name).sequence
+    return said is not None and get_sequence(said).contrast_agent
 
 
 class Synthesizer:
@@ -209,12 +216,28 @@ class Synthesizer:
     def _guessed(study: Study, targets: Sequence[str]) -> list[str]:
         """What nothing acquired tells about the targets."""
         enhanced = [t for t in targets if get_sequence(t).contrast_agent]
-        if not enhanced or any(get_sequence(s.sequence).contrast_agent for s in study.sources):
+        if not enhanced:
             return []
-        return [
-            f"{ENHANCEMENT_GUESSED} {' and '.join(enhanced)} is a guess: no source was acquired with contrast agent. "
-            "Never judge on it whether a lesion enhances."
-        ]
+        begins = f"{ENHANCEMENT_GUESSED} {' and '.join(enhanced)} is a guess"
+        acquired = [s for s in study.sources if get_sequence(s.sequence).contrast_agent]
+        if not acquired:
+            return [
+                f"{begins}: no source was acquired with contrast agent. Never judge on it whether a lesion enhances."
+            ]
+        guesses = []
+        shown = float(np.any([s.inside[study.body] for s in acquired], axis=0).mean()) if study.body.any() else 1.0
+        if shown < FULL_COVERAGE:
+            guesses.append(
+                f"{begins} outside of the acquired {' and '.join(s.sequence for s in acquired)} ({shown:.0%} of the "
+                "body). Never judge on it there whether a lesion enhances."
+            )
+        by_word = [s.sequence for s in acquired if not _says_contrast(s)]
+        if len(by_word) == len(acquired):
+            guesses.append(
+                f"{begins} unless contrast agent was given for the image used as {' and '.join(by_word)}: neither its "
+                "header nor its name says so."
+            )
+        return guesses
 
     @staticmethod
     def _clear_air(study: Study, means: list[np.ndarray]) -> None:

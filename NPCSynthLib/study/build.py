@@ -58,7 +58,8 @@ def build_study(
 
     Raises:
         UsageError: no volume, or an unknown sequence or reference.
-        InputError: a volume cannot be used, two patients, or a source without any overlap with the reference.
+        InputError: a volume cannot be used, two patients, one image twice, or a source without any overlap with the
+            reference.
         Cancelled
     """
     def step(done: int, text: str) -> None:
@@ -81,6 +82,7 @@ def build_study(
     for volume in volumes.values():
         warnings.extend(w for w in check_usable(volume) if w not in warnings)
     _refuse_two_patients(volumes)
+    _refuse_same_image(volumes)
     if reference is None:
         reference = choose_reference(volumes)
         if len(volumes) > 1:
@@ -243,11 +245,20 @@ def _prepare(volume: Volume, bias_correction: bool) -> tuple[Volume, np.ndarray]
 
 
 def _refuse_two_patients(volumes: Mapping[str, Volume]) -> None:
-    patients = {str(volume.metadata.get("PatientID") or "") for volume in volumes.values()} - {""}
-    if len(patients) > 1:
+    from .scan import several_people
+
+    if several_people([volume.metadata for volume in volumes.values()]):
         names = ", ".join(f'"{volume.name}"' for volume in volumes.values())
-        raise InputError(
-            f"The series {names} belong to {len(patients)} different patients. Choose series of one patient.")
+        raise InputError(f"The series {names} belong to different patients, by ID, name or birth date. Choose series "
+                         "of one patient.")  # fmt: skip
+
+
+def _refuse_same_image(volumes: Mapping[str, Volume]) -> None:
+    for number, (sequence, volume) in enumerate(volumes.items()):
+        for other in list(volumes)[:number]:
+            if np.array_equal(volumes[other].array, volume.array):
+                raise InputError(f'{other} and {sequence} are the same image, "{volumes[other].name}" and '
+                                 f'"{volume.name}". Take one of them out.')  # fmt: skip
 
 
 def _other_frame(volume: Volume, fixed: Volume) -> bool:

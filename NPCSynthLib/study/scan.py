@@ -143,16 +143,21 @@ def _person(facts: dict, keyword: str) -> str:
     return " ".join(str(facts.get(keyword, "")).replace("^", " ").replace("=", " ").upper().split())
 
 
+def several_people(all_facts: list[dict]) -> bool:
+    """Whether headers name more than one patient, by ID, name or birth date. What is missing says nothing."""
+    said = [{_person(f, k) for f in all_facts} - {""} for k in ("PatientID", "PatientName", "PatientBirthDate")]
+    return any(len(values) > 1 for values in said)
+
+
 def check_one_patient(all_facts: list[dict]) -> None:
     """Raises InputError when the headers belong to different patients, or cannot be told to be of one examination."""
-    people = {k: {_person(f, k) for f in all_facts} - {""} for k in ("PatientID", "PatientName", "PatientBirthDate")}
-    if any(len(values) > 1 for values in people.values()):
+    if several_people(all_facts):
         raise InputError("The folder holds images of more than one patient. Nothing was read: separate the patients "
                          "and give a folder of one of them.")
     studies = {str(f.get("StudyInstanceUID")) for f in all_facts if f.get("StudyInstanceUID")}
     if len(studies) < 2:
         return
-    if not people["PatientID"]:
+    if not any(_person(facts, "PatientID") for facts in all_facts):
         raise InputError("The folder holds images of more than one examination without patient ID, perhaps of more "
                          "than one patient. Nothing was read: give a folder of one examination.")
     if len({str(f.get("StudyDate")) for f in all_facts if f.get("StudyInstanceUID")}) > 1:
