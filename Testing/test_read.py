@@ -312,6 +312,75 @@ def test_files_keep_geometry_and_values(tmp_path, suffix):
         assert np.array_equal(np.asanyarray(theirs.dataobj).transpose(2, 1, 0), volume.array)
 
 
+def nifti_of_two_forms(path: Path, qform, sform, codes=(1, 1), order="<") -> Path:
+    array = np.random.default_rng(0).integers(0, 900, (24, 20, 6)).astype(np.int16)
+    image = nibabel.Nifti1Image(array, None, nibabel.Nifti1Header(endianness=order))
+    image.set_data_dtype(np.int16)
+    image.set_qform(qform, codes[0])
+    image.set_sform(sform, codes[1])
+    nibabel.save(image, path)
+    return path
+
+
+def ras(grid: Grid) -> np.ndarray:
+    return np.diag([-1, -1, 1, 1]) @ grid.ijk_to_lps
+
+
+def turned(degrees: float) -> np.ndarray:
+    """About the axis from feet to head."""
+    a = np.deg2rad(degrees)
+    matrix = np.eye(4)
+    matrix[:2, :2] = [[np.cos(a), -np.sin(a)], [np.sin(a), np.cos(a)]]
+    return matrix
+
+
+LYING = {
+    "oblique": ras(tilted_grid()),
+    "flipped": ras(tilted_grid()) @ np.diag([-1, 1, 1, 1]),
+    "other way up": ras(tilted_grid()) @ np.diag([1, -1, -1, 1]),
+    # Near half a turn a qform in single precision is least exact.
+    "half a turn": turned(179.97) @ np.diag([0.5, 0.5, 3, 1]),
+}
+
+
+@pytest.mark.parametrize("order, suffix", [("<", ".nii"), ("<", ".nii.gz"), (">", ".nii.gz")])
+@pytest.mark.parametrize("lying", LYING)
+@pytest.mark.parametrize("codes", [(1, 1), (1, 0), (0, 2), (2, 4)])
+def test_nifti_that_gives_its_orientation_once_or_twice_alike_is_read(tmp_path, order, suffix, lying, codes):
+    matrix = LYING[lying]
+    other = turned(90) @ matrix  # where the code is 0 it does not count
+    path = nifti_of_two_forms(tmp_path / f"T1{suffix}", matrix if codes[0] else other, matrix if codes[1] else other,
+                              codes, order)
+    assert read_file(path).grid.matches(Grid((6, 20, 24), np.diag([-1, -1, 1, 1]) @ matrix), 0.05)
+
+
+@pytest.mark.parametrize("order, suffix", [("<", ".nii"), ("<", ".nii.gz"), (">", ".nii.gz")])
+@pytest.mark.parametrize("lying", LYING)
+@pytest.mark.parametrize("change", ["mirrored", "shifted", "turned", "stretched"])
+def test_nifti_that_gives_two_orientations_is_refused(tmp_path, order, suffix, lying, change):
+    matrix = LYING[lying]
+    changed = {
+        "mirrored": np.diag([-1, 1, 1, 1]) @ matrix,
+        "shifted": matrix + np.outer([1, 0, 0, 0], [0, 0, 0, 0.8]),  # the smallest voxel is no longer than that
+        "turned": matrix @ turned(5),
+        "stretched": matrix @ np.diag([1, 1, 1.1, 1]),
+    }[change]
+    path = nifti_of_two_forms(tmp_path / f"T1{suffix}", matrix, changed, (1, 1), order)
+    with pytest.raises(InputError, match=rf"T1{suffix} gives two different orientations .* Convert it again"):
+        read_file(path)
+
+
+def test_nifti_with_other_voxel_sizes_than_its_orientation_is_refused(tmp_path):
+    matrix = LYING["oblique"]
+    path = nifti_of_two_forms(tmp_path / "T1.nii", matrix, matrix, codes=(0, 1))
+    image = nibabel.load(path)
+    image.header.set_zooms((0.7, 1.3, 5.0))
+    nibabel.save(nibabel.Nifti1Image(image.dataobj, None, image.header), tmp_path / "T2.nii")
+    read_file(path)
+    with pytest.raises(InputError, match="T2.nii gives two different orientations or voxel sizes"):
+        read_file(tmp_path / "T2.nii")
+
+
 # --- bad input -------------------------------------------------------------------------------------------------------
 
 def refusal(folder: Path) -> str:

@@ -2,7 +2,6 @@
 
 import gzip
 import re
-import struct
 import zlib
 from pathlib import Path
 
@@ -14,6 +13,16 @@ from .volume import Volume, from_sitk
 
 IMAGE_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
 _NIFTI = re.compile(r"(?i)^(?P<stem>.+)\.nii(\.gz)?$")
+#: Field of a NIfTI-1 header -> (format, offset). ITK reads no NIfTI-2.
+_FIELDS = {
+    "sizeof_hdr": ("i4", 0), "dim": ("8i2", 40), "bitpix": ("i2", 72), "pixdim": ("8f4", 76),
+    "vox_offset": ("f4", 108), "qform_code": ("i2", 252), "sform_code": ("i2", 254), "quatern": ("3f4", 256),
+    "qoffset": ("3f4", 268), "srow": ("(3,4)f4", 280),
+}  # fmt: skip
+_HEADER = np.dtype({
+    "names": list(_FIELDS), "formats": [f for f, _ in _FIELDS.values()], "offsets": [o for _, o in _FIELDS.values()],
+    "itemsize": 348,
+})  # fmt: skip
 
 
 def nifti_files(folder: Path) -> dict[str, Path]:
@@ -61,9 +70,9 @@ def read_image_file(path: Path) -> Volume:
             raise InputError(
                 f"{path.name} was synthesized by NPCSynth, not acquired. Give the acquired image, or leave it out.")
         if ".nii" in path.name.lower():
-            _check_nifti_complete(path)
+            _check_nifti(path)
         image = reader.Execute()
-    except (RuntimeError, OSError, EOFError, ValueError, OverflowError, zlib.error, struct.error) as error:
+    except (RuntimeError, OSError, EOFError, ValueError, OverflowError, zlib.error) as error:
         if "orthonormal" in str(error):
             raise InputError(f"{path.name} has axes that are not perpendicular (sheared). Resample it first, for "
                              "example in Slicer.") from error
@@ -81,24 +90,69 @@ def read_image_file(path: Path) -> Volume:
     return Volume(volume.array.astype(np.float32), volume.grid, volume.name, volume.metadata)
 
 
-def _check_nifti_complete(path: Path) -> None:
-    """Raises EOFError or OSError when the file holds fewer bytes than its header says: ITK reads zeros instead."""
+def _check_nifti(path: Path) -> None:
+    """What ITK is silent about.
+
+    Raises InputError when the file gives two different orientations, of which ITK takes one; EOFError, OSError or
+    ValueError when it holds fewer bytes than its header says, in whose place ITK gives zeros, or no such header.
+    """
     with (gzip.open if path.name.lower().endswith(".gz") else open)(path, "rb") as file:
-        header = file.read(540)
-        order = "<" if header[:4] in (b"\x5c\x01\0\0", b"\x1c\x02\0\0") else ">"
-        # Offsets of bits a voxel, dimensions and start of the voxels: NIfTI-1 (348 bytes) or NIfTI-2 (540 bytes).
-        if struct.unpack(order + "i", header[:4])[0] == 540:
-            (bits,), dims = struct.unpack_from(order + "h", header, 14), struct.unpack_from(order + "8q", header, 16)
-            (start,) = struct.unpack_from(order + "q", header, 168)
-        else:
-            (bits,), dims = struct.unpack_from(order + "h", header, 72), struct.unpack_from(order + "8h", header, 40)
-            (start,) = struct.unpack_from(order + "f", header, 108)
-        needed = int(start) + int(np.prod([max(d, 1) for d in dims[1 : dims[0] + 1]], dtype=np.int64)) * bits // 8
-        length = len(header)
-        while chunk := file.read(1 << 20):
-            length += len(chunk)
+        content = file.read(_HEADER.itemsize)
+        order = "<" if content[:4] == b"\x5c\x01\0\0" else ">"
+        header = np.frombuffer(content, _HEADER.newbyteorder(order), count=1)[0]
+        if header["sizeof_hdr"] != _HEADER.itemsize:
+            raise ValueError("no NIfTI-1 header")
+        _check_one_orientation(path.name, header)
+        dims = header["dim"].tolist()
+        needed = int(np.prod([max(d, 1) for d in dims[1 : dims[0] + 1]], dtype=np.int64)) * int(header["bitpix"]) // 8
+        file.seek(max(int(header["vox_offset"]), _HEADER.itemsize))  # where ITK begins, too
+        length = 0
+        while piece := file.read(1 << 20):
+            length += len(piece)
     if length < needed:
         raise EOFError(f"{length} of {needed} bytes")
+
+
+def _check_one_orientation(name: str, header: np.void) -> None:
+    """Raises InputError when qform and sform put a corner of the image at different places, or a lone sform has other
+    voxel sizes than pixdim, which is what ITK takes.
+
+    A qform as it is stored knows a rotation near half a turn to a thousandth of a radian only: so much more is allowed
+    the farther a corner is from the first voxel.
+    """
+    if header["sform_code"] <= 0:
+        return
+    sform = header["srow"].astype(float)
+    lengths = np.linalg.norm(sform[:, :3], axis=0)
+    other = _qform(header) if header["qform_code"] > 0 else sform * [*(_voxel_size(header) / lengths), 1]
+    last = header["dim"][1:4].astype(float) - 1
+    corners = np.array([(i, j, k, 1) for i in (0, last[0]) for j in (0, last[1]) for k in (0, last[2])]).T
+    apart = np.linalg.norm((other - sform) @ corners, axis=0)
+    reach = np.linalg.norm(sform[:, :3] @ corners[:3], axis=0)
+    if not (apart <= 0.1 * lengths.min() + 0.0015 * reach).all():
+        raise InputError(f"{name} gives two different orientations or voxel sizes (its qform, sform and pixdim do not "
+                         "agree), and nothing tells which is right. Convert it again from DICOM, or check left and "
+                         "right in a program that writes them alike, for example Slicer, and save it from there.")
+
+
+def _qform(header: np.void) -> np.ndarray:
+    """(3, 4) voxel (i, j, k, 1) to RAS mm, by the quaternion."""
+    b, c, d = header["quatern"].astype(float)
+    a = np.sqrt(max(0.0, 1 - (b * b + c * c + d * d)))
+    a, b, c, d = np.array([a, b, c, d]) / np.linalg.norm([a, b, c, d])
+    rotation = np.array([
+        [a * a + b * b - c * c - d * d, 2 * (b * c - a * d), 2 * (b * d + a * c)],
+        [2 * (b * c + a * d), a * a + c * c - b * b - d * d, 2 * (c * d - a * b)],
+        [2 * (b * d - a * c), 2 * (c * d + a * b), a * a + d * d - b * b - c * c],
+    ])
+    size = _voxel_size(header) * (1, 1, -1 if header["pixdim"][0] < 0 else 1)
+    return np.column_stack([rotation * size, header["qoffset"]])
+
+
+def _voxel_size(header: np.void) -> np.ndarray:
+    """(3,) in mm along (i, j, k), 1 where there is none."""
+    size = header["pixdim"][1:4].astype(float)
+    return np.where(size > 0, size, 1)
 
 
 def _check_text_header(path: Path) -> None:
