@@ -1,5 +1,6 @@
 """Reading folders and files: geometry and pixels against independent readers, and every kind of bad input."""
 
+import gzip
 import os
 import shutil
 from pathlib import Path
@@ -582,6 +583,43 @@ def test_nan_and_infinite_values_are_refused(value, words):
     array[1, 2, 3] = value
     with pytest.raises(InputError, match=words):
         check_usable(Volume(array, tilted_grid(array.shape), "T1.nii.gz"))
+
+
+def float_nifti(path: Path, array: np.ndarray, order: str, slope=np.nan, after=b"") -> Path:
+    """A NaN slope, which nibabel writes for floats, means: no scaling."""
+    header = nibabel.Nifti1Header(endianness=order)
+    header.set_data_shape(array.shape)
+    header.set_data_dtype(array.dtype)
+    header.set_sform(np.diag([0.9, 0.9, 3, 1]), 1)
+    header.set_zooms((0.9, 0.9, 3))
+    header["vox_offset"], header["scl_slope"], header["scl_inter"] = 352, slope, 0 if np.isfinite(slope) else np.nan
+    header["magic"] = b"n+1"
+    voxels = array.astype(array.dtype.newbyteorder(order)).tobytes(order="F")
+    content = header.binaryblock + bytes(4) + voxels + after
+    path.write_bytes(gzip.compress(content, 1) if path.suffix == ".gz" else content)
+    return path
+
+
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+@pytest.mark.parametrize("slope", [np.nan, 2.0])
+def test_nan_and_infinite_values_of_a_nifti_file_are_refused(tmp_path, order, dtype, suffix, slope):
+    """The NIfTI reader would put 0 in their place. The file is longer than the pieces that it is looked through in."""
+    array = np.random.default_rng(0).random((97, 91, 33)).astype(dtype)
+    whole = float_nifti(tmp_path / f"whole{suffix}", array, order, slope, after=b"\xff" * 40)
+    expected = array.transpose(2, 1, 0) * np.nan_to_num(slope, nan=1)
+    np.testing.assert_allclose(read_file(whole).array, expected, rtol=1e-6)
+    array[3, 4, 5], array[-1, -1, -1] = np.nan, -np.inf
+    with pytest.raises(InputError, match=rf"hole{suffix} holds 2 voxels that are not numbers .* Replace them"):
+        read_file(float_nifti(tmp_path / f"hole{suffix}", array, order, slope))
+
+
+def test_voxels_of_integers_are_never_taken_for_nan(tmp_path):
+    image = sitk.GetImageFromArray(np.full((4, 5, 6), -1, np.int32))
+    image[0, 0, 0] = 5
+    sitk.WriteImage(image, str(tmp_path / "T1.nii"))
+    assert read_file(tmp_path / "T1.nii").array.min() == -1
 
 
 def test_constant_image_is_refused_and_8_bit_is_warned_about(tmp_path):

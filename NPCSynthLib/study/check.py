@@ -21,10 +21,7 @@ def check_usable(volume: Volume) -> tuple[str, ...]:
         raise InputError(f"{name} holds complex values. Give the magnitude image.")
     if not np.isfinite(volume.grid.ijk_to_lps).all() or abs(np.linalg.det(volume.grid.ijk_to_lps[:3, :3])) < 1e-9:
         raise InputError(f"{name} has no valid voxel size or orientation. Export it again.")
-    bad = int(array.size - np.count_nonzero(np.isfinite(array)))
-    if bad:
-        raise InputError(f"{name} holds {bad} voxels that are not numbers (NaN or infinite). Replace them, for "
-                         "example by 0, and save it again.")
+    refuse_not_numbers(name, int(array.size - np.count_nonzero(np.isfinite(array))))
     if array.min() == array.max():
         raise InputError(f"{name} is empty: every voxel has the value {float(array.flat[0]):g}. Export it again.")
     warnings = []
@@ -37,3 +34,10 @@ def check_usable(volume: Volume) -> tuple[str, ...]:
         warnings.append(f"{name} does not say how it lies in the patient; left and right may be swapped. Check "
                         "it before you trust any side, Eye_L and Parotid_R included.")
     return tuple(warnings)
+
+
+def refuse_not_numbers(name: str, count: int) -> None:
+    """Raises InputError when ``count`` voxels, of an image or file of this name, are NaN or infinite."""
+    if count:
+        raise InputError(f"{name} holds {count} voxels that are not numbers (NaN or infinite). Replace them, for "
+                         "example by 0, and save it again.")

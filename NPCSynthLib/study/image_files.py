@@ -9,13 +9,14 @@ import numpy as np
 
 from ..errors import InputError
 from ..vocabulary import load_sequences
+from .check import refuse_not_numbers
 from .volume import Volume, from_sitk
 
 IMAGE_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
 _NIFTI = re.compile(r"(?i)^(?P<stem>.+)\.nii(\.gz)?$")
 #: Field of a NIfTI-1 header -> (format, offset). ITK reads no NIfTI-2.
 _FIELDS = {
-    "sizeof_hdr": ("i4", 0), "dim": ("8i2", 40), "bitpix": ("i2", 72), "pixdim": ("8f4", 76),
+    "sizeof_hdr": ("i4", 0), "dim": ("8i2", 40), "datatype": ("i2", 70), "bitpix": ("i2", 72), "pixdim": ("8f4", 76),
     "vox_offset": ("f4", 108), "qform_code": ("i2", 252), "sform_code": ("i2", 254), "quatern": ("3f4", 256),
     "qoffset": ("3f4", 268), "srow": ("(3,4)f4", 280),
 }  # fmt: skip
@@ -23,6 +24,8 @@ _HEADER = np.dtype({
     "names": list(_FIELDS), "formats": [f for f, _ in _FIELDS.values()], "offsets": [o for _, o in _FIELDS.values()],
     "itemsize": 348,
 })  # fmt: skip
+#: NIfTI's number of a type -> type, of those that can hold what is no number.
+_FLOATS = {16: "f4", 64: "f8"}
 
 
 def nifti_files(folder: Path) -> dict[str, Path]:
@@ -93,8 +96,9 @@ def read_image_file(path: Path) -> Volume:
 def _check_nifti(path: Path) -> None:
     """What ITK is silent about.
 
-    Raises InputError when the file gives two different orientations, of which ITK takes one; EOFError, OSError or
-    ValueError when it holds fewer bytes than its header says, in whose place ITK gives zeros, or no such header.
+    Raises InputError when the file gives two different orientations, of which ITK takes one, or holds NaN or infinite
+    values; EOFError, OSError or ValueError when it holds fewer bytes than its header says, or no such header. ITK gives
+    zeros in place of both.
     """
     with (gzip.open if path.name.lower().endswith(".gz") else open)(path, "rb") as file:
         content = file.read(_HEADER.itemsize)
@@ -106,11 +110,16 @@ def _check_nifti(path: Path) -> None:
         dims = header["dim"].tolist()
         needed = int(np.prod([max(d, 1) for d in dims[1 : dims[0] + 1]], dtype=np.int64)) * int(header["bitpix"]) // 8
         file.seek(max(int(header["vox_offset"]), _HEADER.itemsize))  # where ITK begins, too
-        length = 0
+        kind = _FLOATS.get(int(header["datatype"]))
+        length, bad = 0, 0
         while piece := file.read(1 << 20):
+            if kind:
+                voxels = np.frombuffer(piece[: max(needed - length, 0)], order + kind)  # not what follows them
+                bad += int(np.count_nonzero(~np.isfinite(voxels)))
             length += len(piece)
     if length < needed:
         raise EOFError(f"{length} of {needed} bytes")
+    refuse_not_numbers(path.name, bad)
 
 
 def _check_one_orientation(name: str, header: np.void) -> None:
