@@ -1,12 +1,17 @@
 """``npcsynth export`` and ``npcsynth synthesize --dicom``, and results read back from their folder."""
 
 import json
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pydicom
 import pytest
 import SimpleITK as sitk
+import slicerio
 from dicom_cases import dicom_files, make_result, read_study, write_study
 from tiny_weights import write_tiny_weights
 from typer.testing import CliRunner
@@ -90,25 +95,157 @@ def test_export_refuses(study_folder, result_folder, tmp_path, wrong, code, expe
     assert [p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*")] == ["other", "other/notes.txt"]
 
 
-def test_changed_results_are_refused(study_folder, tmp_path):
-    study = read_study(study_folder)
-    write_result(make_result(study), study, tmp_path / "result")
-    image = sitk.ReadImage(str(tmp_path / "result" / "T1C.nii.gz"))
-    sitk.WriteImage(image[:-1, :, :], str(tmp_path / "result" / "T1C.nii.gz"))
-    with pytest.raises(InputError, match="T1C.nii.gz was changed since it was written"):
+def painted(path):
+    """One voxel of an image brighter."""
+    image = sitk.ReadImage(str(path))
+    image[3, 3, 3] += 1
+    sitk.WriteImage(image, str(path))
+
+
+def cropped(path):
+    sitk.WriteImage(sitk.ReadImage(str(path))[:-1, :, :], str(path))
+
+
+def moved(path):
+    image = sitk.ReadImage(str(path))
+    image.SetOrigin([value + 1 for value in image.GetOrigin()])
+    sitk.WriteImage(image, str(path))
+
+
+def overwritten(path):
+    """By the uncertainty: the same grid, the same type."""
+    shutil.copy(path.with_name("T1C_uncertainty.nii.gz"), path)
+
+
+def twice(path):
+    sitk.WriteImage(sitk.JoinSeries([sitk.ReadImage(str(path))] * 2), str(path))
+
+
+def cut_short(path):
+    """What is missing of a NIfTI file SimpleITK reads as zeros."""
+    path.write_bytes(path.read_bytes()[:-200])
+
+
+@pytest.mark.parametrize("file, edit", [
+    ("T1C.nii.gz", painted), ("T1C_uncertainty.nii.gz", painted), ("T1C.nii.gz", cropped), ("T1C.nii.gz", moved),
+    ("T1C.nii.gz", overwritten), ("T1C.nii.gz", twice), ("T1C.nii.gz", cut_short),
+])
+def test_changed_images_are_not_passed_off_as_the_networks(study_folder, result_folder, tmp_path, file, edit):
+    shutil.copytree(result_folder, tmp_path / "result")
+    edit(tmp_path / "result" / file)
+    options = ("--study", study_folder, "--out", tmp_path / "out")
+    code, _, said = npcsynth("export", tmp_path / "result", *options)
+    assert code == 3 and f"{file} was changed since it was written, so that it is no longer what the network " \
+        "proposed. Synthesize again." in " ".join(said.split()), said
+    assert not (tmp_path / "out").exists()
+
+
+def relabel(content):
+    content["segments"][0]["labelValue"] = 77
+
+
+def erase_the_tumor(content):
+    content["voxels"][0][content["voxels"][0] == 1] = 0
+
+
+def leave_out_the_empty(content):
+    content["segments"] = [segment for segment in content["segments"] if segment["name"] != "GTVn"]
+
+
+def swap_sides(content):
+    left, right = (s["labelValue"] for s in content["segments"] if s["name"] in ("Parotid_L", "Parotid_R"))
+    labels = content["voxels"][0]
+    labels[...] = np.where(labels == left, right, np.where(labels == right, left, labels))
+
+
+def swap_names(content):
+    left, right = (s for s in content["segments"] if s["name"] in ("Parotid_L", "Parotid_R"))
+    left["name"], right["name"] = right["name"], left["name"]
+
+
+def draw_the_tumor_as_the_body(content):
+    next(segment for segment in content["segments"] if segment["name"] == "GTVp")["layer"] = 1
+
+
+def grow_the_body(content):
+    content["voxels"][1][...] = 1
+
+
+def move(content):
+    content["ijkToLPS"][0, 3] += 1
+
+
+@pytest.mark.parametrize("edit", [
+    relabel, erase_the_tumor, leave_out_the_empty, swap_sides, swap_names, draw_the_tumor_as_the_body, grow_the_body,
+    move,
+])
+def test_a_changed_segmentation_is_not_passed_off_as_the_networks(result_folder, tmp_path, edit):
+    shutil.copytree(result_folder, tmp_path / "result")
+    path = tmp_path / "result" / "segmentation.seg.nrrd"
+    content = slicerio.read_segmentation(str(path))
+    edit(content)
+    slicerio.write_segmentation(str(path), content)
+    with pytest.raises(InputError, match="segmentation.seg.nrrd was changed.*no longer what the network proposed"):
         read_result(tmp_path / "result")
 
 
-def test_a_changed_segmentation_is_not_passed_off_as_the_networks(study_folder, tmp_path):
-    import slicerio
+def test_a_segmentation_that_is_cut_short_is_damaged(result_folder, tmp_path):
+    shutil.copytree(result_folder, tmp_path / "result")
+    cut_short(tmp_path / "result" / "segmentation.seg.nrrd")
+    with pytest.raises(InputError, match="segmentation.seg.nrrd is missing or damaged"):
+        read_result(tmp_path / "result")
 
-    study = read_study(study_folder)
-    write_result(make_result(study), study, tmp_path / "result")
+
+def test_images_saved_anew_without_a_change_are_the_networks_still(result_folder, tmp_path):
+    """By a program that keeps everything as fractions, and does not compress."""
+    shutil.copytree(result_folder, tmp_path / "result")
+    for name in ("T1C.nii.gz", "T1C_uncertainty.nii.gz"):
+        image = sitk.Cast(sitk.ReadImage(str(tmp_path / "result" / name)), sitk.sitkFloat64)
+        sitk.WriteImage(image, str(tmp_path / "result" / name), useCompression=False)
+    found, expected = read_result(tmp_path / "result")[0], read_result(result_folder)[0]
+    for quantity in ("array", "uncertainty"):
+        array = getattr(found.sequences[0], quantity)
+        assert array.dtype == np.int16
+        np.testing.assert_array_equal(array, getattr(expected.sequences[0], quantity))
+
+
+def test_a_segmentation_saved_anew_by_slicer_is_the_networks_still(tmp_path):
+    """Slicer saves the box that is not empty, here fewer columns than the grid has."""
+    pytest.importorskip("slicer", reason="slicer-core is not installed")
+    study = read_study(write_study(tmp_path / "study", "oblique"))
+    expected = make_result(study)
+    body = np.zeros(study.grid.shape, bool)
+    body[1:-1, 1:, 2:-3] = True
+    expected = replace(expected, segmentation=replace(expected.segmentation, external=body))
+    write_result(expected, study, tmp_path / "result", scene=False)
     path = tmp_path / "result" / "segmentation.seg.nrrd"
-    content = slicerio.read_segmentation(str(path))
-    content["segments"][0]["labelValue"] = 77
-    slicerio.write_segmentation(str(path), content)
-    with pytest.raises(InputError, match="segmentation.seg.nrrd was changed.*no longer what the network proposed"):
+    script = """
+import sys, slicer
+slicer.mrmlScene = slicer.vtkMRMLScene()
+node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode")
+storage = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationStorageNode")
+storage.SetFileName(sys.argv[1])
+assert storage.ReadData(node) == 1 and storage.WriteData(node) == 1
+"""
+    run = subprocess.run([sys.executable, "-c", script, str(path)], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    saved = slicerio.read_segmentation(str(path))["voxels"]
+    assert saved.shape[1] < study.grid.shape[2], "Slicer did not crop: the test tests nothing"
+    found = read_result(tmp_path / "result")[0].segmentation
+    np.testing.assert_array_equal(found.labelmap, expected.segmentation.labelmap)
+    np.testing.assert_array_equal(found.external, expected.segmentation.external)
+
+
+@pytest.mark.parametrize("lacking", ["outputs", "segmentation"])
+def test_results_of_an_edition_that_kept_no_digests_are_refused(result_folder, tmp_path, lacking):
+    shutil.copytree(result_folder, tmp_path / "result")
+    document = json.loads((tmp_path / "result" / "result.json").read_text())
+    if lacking == "outputs":
+        del document["outputs"][0]["uncertainty_voxels_sha256"]
+    else:
+        del document["segmentation_voxels_sha256"]
+    (tmp_path / "result" / "result.json").write_text(json.dumps(document))
+    with pytest.raises(InputError, match="result.json in result lacks the SHA-256 of the voxels.*Synthesize again"):
         read_result(tmp_path / "result")
 
 

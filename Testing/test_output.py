@@ -1,5 +1,6 @@
 """Results on disk: exact geometry, names and codes, provenance without identity, and all or nothing."""
 
+import hashlib
 import json
 import re
 import subprocess
@@ -71,6 +72,12 @@ def test_result_json_tells_where_it_comes_from(result, study, tmp_path):
     assert document["warnings"][:2] == [
         "Two series look like T1; the finer one was taken.", "Outside the training domain."]
     assert document["outputs"][0]["prompt"] == "T2-weighted, fat-suppressed"
+    found, made = result.segmentation, result.sequences[0]
+    digests = [hashlib.sha256(b"".join(array.astype("<f4").tobytes() for array in arrays)).hexdigest()
+               for arrays in ((made.array,), (made.uncertainty,), (found.labelmap, found.external))]
+    assert digests == [document["outputs"][0]["voxels_sha256"], document["outputs"][0]["uncertainty_voxels_sha256"],
+                       document["segmentation_voxels_sha256"]]
+    assert provenance(replace(result, segmentation=None), study)["segmentation_voxels_sha256"] is None
     assert set(document["files"]) == {path.name for path in (tmp_path / "out").iterdir()}
 
 

@@ -31,9 +31,11 @@ def provenance(result: SynthesisResult, study: Study) -> dict:
 
     Keys: software, synthetic, intended_use, limits, created, weights, device, seconds, units, reference_grid
     (shape as (k, j, i), matrix from (i, j, k) to LPS mm), sources (each with its own such matrix and a digest of its
-    voxels), outputs, segments, refused, warnings, unusual (those of the warnings that say why an input is unlike what
-    the weights learned from).
+    voxels), outputs (each with digests of its image and of its uncertainty), segments, segmentation_voxels_sha256 (of
+    the label map and then External; None without a segmentation; all digests as ``voxels_sha256`` gives them), refused,
+    warnings, unusual (those of the warnings that say why an input is unlike what the weights learned from).
     """
+    found = result.segmentation
     document = {
         "software": {"name": "NPCSynth", "version": __version__},
         "synthetic": True,
@@ -60,10 +62,13 @@ def provenance(result: SynthesisResult, study: Study) -> dict:
                 "interval_factors": {
                     f"{level:.0%}": round(factor, 3) for level, factor in zip(LEVELS, synthetic.interval_factors)
                 },
+                "voxels_sha256": voxels_sha256(synthetic.array),
+                "uncertainty_voxels_sha256": voxels_sha256(synthetic.uncertainty),
             }
             for synthetic in result.sequences
         ],
         "segments": _segments(result),
+        "segmentation_voxels_sha256": found and voxels_sha256(found.labelmap, found.external),
         "refused": [{"series": name, "reason": reason} for name, reason in study.refused],
         "warnings": list(dict.fromkeys((*study.warnings, *result.warnings))),
         "unusual": list(result.unusual),
@@ -96,14 +101,15 @@ def _source(source: Source) -> dict:
     }
 
 
-def voxels_sha256(array: np.ndarray) -> str:
-    """Hexadecimal SHA-256 of a (k, j, i) image's voxels as little-endian float32.
+def voxels_sha256(*arrays: np.ndarray) -> str:
+    """Hexadecimal SHA-256 of (k, j, i) images' voxels, one image after the other, as little-endian float32 in C order.
 
-    The same whatever type a program or a file keeps them in.
+    The same whatever type a program or a file keeps them in. The shape is not in it: it belongs to the grid.
     """
     total = hashlib.sha256()
-    for image in array:
-        total.update(np.ascontiguousarray(image, "<f4").tobytes())
+    for array in arrays:
+        for image in array:
+            total.update(np.ascontiguousarray(image, "<f4").tobytes())
     return total.hexdigest()
 
 

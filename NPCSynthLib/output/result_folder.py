@@ -11,11 +11,16 @@ from ..inference.result import Segment, SegmentationResult, SynthesisResult, Syn
 from ..study.volume import Grid
 from ..vocabulary import load_structures
 from .folder import MANIFEST
+from .provenance import voxels_sha256
 from .write import SEGMENTATION
+
+_SAME_PLACE_MM = 0.01
 
 
 def read_result(folder: str | Path) -> tuple[SynthesisResult, dict]:
     """The result in a folder that ``write_result`` wrote, and the content of its ``result.json``.
+
+    Files that another program saved anew are read as long as every voxel is the same and lies where it did.
 
     Raises InputError when the folder holds no result, or one whose files are missing, damaged or were changed.
     """
@@ -30,20 +35,27 @@ def read_result(folder: str | Path) -> tuple[SynthesisResult, dict]:
             f"{folder.name} holds no results of NPCSynth (its {MANIFEST} is missing or damaged). Give the folder that "
             "npcsynth synthesize wrote."
         ) from error
+    told = [output.get(key) for output in outputs for key in ("voxels_sha256", "uncertainty_voxels_sha256")]
+    if None in told or (SEGMENTATION in files and document.get("segmentation_voxels_sha256") is None):
+        raise InputError(
+            f"{MANIFEST} in {folder.name} lacks the SHA-256 of the voxels, so that nobody can tell whether the results "
+            "were changed since: an earlier NPCSynth wrote it. Synthesize again."
+        )
     sequences = tuple(
         SynthesizedSequence(
-            output["sequence"], _image(folder / f"{output['sequence']}.nii.gz", grid),
-            _image(folder / f"{output['sequence']}_uncertainty.nii.gz", grid), output["prompt"],
+            output["sequence"], _image(folder / f"{output['sequence']}.nii.gz", grid, output["voxels_sha256"]),
+            _image(folder / f"{output['sequence']}_uncertainty.nii.gz", grid, output["uncertainty_voxels_sha256"]),
+            output["prompt"],
             output["mean_uncertainty"], output["uncertainty_calibrated"], tuple(output["interval_factors"].values()),
         )
         for output in outputs
     )  # fmt: skip
-    segmentation = _segmentation(folder / SEGMENTATION, grid) if SEGMENTATION in files else None
+    segmentation = _segmentation(folder / SEGMENTATION, grid, document) if SEGMENTATION in files else None
     result = SynthesisResult(grid, sequences, segmentation, sources, model, str(document.get("device", "")))
     return result, document
 
 
-def _image(path: Path, grid: Grid) -> np.ndarray:
+def _image(path: Path, grid: Grid, sha256: str) -> np.ndarray:
     import SimpleITK as sitk
 
     try:
@@ -51,22 +63,34 @@ def _image(path: Path, grid: Grid) -> np.ndarray:
     except RuntimeError as error:
         raise InputError(f"{path.name} is missing or damaged. Synthesize again.") from error
     array = sitk.GetArrayFromImage(image)
-    found = Grid.from_parts(array.shape, image.GetSpacing(), image.GetOrigin(), image.GetDirection())
-    if array.dtype != np.int16 or not found.matches(grid, tolerance_mm=0.01):
-        raise InputError(f"{path.name} was changed since it was written. Synthesize again.")
-    return array
+    as_written = (
+        array.ndim == image.GetDimension() == 3
+        and Grid.from_parts(array.shape, image.GetSpacing(), image.GetOrigin(), image.GetDirection())
+        .matches(grid, _SAME_PLACE_MM)
+        and voxels_sha256(array) == sha256
+    )  # fmt: skip
+    if not as_written:
+        raise InputError(
+            f"{path.name} was changed since it was written, so that it is no longer what the network proposed. "
+            "Synthesize again."
+        )
+    return array.astype(np.float32).astype(np.int16)  # saved anew, they may be fractions of another type
 
 
-def _segmentation(path: Path, grid: Grid) -> SegmentationResult:
+def _segmentation(path: Path, grid: Grid, document: dict) -> SegmentationResult:
     try:
         content = slicerio.read_segmentation(str(path))
-        voxels = np.ascontiguousarray(np.asarray(content["voxels"]).T)  # (k, j, i, layer)
-        present = {segment["name"]: segment for segment in content["segments"]}
-    except (OSError, ValueError, KeyError) as error:
+        voxels = np.asarray(content["voxels"]).T  # (k, j, i, layer)
+        voxels = _on_grid(voxels, np.asarray(content["ijkToLPS"], float), grid)
+        drawn = {segment["name"]: (segment.get("layer"), segment["labelValue"]) for segment in content["segments"]}
+    except Exception as error:  # of many types: pynrrd and slicerio do not agree on one
         raise InputError(f"{path.name} is missing or damaged. Synthesize again.") from error
-    structures = [structure for structure in load_structures() if structure.name in present]
-    as_written = voxels.ndim == 4 and voxels.shape[:3] == tuple(grid.shape) and len(structures) == len(present) and all(
-        present[s.name]["labelValue"] == (s.label or 1) for s in structures
+    structures = [s for s in load_structures() if s.name in {entry["name"] for entry in document["segments"]}]
+    as_written = (
+        voxels is not None
+        and len(content["segments"]) == len(structures)
+        and drawn == {s.name: (0, s.label) if s.label else (1, 1) for s in structures}
+        and voxels_sha256(voxels[..., 0], voxels[..., 1]) == document["segmentation_voxels_sha256"]
     )
     if not as_written:
         raise InputError(
@@ -75,3 +99,21 @@ def _segmentation(path: Path, grid: Grid) -> SegmentationResult:
         )
     segments = tuple(Segment(s.name, s.label, s.color, s.code) for s in structures)
     return SegmentationResult(voxels[..., 0].astype(np.uint8), voxels[..., 1] > 0, segments)
+
+
+def _on_grid(voxels: np.ndarray, matrix: np.ndarray, grid: Grid) -> np.ndarray | None:
+    """The two layers (k, j, i, layer) on the whole grid; None when they are not a part of it.
+
+    3D Slicer saves no more of a segmentation than the box that is not empty.
+    """
+    start = np.rint(np.linalg.solve(grid.ijk_to_lps, matrix)[:3, 3]).astype(int)
+    place = grid.ijk_to_lps.copy()
+    place[:, 3] = grid.ijk_to_lps @ [*start, 1]
+    shape, first = voxels.shape[:3], start[::-1]
+    last = first + shape
+    inside = voxels.shape[3:] == (2,) and (first >= 0).all() and (last <= grid.shape).all()
+    if not inside or not Grid(shape, matrix).matches(Grid(shape, place), _SAME_PLACE_MM):
+        return None
+    whole = np.zeros((*grid.shape, 2), voxels.dtype)
+    whole[first[0] : last[0], first[1] : last[1], first[2] : last[2]] = voxels
+    return whole
