@@ -10,6 +10,7 @@ import pytest
 from dicom_cases import AGAINST, GRIDS, dicom_files, make_result, read_study, write_study
 
 from NPCSynthLib.errors import Cancelled, InputError, OutputError, UsageError
+from NPCSynthLib.inference.result import NODES_LEFT_OUT
 from NPCSynthLib.output.dicom_export import export_dicom
 from NPCSynthLib.output.dicom_source import find_sources
 from NPCSynthLib.output.provenance import provenance
@@ -274,6 +275,36 @@ def test_warnings_and_registration_are_in_every_object_and_the_guess_in_words_in
         assert told["warnings"] == document["warnings"] and len(told["warnings"]) >= 2
         assert told["sources"][1]["registration"]["rotation_deg"] == 4.5
         assert (GUESS in dataset.DerivationDescription) == ("T1C" in dataset.SeriesDescription)
+
+
+@pytest.mark.parametrize("deidentify", [False, True])
+@pytest.mark.parametrize("drawn", [True, False])
+def test_nodes_that_were_left_out_are_told_where_the_contours_are_looked_at(small, tmp_path, deidentify, drawn):
+    source, study, result = small
+    told = f"{NODES_LEFT_OUT}: 3, of 0.5 ml in all. Look for nodes yourself."
+    if drawn:
+        labelmap = result.segmentation.labelmap.copy()
+        labelmap[3:5, 2:4, 2:6] = next(s.label for s in result.segmentation.segments if s.name == "GTVn")
+        result = replace(result, segmentation=replace(result.segmentation, labelmap=labelmap))
+    document = provenance(replace(result, warnings=(told,)), study)
+    document["sources"][0]["description"] = "network of nodes"  # words of the sentence are none that identify
+    export_dicom(result, document, dicom_files(source), tmp_path / "out", deidentify=deidentify)
+    contours = pydicom.dcmread(tmp_path / "out" / "contours.dcm")
+    assert f"Check every contour. {told}" in contours.StructureSetDescription
+    assert ("nothing was found: GTVn" in contours.StructureSetDescription) == (not drawn)
+    assert len(contours.StructureSetDescription) <= 1024
+    described = {roi.ROIName: roi.get("ROIDescription", "") for roi in contours.StructureSetROISequence}
+    assert [name for name, words in described.items() if words == told] == (["GTVn"] if drawn else [])
+    segments = pydicom.dcmread(tmp_path / "out" / "segmentation.dcm").SegmentSequence
+    assert [s.SegmentLabel for s in segments if s.get("SegmentDescription") == told] == ["GTVn"]
+
+
+def test_nothing_is_said_of_nodes_when_none_was_left_out(case):
+    _, _, _, classic, _, _ = case
+    contours = pydicom.dcmread(classic / "contours.dcm")
+    assert "left out" not in contours.StructureSetDescription
+    assert not any("left out" in roi.get("ROIDescription", "") for roi in contours.StructureSetROISequence)
+    assert not any("SegmentDescription" in s for s in pydicom.dcmread(classic / "segmentation.dcm").SegmentSequence)
 
 
 def test_a_synthetic_mr_claims_no_acquisition(case):

@@ -10,6 +10,8 @@ from ..study.volume import Grid
 INTENSITY_LOW, INTENSITY_HIGH = 0, 1000
 #: Begins the warning that nothing acquired shows where contrast agent went.
 ENHANCEMENT_GUESSED = "Enhancement in the synthetic"
+#: Begins the warning that parts of GTVn were left out because the network is not sure of them.
+NODES_LEFT_OUT = "Possible nodes of which the network is not sure were left out of GTVn"
 #: The warning that nobody looked whether the inputs are unusual.
 NOT_CHECKED = (
     "These weights do not know what images they learned from looked like. Of unusual images, only wrong sizes, cut-off "

@@ -21,7 +21,14 @@ from .intervals import interval_factors
 from .labels import SURE, to_segments, with_margin
 from .preflight import Check
 from .recognition import Recognition, recognize
-from .result import ENHANCEMENT_GUESSED, INTENSITY_HIGH, NOT_CHECKED, SynthesisResult, SynthesizedSequence
+from .result import (
+    ENHANCEMENT_GUESSED,
+    INTENSITY_HIGH,
+    NODES_LEFT_OUT,
+    NOT_CHECKED,
+    SynthesisResult,
+    SynthesizedSequence,
+)
 from .slicing import CONTOUR_PIXEL_MM, Slicing
 from .unusual import find_unusual, knows_usual
 from .wording import check_wording
@@ -157,8 +164,7 @@ class Synthesizer:
             segmentation, left_out = to_segments(*contours, self.loaded.model.config.classes, study.body, study.grid)
             if left_out:
                 warnings.append(
-                    f"Possible nodes of which the network is not sure were left out of GTVn: {len(left_out)}, of "
-                    f"{sum(left_out):.1f} ml in all. Look for nodes yourself."
+                    f"{NODES_LEFT_OUT}: {len(left_out)}, of {sum(left_out):.1f} ml in all. Look for nodes yourself."
                 )
             absent = [s.name for s in segmentation.segments if not segmentation.mask(s).any()]
             if absent:

@@ -16,7 +16,7 @@ from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 
 from ..errors import UsageError
-from ..inference.result import ENHANCEMENT_GUESSED
+from ..inference.result import ENHANCEMENT_GUESSED, NODES_LEFT_OUT
 from ..vocabulary import canonical_prompt, get_sequence, load_sequences
 from .dicom_header import Origin, concept
 
@@ -120,7 +120,8 @@ def _telling_nothing(document: dict) -> list[str]:
     for output in document["outputs"]:
         words |= _words(output["prompt"]) - _words(canonical_prompt(get_sequence(output["sequence"])))
     words -= {name.casefold() for name in load_sequences()}
-    return [w for w in document["warnings"] if w.startswith(ENHANCEMENT_GUESSED) or not words & _words(w)]
+    ours = (ENHANCEMENT_GUESSED, NODES_LEFT_OUT)  # of our own words and of numbers alone
+    return [w for w in document["warnings"] if w.startswith(ours) or not words & _words(w)]
 
 
 def _words(text: str) -> set[str]:

@@ -12,7 +12,7 @@ from pydicom.sr.codedict import codes
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, RTStructureSetStorage, generate_uid
 from pydicom.valuerep import format_number_as_ds
 
-from ..inference.result import Segment, SegmentationResult, SynthesizedSequence
+from ..inference.result import NODES_LEFT_OUT, Segment, SegmentationResult, SynthesizedSequence
 from ..study.headers import header_facts
 from ..study.volume import Grid, Volume
 from .dicom_header import (
@@ -43,7 +43,10 @@ def segmentation_object(segmentation: SegmentationResult, origin: Origin, series
         content_description="Proposed by a network, not checked", content_creator_name="",
         **equipment(origin), **_planes(origin),
     )  # fmt: skip
+    notes = _notes(origin)
     for item, segment in zip(dataset.SegmentSequence, segments, strict=True):
+        if segment.name in notes:
+            item.SegmentDescription = notes[segment.name]
         if segment.code.get("modifier"):
             scheme, value, meaning = segment.code["modifier"]
             kind = item.SegmentedPropertyTypeCodeSequence[0]
@@ -64,16 +67,24 @@ def contours_object(
     # The contours refer to the images' headers; nothing looks at voxels.
     reference = Volume(np.empty((0, 0, 0)), grid, origin.reference.sequence, facts)
     masks = {segment.name: segmentation.mask(segment) for segment in segmentation.segments}
-    contours, empty = structure_set(masks, reference)
+    notes = _notes(origin)
+    contours, empty = structure_set(masks, reference, notes)
     # In explicit VR a contour may hold 64 KiB at most; a long outline on a fine grid may have more.
     dataset = new_object(origin, series, RTStructureSetStorage, "RTSTRUCT", syntax=ImplicitVRLittleEndian)
     for element in contours:
         if element.tag not in dataset:
             dataset.add(element)
-    if empty:
-        dataset.StructureSetDescription = f"{dataset.StructureSetDescription} {not_in_contours(empty)}"[:1024]
+    # Said here too, since an empty structure is left out with its description.
+    said = [dataset.StructureSetDescription, *notes.values(), *([not_in_contours(empty)] if empty else [])]
+    dataset.StructureSetDescription = " ".join(said)[:1024]
     mark_synthetic(dataset, origin, series, "Contours")
     return dataset, empty
+
+
+def _notes(origin: Origin) -> dict[str, str]:
+    """Name of a structure -> what the run warned of it."""
+    told = [warning for warning in origin.document.get("warnings", ()) if warning.startswith(NODES_LEFT_OUT)]
+    return {"GTVn": told[0]} if told else {}
 
 
 def not_in_contours(names: Iterable[str]) -> str:

@@ -23,7 +23,9 @@ _DETACHED_STUDY = "1.2.840.10008.3.1.2.3.1"
 _OTHER_COLOR = (0.8, 0.8, 0.8)
 
 
-def structure_set(structures: Mapping[str, np.ndarray], reference: Volume) -> tuple[Dataset, tuple[str, ...]]:
+def structure_set(
+    structures: Mapping[str, np.ndarray], reference: Volume, notes: Mapping[str, str] | None = None
+) -> tuple[Dataset, tuple[str, ...]]:
     """What makes a DICOM object an RT Structure Set: contours, frame and images referred to, observations, approval.
 
     Patient, study, series identity and equipment are added by who writes the object; write it in implicit VR, since in
@@ -38,6 +40,7 @@ def structure_set(structures: Mapping[str, np.ndarray], reference: Volume) -> tu
             structure fills (0..1), whose contour at one half runs between the voxels as the shares say.
         reference: the series that the structures belong to: its grid, and metadata as ``study.read`` gives it (study,
             frame of reference, SOP instances of the slices in k order); its array is not looked at.
+        notes: TG-263 name -> what is to be said of the structure, in ASCII, 1024 characters at most.
 
     Returns:
         (dataset, names of structures left out because they are empty: planning systems refuse empty ones).
@@ -51,6 +54,7 @@ def structure_set(structures: Mapping[str, np.ndarray], reference: Volume) -> tu
             raise ValueError(f"{name} has the shape {mask.shape}, its grid {tuple(reference.grid.shape)}")
     images = _image_references(reference)
     known = {structure.name: structure for structure in load_structures()}
+    notes = notes or {}
     rois, contours, observations, empty = [], [], [], []
     for name, mask in structures.items():
         items = _contours(mask, reference.grid, images)
@@ -58,7 +62,7 @@ def structure_set(structures: Mapping[str, np.ndarray], reference: Volume) -> tu
             empty.append(name)
             continue
         number = len(rois) + 1
-        rois.append(_roi(number, name, reference.metadata["FrameOfReferenceUID"]))
+        rois.append(_roi(number, name, reference.metadata["FrameOfReferenceUID"], notes.get(name, "")))
         observations.append(_observation(number, name, known.get(name)))
         contour = Dataset()
         contour.ReferencedROINumber = number
@@ -122,10 +126,12 @@ def _frame_of_reference(reference: Volume, images: list[Dataset]) -> Dataset:
     return frame
 
 
-def _roi(number: int, name: str, frame_of_reference: str) -> Dataset:
+def _roi(number: int, name: str, frame_of_reference: str, note: str) -> Dataset:
     roi = Dataset()
     roi.ROINumber, roi.ROIName = number, name
     roi.ReferencedFrameOfReferenceUID = frame_of_reference
+    if note:
+        roi.ROIDescription = note
     roi.ROIGenerationAlgorithm = "AUTOMATIC"
     roi.ROIGenerationDescription = f"NPCSynth {__version__}, research use only"
     return roi
