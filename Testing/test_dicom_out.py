@@ -356,6 +356,23 @@ def test_structures_carry_names_codes_and_what_drew_them_and_refer_to_the_source
     assert "nothing was found: GTVn; they may be there all the same." in contours.StructureSetDescription
 
 
+def test_each_object_refers_to_the_images_that_the_readme_says(case):
+    """A synthetic image to all that it was made from; structures to the reference alone, contours in their own way."""
+    _, study, _, classic, enhanced, _ = case
+
+    def named(datasets):
+        return {str(item.ReferencedSOPInstanceUID) for dataset in datasets for frame in (
+            dataset, *(g.DerivationImageSequence[0] for g in dataset.get("PerFrameFunctionalGroupsSequence", ())),
+        ) for item in frame.get("SourceImageSequence", ())}
+
+    t1, t2 = (set(study.source(s).original.metadata["SOPInstanceUIDs"]) for s in ("T1", "T2"))
+    for images in (datasets(classic / "T1C"), [pydicom.dcmread(enhanced / "T1C.dcm")]):
+        assert t1 <= named(images) <= t1 | t2 and named(images) & t2
+    assert named([pydicom.dcmread(classic / "segmentation.dcm")]) <= t1
+    assert named(datasets(classic / "T1C")).isdisjoint(named([pydicom.dcmread(classic / "T1C_uncertainty.dcm")]))
+    assert "SourceImageSequence" not in pydicom.dcmread(classic / "contours.dcm")
+
+
 def test_uncertainty_refers_to_the_synthetic_series_that_it_is_of(case):
     _, _, _, classic, enhanced, _ = case
     for folder, image in ((classic, classic / "T1C" / "IM0001.dcm"), (enhanced, enhanced / "T1C.dcm")):

@@ -134,7 +134,7 @@ def mark_synthetic(dataset: Dataset, origin: Origin, series: NewSeries, what: st
 
 
 def object_provenance(document: dict, output: dict | None) -> dict:
-    """The part of ``result.json`` that goes with one object; which images it used, Source Image Sequence says."""
+    """The part of ``result.json`` that goes with one object; which images were used, each synthetic MR says itself."""
     keys = ("software", "synthetic", "intended_use", "limits", "created", "weights", "units", "warnings")
     series = ("sequence", "SeriesInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID", "registration")
     return {
