@@ -106,7 +106,8 @@ def test_every_patient_gets_results_and_a_line_in_the_summary(cohort_folder, tmp
     assert outcomes(cohort) == {"anna": "done", "bert": "done", "carl": "done"}
     assert names(tmp_path / "out") == {"anna", "bert", "carl", STATE, "summary.csv", "summary.html"}
     assert names(tmp_path / "out" / "anna") == {
-        "T1C.nii.gz", "T1C_uncertainty.nii.gz", "FLAIR.nii.gz", "FLAIR_uncertainty.nii.gz", "result.json"}
+        "T1C_synthetic.nii.gz", "T1C_synthetic_uncertainty.nii.gz", "FLAIR_synthetic.nii.gz",
+        "FLAIR_synthetic_uncertainty.nii.gz", "result.json"}
     row = table(tmp_path / "out")["bert"]
     assert list(row) == list(COLUMNS)
     assert (row["sources"], row["made"], row["mean_uncertainty"]) == ("T1 T2", "T1C FLAIR", "T1C 40 FLAIR 41")
@@ -260,7 +261,7 @@ from NPCSynthLib.output import write
 
 def slow(result, study, folder, *rest):
     if "bert" in folder.name:
-        (folder / "T1C.nii.gz").write_bytes(b"half")
+        (folder / "T1C_synthetic.nii.gz").write_bytes(b"half")
         print("half written", flush=True)
         time.sleep(100)
     return whole(result, study, folder, *rest)
@@ -445,7 +446,8 @@ def test_the_command_with_a_real_network(cohort_folder, tmp_path):
     assert (row["outcome"], row["made"]) == ("done", "T1C")
     document = json.loads((tmp_path / "out" / "carl" / "result.json").read_text())
     assert document["weights"]["name"] == "tiny" and row["weights"] == document["weights"]["sha256"][:12]
-    assert {"T1C.nii.gz", "segmentation.seg.nrrd", "report.html"} <= names(tmp_path / "out" / "carl")
+    written = names(tmp_path / "out" / "carl")
+    assert {"T1C_synthetic.nii.gz", "segmentation_synthetic.seg.nrrd", "report.html"} <= written
 
 
 def test_ctrl_c_says_that_the_same_command_goes_on(cohort_folder, tmp_path, quick_weights):

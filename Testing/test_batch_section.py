@@ -89,7 +89,7 @@ def test_closing_the_scene_does_not_stop_the_list(make_panel, choose, errors, pa
     slicer.mrmlScene.Clear(0)
     assert panel.runner.running
     wait_for(panel)
-    assert (tmp_path / "out" / "anna" / "T1C.nii.gz").exists() and (tmp_path / "out" / "bert" / "T1C.nii.gz").exists()
+    assert all((tmp_path / "out" / name / "T1C_synthetic.nii.gz").exists() for name in ("anna", "bert"))
     assert not errors
     panel.initializeParameterNode()
     panel.refresh()
@@ -180,7 +180,7 @@ def test_through_the_worker_process(make_panel, choose, errors, patients, tmp_pa
     section.runButton.click()
     wait_until(lambda: not panel.runner.running, seconds=180)
     assert outcomes(section) == {"anna": "✓ done", "bert": "✓ done", "empty": "✗ failed"}, errors
-    assert (tmp_path / "out" / "bert" / "T1C.nii.gz").exists()
+    assert (tmp_path / "out" / "bert" / "T1C_synthetic.nii.gz").exists()
 
 
 def test_numbers_and_taking_off_the_list(make_panel, choose, patients, tmp_path):

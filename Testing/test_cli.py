@@ -84,8 +84,8 @@ def test_identify_without_json_prints_a_table(patient):
 def test_synthesize_writes_what_it_says(synthesized):
     out, document = synthesized
     names = {path.name for path in out.iterdir()}
-    assert {"T2FS.nii.gz", "T2FS_uncertainty.nii.gz", "T1C.nii.gz", "T1C_uncertainty.nii.gz",
-            "segmentation.seg.nrrd", "result.json"} <= names
+    assert {"T2FS_synthetic.nii.gz", "T2FS_synthetic_uncertainty.nii.gz", "T1C_synthetic.nii.gz",
+            "T1C_synthetic_uncertainty.nii.gz", "segmentation_synthetic.seg.nrrd", "result.json"} <= names
     assert set(document["files"]) == names
     assert json.loads((out / "result.json").read_text()) == document
     assert [entry["sequence"] for entry in document["outputs"]] == ["T2FS", "T1C"]
@@ -96,7 +96,7 @@ def test_synthesize_writes_what_it_says(synthesized):
 def test_results_lie_on_the_reference_grid_and_hold_an_image(synthesized):
     out, document = synthesized
     reference = document["reference_grid"]
-    for name in ("T2FS", "T1C", "T2FS_uncertainty"):
+    for name in ("T2FS_synthetic", "T1C_synthetic", "T2FS_synthetic_uncertainty"):
         image = sitk.ReadImage(str(out / f"{name}.nii.gz"))
         array = sitk.GetArrayFromImage(image)
         assert list(array.shape) == reference["shape_kji"] and array.dtype == np.int16
@@ -111,7 +111,7 @@ def test_all_missing_sequences_that_the_weights_know_are_made_unless_targets_are
     assert code == 0, said
     made = {entry["sequence"] for entry in json.loads(out)["outputs"]}
     assert made == {"T1C", "T2FS"}
-    assert not (tmp_path / "out" / "segmentation.seg.nrrd").exists()
+    assert not (tmp_path / "out" / "segmentation_synthetic.seg.nrrd").exists()
 
 
 def test_overwrite_replaces_earlier_results(synthesized, patient, weights):
@@ -122,7 +122,7 @@ def test_overwrite_replaces_earlier_results(synthesized, patient, weights):
     code, _, said = npcsynth(*again, "--overwrite")
     assert code == 0, said
     assert json.loads((out / "result.json").read_text())["reference_grid"]["sequence"] == "T2"
-    assert not (out / "T1C.nii.gz").exists()
+    assert not (out / "T1C_synthetic.nii.gz").exists()
 
 
 def test_the_same_seed_gives_the_same_patient(patient, tmp_path):

@@ -68,7 +68,7 @@ def test_export_writes_the_same_voxels_as_the_result_folder_holds(study_folder, 
     files = {file for one in written for file in one["files"]}
     assert files == {p.relative_to(tmp_path / "out").as_posix() for p in dicom_files(tmp_path / "out")}
     stored = np.stack([pydicom.dcmread(tmp_path / "out" / file).pixel_array for file in written[0]["files"]])
-    image = sitk.GetArrayFromImage(sitk.ReadImage(str(result_folder / "T1C.nii.gz")))
+    image = sitk.GetArrayFromImage(sitk.ReadImage(str(result_folder / "T1C_synthetic.nii.gz")))
     np.testing.assert_array_equal(stored, image)
 
 
@@ -114,7 +114,7 @@ def moved(path):
 
 def overwritten(path):
     """By the uncertainty: the same grid, the same type."""
-    shutil.copy(path.with_name("T1C_uncertainty.nii.gz"), path)
+    shutil.copy(path.with_name("T1C_synthetic_uncertainty.nii.gz"), path)
 
 
 def twice(path):
@@ -127,8 +127,8 @@ def cut_short(path):
 
 
 @pytest.mark.parametrize("file, edit", [
-    ("T1C.nii.gz", painted), ("T1C_uncertainty.nii.gz", painted), ("T1C.nii.gz", cropped), ("T1C.nii.gz", moved),
-    ("T1C.nii.gz", overwritten), ("T1C.nii.gz", twice), ("T1C.nii.gz", cut_short),
+    ("T1C_synthetic_uncertainty.nii.gz", painted),
+    *(("T1C_synthetic.nii.gz", edit) for edit in (painted, cropped, moved, overwritten, twice, cut_short)),
 ])
 def test_changed_images_are_not_passed_off_as_the_networks(study_folder, result_folder, tmp_path, file, edit):
     shutil.copytree(result_folder, tmp_path / "result")
@@ -181,25 +181,25 @@ def move(content):
 ])
 def test_a_changed_segmentation_is_not_passed_off_as_the_networks(result_folder, tmp_path, edit):
     shutil.copytree(result_folder, tmp_path / "result")
-    path = tmp_path / "result" / "segmentation.seg.nrrd"
+    path = tmp_path / "result" / "segmentation_synthetic.seg.nrrd"
     content = slicerio.read_segmentation(str(path))
     edit(content)
     slicerio.write_segmentation(str(path), content)
-    with pytest.raises(InputError, match="segmentation.seg.nrrd was changed.*no longer what the network proposed"):
+    with pytest.raises(InputError, match="_synthetic.seg.nrrd was changed.*no longer what the network proposed"):
         read_result(tmp_path / "result")
 
 
 def test_a_segmentation_that_is_cut_short_is_damaged(result_folder, tmp_path):
     shutil.copytree(result_folder, tmp_path / "result")
-    cut_short(tmp_path / "result" / "segmentation.seg.nrrd")
-    with pytest.raises(InputError, match="segmentation.seg.nrrd is missing or damaged"):
+    cut_short(tmp_path / "result" / "segmentation_synthetic.seg.nrrd")
+    with pytest.raises(InputError, match="segmentation_synthetic.seg.nrrd is missing or damaged"):
         read_result(tmp_path / "result")
 
 
 def test_images_saved_anew_without_a_change_are_the_networks_still(result_folder, tmp_path):
     """By a program that keeps everything as fractions, and does not compress."""
     shutil.copytree(result_folder, tmp_path / "result")
-    for name in ("T1C.nii.gz", "T1C_uncertainty.nii.gz"):
+    for name in ("T1C_synthetic.nii.gz", "T1C_synthetic_uncertainty.nii.gz"):
         image = sitk.Cast(sitk.ReadImage(str(tmp_path / "result" / name)), sitk.sitkFloat64)
         sitk.WriteImage(image, str(tmp_path / "result" / name), useCompression=False)
     found, expected = read_result(tmp_path / "result")[0], read_result(result_folder)[0]
@@ -218,7 +218,7 @@ def test_a_segmentation_saved_anew_by_slicer_is_the_networks_still(tmp_path):
     body[1:-1, 1:, 2:-3] = True
     expected = replace(expected, segmentation=replace(expected.segmentation, external=body))
     write_result(expected, study, tmp_path / "result", scene=False)
-    path = tmp_path / "result" / "segmentation.seg.nrrd"
+    path = tmp_path / "result" / "segmentation_synthetic.seg.nrrd"
     script = """
 import sys, slicer
 slicer.mrmlScene = slicer.vtkMRMLScene()
@@ -255,7 +255,7 @@ def test_synthesize_writes_dicom_beside_the_rest(study_folder, weights, tmp_path
     assert code == 0, said
     document = json.loads(out)
     assert {path.name for path in (tmp_path / "out").iterdir()} == set(document["files"])
-    image = sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "out" / "T1C.nii.gz")))
+    image = sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "out" / "T1C_synthetic.nii.gz")))
     slices = [pydicom.dcmread(path) for path in dicom_files(tmp_path / "out" / "dicom" / "T1C")]
     np.testing.assert_array_equal(np.stack([dataset.pixel_array for dataset in slices]), image)
     inside = json.loads(slices[0].private_block(0x0099, "NPCSynth")[0x01].value)

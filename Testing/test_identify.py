@@ -203,6 +203,7 @@ FILES = [
     ("STIR.nii.gz", "T2FS"),
     ("label_lesion.nii.gz", None), ("T1_mask.nii.gz", None), ("adc.nii.gz", None), ("dwi_b1000.nii.gz", None),
     ("image.nii.gz", None), ("IM0001.nii", None), ("segmentation.seg.nrrd", None), ("T1_T2.nii.gz", None),
+    ("T1C_synthetic.nii.gz", None), ("T1C_synthetic_uncertainty.nii", None), ("segmentation_synthetic.seg.nrrd", None),
 ]
 
 

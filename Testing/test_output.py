@@ -21,13 +21,17 @@ from NPCSynthLib.output.segmentation import write_segmentation
 from NPCSynthLib.output.slices import slice_view, telling_slices
 from NPCSynthLib.output.truth import Truth
 from NPCSynthLib.output.write import SCENE, write_nifti, write_result
-from NPCSynthLib.study.read import read_file
+from NPCSynthLib.study.identify import SURE_REFUSAL
+from NPCSynthLib.study.image_files import named_synthetic
+from NPCSynthLib.study.read import list_series, read_file, read_folder
 from NPCSynthLib.study.volume import Grid, from_sitk
 
 
 def test_images_come_back_with_the_same_voxels_on_the_same_grid(result, study, tmp_path):
     write_result(result, study, tmp_path / "out")
-    for name, array in (("T2FS", result.sequences[0].array), ("T2FS_uncertainty", result.sequences[0].uncertainty)):
+    for name, array in (
+        ("T2FS_synthetic", result.sequences[0].array), ("T2FS_synthetic_uncertainty", result.sequences[0].uncertainty),
+    ):  # fmt: skip
         image = sitk.ReadImage(str(tmp_path / "out" / f"{name}.nii.gz"))
         volume = from_sitk(image)
         assert volume.array.dtype == np.int16
@@ -38,7 +42,7 @@ def test_images_come_back_with_the_same_voxels_on_the_same_grid(result, study, t
 def test_the_nifti_header_itself_says_synthetic(result, study, tmp_path):
     nibabel = pytest.importorskip("nibabel")
     write_result(result, study, tmp_path / "out")
-    for name, what in (("T2FS", "T2FS"), ("T2FS_uncertainty", "error of T2FS")):
+    for name, what in (("T2FS_synthetic", "T2FS"), ("T2FS_synthetic_uncertainty", "error of T2FS")):
         header = nibabel.load(tmp_path / "out" / f"{name}.nii.gz").header
         assert header["descrip"].item().decode() == f"SYNTHETIC, research use: {what}"
 
@@ -47,9 +51,43 @@ def test_own_results_are_refused_as_sources(result, study, tmp_path):
     """Copied elsewhere and named like an acquired image, a synthetic one still says what it is."""
     write_result(result, study, tmp_path / "out")
     copy = tmp_path / "T2FS.nii.gz"
-    copy.write_bytes((tmp_path / "out" / "T2FS.nii.gz").read_bytes())
+    copy.write_bytes((tmp_path / "out" / "T2FS_synthetic.nii.gz").read_bytes())
     with pytest.raises(InputError, match="T2FS.nii.gz was synthesized by NPCSynth, not acquired"):
         read_file(copy)
+
+
+@pytest.mark.parametrize("suffix", [".nii.gz", ".nii", ".nrrd", ".mha"])
+def test_own_results_are_refused_by_their_names_once_a_program_dropped_the_description(
+    result, study, tmp_path, suffix
+):
+    written = write_result(result, study, tmp_path / "out", scene=False)["files"]
+    saved = tmp_path / "saved"
+    saved.mkdir()
+    for name in written:
+        if name == "result.json":
+            continue
+        image = sitk.ReadImage(str(tmp_path / "out" / name), sitk.sitkUInt8 if ".seg." in name else sitk.sitkInt16)
+        if image.GetNumberOfComponentsPerPixel() > 1:
+            image = sitk.VectorIndexSelectionCast(image, 0)
+        for key in image.GetMetaDataKeys():
+            image.EraseMetaData(key)
+        sitk.WriteImage(image, str(saved / name.replace(".nii.gz", "").replace(".nrrd", "")) + suffix)
+    assert len(list(saved.iterdir())) == 3
+    with pytest.raises(InputError):
+        read_folder(saved)
+    for entry in list_series(saved):
+        assert entry.identification.sequence is None and entry.identification.confidence >= SURE_REFUSAL
+    for path in saved.iterdir():
+        with pytest.raises(InputError, match="says in its name that it was synthesized, not acquired"):
+            read_file(path)
+
+
+@pytest.mark.parametrize("name, says", [
+    ("T1C_synthetic.nii.gz", True), ("T1C (synthetic)", True), ("SYNTH T1C", True), ("t1c-synthetic_1.nrrd", True),
+    ("NPCSynth T1.nii.gz", False), ("T1C.nii.gz", False), ("synthseg_T1.nii.gz", False), ("photosynthetic", False),
+])
+def test_what_a_name_says(name, says):
+    assert named_synthetic(name) == says
 
 
 def test_result_json_gives_the_volume_of_each_structure(result, study):
@@ -156,7 +194,7 @@ def test_without_slicer_core_the_rest_is_written_and_the_lack_is_said(result, st
     # None in sys.modules is how Python marks a module that cannot be imported.
     monkeypatch.setitem(sys.modules, "slicer", None)
     document = write_result(result, study, tmp_path / "out")
-    assert SCENE not in document["files"] and "T2FS.nii.gz" in document["files"]
+    assert SCENE not in document["files"] and "T2FS_synthetic.nii.gz" in document["files"]
     assert any("slicer-core" in warning for warning in document["warnings"])
 
 
@@ -175,7 +213,7 @@ def test_overwriting_replaces_earlier_results_as_a_whole(result, study, tmp_path
     renamed = replace(result, sequences=(replace(result.sequences[0], sequence="FLAIR"),))
     write_result(renamed, study, out, overwrite=True)
     names = {path.name for path in out.iterdir()}
-    assert "FLAIR.nii.gz" in names and "T2FS.nii.gz" not in names
+    assert "FLAIR_synthetic.nii.gz" in names and "T2FS_synthetic.nii.gz" not in names
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
 
 
@@ -201,7 +239,7 @@ def test_nothing_is_left_when_writing_stops_midway(tmp_path, failure):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("limit, file", [(6_000, "T2FS.nii.gz"), (45_000, "scene.mrb")])
+@pytest.mark.parametrize("limit, file", [(6_000, "T2FS_synthetic.nii.gz"), (45_000, "scene.mrb")])
 def test_a_full_disk_is_said_and_leaves_nothing(result, study, tmp_path, limit, file):
     """The system cuts every file off at ``limit`` bytes, as a full disk would: the NIfTI writer does not notice."""
     resource = pytest.importorskip("resource", reason="this system cannot limit the size of files")

@@ -290,6 +290,20 @@ def test_our_own_segmentation_file_comes_back(tmp_path, result):
         "segmentation.seg.nrrd says that a program made it: its contours are proposals, nobody's judgment.",)
 
 
+@pytest.mark.parametrize("name", ["segmentation_synthetic.seg.nrrd", "GTVp_synthetic.nii.gz"])
+def test_predicted_contours_without_their_tags_are_known_by_the_files_name(tmp_path, name):
+    labels = true_ball(12).astype(np.uint8)
+    if name.endswith(".seg.nrrd"):
+        segments = [{"id": "S1", "name": "GTVp", "labelValue": 1, "layer": 0}]
+        content = {"voxels": labels.T, "ijkToLPS": GRID.ijk_to_lps, "encoding": "gzip", "segments": segments}
+        slicerio.write_segmentation(str(tmp_path / name), content)
+    else:
+        sitk.WriteImage(to_sitk(labels, GRID), str(tmp_path / name))
+    found = read_contours(tmp_path / name, image_on())
+    assert len(found.structures) == 1
+    assert f"{name} says that a program made it: its contours are proposals, nobody's judgment." in found.notes
+
+
 def test_segments_that_a_person_drew_beside_ours_are_told_apart(tmp_path):
     segments = [{"id": f"S{value}", "name": name, "labelValue": value, "layer": 0}
                 for value, name in ((1, "GTVp"), (2, "Eye_L"))]

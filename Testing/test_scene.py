@@ -248,20 +248,22 @@ def test_one_node_for_two_sequences_is_refused(scene):
         study_volumes({"T1": node, "T2": node})
 
 
-@pytest.mark.parametrize("mark", ["attribute", "name", "header", "file"])
+@pytest.mark.parametrize("mark", ["attribute", "name", "header", "file", "name of the file"])
 def test_an_image_of_our_own_making_is_no_source(scene, mark, tmp_path, monkeypatch):
     node = add_volume(scene, GRIDS["axial"], "T2 (synthetic)" if mark == "name" else "T2")
     if mark == "attribute":
         node.SetAttribute("NPCSynth.Synthetic", "YES")
     if mark == "header":
         monkeypatch.setattr("NPCSynthLib.scene.volumes.header_from_node", lambda node: {"SyntheticData": "YES"})
-    if mark == "file":
+    if mark in ("file", "name of the file"):
         sitk = pytest.importorskip("SimpleITK")
         image = sitk.Image(3, 3, 3, sitk.sitkInt16)
-        image.SetMetaData("ITK_FileNotes", "SYNTHETIC, research use")
-        sitk.WriteImage(image, str(tmp_path / "T2.nii.gz"))
+        if mark == "file":
+            image.SetMetaData("ITK_FileNotes", "SYNTHETIC, research use")
+        path = str(tmp_path / ("T2.nii.gz" if mark == "file" else "T2_synthetic.nii.gz"))
+        sitk.WriteImage(image, path)
         storage = scene.AddNewNodeByClass("vtkMRMLVolumeArchetypeStorageNode")
-        storage.SetFileName(str(tmp_path / "T2.nii.gz"))
+        storage.SetFileName(path)
         node.SetAndObserveStorageNodeID(storage.GetID())
     with pytest.raises(InputError, match="synthesized, not acquired"):
         study_volumes({"T2": node})

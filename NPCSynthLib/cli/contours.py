@@ -14,7 +14,9 @@ NAME = "contours"
 @command
 def run(
     reference: Annotated[Path, typer.Argument(help="RTSTRUCT, DICOM SEG, .seg.nrrd or label image of a person.")],
-    predicted: Annotated[Path, typer.Argument(help="The same of a program, e.g. segmentation.seg.nrrd of a result.")],
+    predicted: Annotated[
+        Path, typer.Argument(help="The same of a program, e.g. segmentation_synthetic.seg.nrrd of a result.")
+    ],
     image: Annotated[
         Path, typer.Option("--image", help="The series that the contours belong to: folder or file.")
     ],
@@ -27,7 +29,7 @@ def run(
 
     [bold]Examples[/]
 
-    [cyan]npcsynth contours RTSTRUCT.dcm result/segmentation.seg.nrrd --image patient/01_T1[/]
+    [cyan]npcsynth contours RTSTRUCT.dcm result/segmentation_synthetic.seg.nrrd --image patient/01_T1[/]
 
     [cyan]npcsynth contours mine.seg.nrrd yours.seg.nrrd --image t1.nii.gz --csv agreement.csv[/]
     """

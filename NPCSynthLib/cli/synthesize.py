@@ -57,8 +57,8 @@ def run(
 ) -> None:
     """Make a patient's missing sequences and a segmentation.
 
-    Writes TARGET.nii.gz, TARGET_uncertainty.nii.gz, segmentation.seg.nrrd, result.json and scene.mrb, with --dicom what
-    [cyan]npcsynth export[/] writes, and with --report a page to look at and to print.
+    Writes TARGET_synthetic.nii.gz, TARGET_synthetic_uncertainty.nii.gz, segmentation_synthetic.seg.nrrd, result.json
+    and scene.mrb, with --dicom what [cyan]npcsynth export[/] writes, and with --report a page to look at and to print.
 
     [bold]Examples[/]
 

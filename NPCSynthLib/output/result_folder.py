@@ -12,7 +12,7 @@ from ..study.volume import Grid
 from ..vocabulary import load_structures
 from .folder import MANIFEST
 from .provenance import voxels_sha256
-from .write import SEGMENTATION
+from .write import IMAGE_FILE, SEGMENTATION_FILE, UNCERTAINTY_FILE
 
 _SAME_PLACE_MM = 0.01
 
@@ -36,21 +36,23 @@ def read_result(folder: str | Path) -> tuple[SynthesisResult, dict]:
             "npcsynth synthesize wrote."
         ) from error
     told = [output.get(key) for output in outputs for key in ("voxels_sha256", "uncertainty_voxels_sha256")]
-    if None in told or (SEGMENTATION in files and document.get("segmentation_voxels_sha256") is None):
+    if None in told or (SEGMENTATION_FILE in files and document.get("segmentation_voxels_sha256") is None):
         raise InputError(
             f"{MANIFEST} in {folder.name} lacks the SHA-256 of the voxels, so that nobody can tell whether the results "
             "were changed since: an earlier NPCSynth wrote it. Synthesize again."
         )
     sequences = tuple(
         SynthesizedSequence(
-            output["sequence"], _image(folder / f"{output['sequence']}.nii.gz", grid, output["voxels_sha256"]),
-            _image(folder / f"{output['sequence']}_uncertainty.nii.gz", grid, output["uncertainty_voxels_sha256"]),
+            output["sequence"], _image(folder / IMAGE_FILE.format(output["sequence"]), grid, output["voxels_sha256"]),
+            _image(folder / UNCERTAINTY_FILE.format(output["sequence"]), grid, output["uncertainty_voxels_sha256"]),
             output["prompt"],
             output["mean_uncertainty"], output["uncertainty_calibrated"], tuple(output["interval_factors"].values()),
         )
         for output in outputs
     )  # fmt: skip
-    segmentation = _segmentation(folder / SEGMENTATION, grid, document) if SEGMENTATION in files else None
+    segmentation = None
+    if SEGMENTATION_FILE in files:
+        segmentation = _segmentation(folder / SEGMENTATION_FILE, grid, document)
     result = SynthesisResult(grid, sequences, segmentation, sources, model, str(document.get("device", "")))
     return result, document
 

@@ -20,7 +20,9 @@ from .segmentation import write_segmentation
 
 #: NIfTI's description field (80 characters), so that the file itself says what it is.
 DESCRIPTION = "SYNTHETIC, research use"
-SEGMENTATION = "segmentation.seg.nrrd"
+#: Names of the files of a sequence and of the contours. They say it too: other programs drop the description.
+IMAGE_FILE, UNCERTAINTY_FILE = "{}_synthetic.nii.gz", "{}_synthetic_uncertainty.nii.gz"
+SEGMENTATION_FILE = "segmentation_synthetic.seg.nrrd"
 SCENE = "scene.mrb"
 DICOM = "dicom"
 NO_SCENE = (
@@ -34,8 +36,9 @@ def write_result(
     dicom_files: Iterable[Path] | None = None, enhanced: bool = False, deidentify: bool = False,
     report: bool = False, scene: bool = True,
 ) -> dict:  # fmt: skip
-    """Write ``<TARGET>.nii.gz``, ``<TARGET>_uncertainty.nii.gz``, ``segmentation.seg.nrrd`` (when there is one),
-    ``scene.mrb`` (when slicer-core is installed) and ``result.json``.
+    """Write ``<TARGET>_synthetic.nii.gz``, ``<TARGET>_synthetic_uncertainty.nii.gz``,
+    ``segmentation_synthetic.seg.nrrd`` (when there is one), ``scene.mrb`` (when slicer-core is installed) and
+    ``result.json``.
 
     Images are int16 on ``result.grid``. The folder appears complete at the end, or not at all.
 
@@ -69,10 +72,10 @@ def write_files(
     """What ``write_result`` does, into an existing folder that the caller makes whole (see ``new_folder``)."""
     for synthetic in result.sequences:
         name = synthetic.sequence
-        write_nifti(synthetic.array, result.grid, folder / f"{name}.nii.gz", name)
-        write_nifti(synthetic.uncertainty, result.grid, folder / f"{name}_uncertainty.nii.gz", f"error of {name}")
+        write_nifti(synthetic.array, result.grid, folder / IMAGE_FILE.format(name), name)
+        write_nifti(synthetic.uncertainty, result.grid, folder / UNCERTAINTY_FILE.format(name), f"error of {name}")
     if result.segmentation is not None:
-        write_segmentation(result.segmentation, result.grid, folder / SEGMENTATION)
+        write_segmentation(result.segmentation, result.grid, folder / SEGMENTATION_FILE)
     if scene and importlib.util.find_spec("slicer") is not None:
         from ..scene.save import write_scene
 

@@ -16,14 +16,14 @@ import vtk
 
 from ..errors import InputError
 from ..study.headers import header_facts, read_header
-from ..study.image_files import made_by_npcsynth
+from ..study.image_files import made_by_npcsynth, named_synthetic
 from ..study.volume import Grid, Volume
 from .collect import DIGEST, digest
 from .matrices import ijk_to_ras, swap_ras_lps, to_numpy, to_vtk
 
 #: Metadata key: (4, 4) array from the study's frame to the node's own frame, both RAS.
 STUDY_TO_NODE = "StudyToNode"
-#: Files whose header may say that NPCSynth made them; DICOM is asked through the database.
+#: Files whose name or header may say that NPCSynth made them; DICOM is asked through the database.
 _MARKED_FILES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
 #: Modification time of voxels -> their digest: the panel asks often, and large images take 0.1 s.
 _DIGESTS: dict[int, str] = {}
@@ -97,7 +97,7 @@ def is_synthetic(node) -> bool:
 
 def says_synthetic(node) -> bool:
     """As ``is_synthetic``, without looking at the voxels."""
-    if node.GetAttribute("NPCSynth.Synthetic") == "YES" or "(synthetic)" in (node.GetName() or ""):
+    if node.GetAttribute("NPCSynth.Synthetic") == "YES" or named_synthetic(node.GetName() or ""):
         return True
     if header_from_node(node).get("SyntheticData") == "YES":
         return True

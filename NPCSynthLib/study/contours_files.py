@@ -8,6 +8,7 @@ from ..errors import InputError
 from .align import overlap
 from .contours_raster import cut_off, resample_mask
 from .contours_structures import ReferenceStructure, check_frame, made_by_program
+from .image_files import named_synthetic
 from .read import read_file
 from .volume import Grid, Volume
 
@@ -40,7 +41,7 @@ def read_segmentation_file(path: Path, image: Volume) -> tuple[list, None, list,
         placed, told = onto_image(mask, Grid(mask.shape, matrix), name, path, image)
         structures.append(ReferenceStructure.of(name, placed))
         notes += told
-    if any(synthetic):
+    if any(synthetic) or named_synthetic(path.name):
         names = tuple(name for (name, _), mark in zip(masks, synthetic) if mark)
         notes.append(made_by_program(path, () if all(synthetic) else names))
     return structures, None, [], notes
@@ -51,7 +52,7 @@ def read_label_image(path: Path, image: Volume) -> tuple[list, None, list, list]
 
     Raises InputError also for values that are not labels (fractions, negative ones, more than 255 different ones).
     """
-    volume = read_file(path)
+    volume = read_file(path, labels=True)
     values = np.unique(volume.array)
     if not (values == np.round(values)).all() or values[0] < 0 or len(values) > _MOST_LABELS:
         raise InputError(f"{path.name} holds no labels but gray values. Give a segmentation.")
@@ -63,6 +64,8 @@ def read_label_image(path: Path, image: Volume) -> tuple[list, None, list, list]
         mask, told = onto_image(volume.array == label, volume.grid, name, path, image)
         structures.append(ReferenceStructure.of(name, mask))
         notes += told
+    if named_synthetic(path.name):
+        notes.append(made_by_program(path))
     return structures, None, [], notes
 
 

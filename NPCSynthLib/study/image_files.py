@@ -13,6 +13,7 @@ from .check import refuse_not_numbers
 from .volume import Volume, from_sitk
 
 IMAGE_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
+_SYNTHETIC_NAME = re.compile(r"(?i)(?<![a-z])synth(etic)?(?![a-z])")
 _NIFTI = re.compile(r"(?i)^(?P<stem>.+)\.nii(\.gz)?$")
 #: Field of a NIfTI-1 header -> (format, offset). ITK reads no NIfTI-2.
 _FIELDS = {
@@ -40,10 +41,17 @@ def sequence_files(folder: Path) -> dict[str, Path]:
     return {sequence: found[sequence.lower()] for sequence in load_sequences() if sequence.lower() in found}
 
 
+def named_synthetic(name: str) -> bool:
+    """Whether the name of a file or a node says that it is synthetic, as the names of all results do."""
+    return _SYNTHETIC_NAME.search(name) is not None
+
+
 def made_by_npcsynth(path: Path) -> bool:
-    """True when an image file says of itself that it is synthetic: NPCSynth writes so into every header."""
+    """True when an image file says that it is synthetic: NPCSynth writes so into every name and every header."""
     import SimpleITK as sitk
 
+    if named_synthetic(path.name):
+        return True
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     try:
@@ -58,8 +66,14 @@ def _says_synthetic(reader) -> bool:
     return any(note.strip().startswith("SYNTHETIC") for note in notes)
 
 
-def read_image_file(path: Path) -> Volume:
-    """A float32 (k, j, i) volume from one NIfTI, NRRD or MetaImage file. Raises InputError naming the file."""
+def read_image_file(path: Path, labels: bool = False) -> Volume:
+    """A float32 (k, j, i) volume from one NIfTI, NRRD or MetaImage file.
+
+    Args:
+        labels: whether it is to be read as contours, which may be a program's.
+
+    Raises InputError naming the file.
+    """
     import SimpleITK as sitk
 
     reader = sitk.ImageFileReader()
@@ -72,6 +86,9 @@ def read_image_file(path: Path) -> Volume:
         if _says_synthetic(reader):
             raise InputError(
                 f"{path.name} was synthesized by NPCSynth, not acquired. Give the acquired image, or leave it out.")
+        if named_synthetic(path.name) and not labels:
+            raise InputError(f"{path.name} says in its name that it was synthesized, not acquired. Give the acquired "
+                             "image, or leave it out; if the name is wrong, rename the file.")
         if ".nii" in path.name.lower():
             _check_nifti(path)
         image = reader.Execute()

@@ -129,11 +129,15 @@ def list_series(
     return tuple(entries)
 
 
-def read_file(path) -> Volume:
+def read_file(path, labels: bool = False) -> Volume:
     """Read one image file: NIfTI, NRRD, MetaImage, or enhanced multi-frame DICOM.
 
+    Args:
+        labels: whether it is to be read as contours, which may be a program's.
+
     Returns a float32 (k, j, i) volume. Raises InputError naming the file for 4D, RGB or vector, complex and
-    single-slice images and for files that are missing, empty or damaged. Pixel values are checked by ``check_usable``.
+    single-slice images, for synthetic images and for files that are missing, empty or damaged. Pixel values are checked
+    by ``check_usable``.
     """
     path = Path(path)
     if not path.is_file():
@@ -141,7 +145,7 @@ def read_file(path) -> Volume:
     if path.stat().st_size == 0:
         raise InputError(f"{path.name} is empty. Export or copy it again.")
     if path.name.lower().endswith(IMAGE_SUFFIXES):
-        return read_image_file(path)
+        return read_image_file(path, labels)
     if headers.looks_like_dicom(path):
         return _read_dicom_file(path)
     raise InputError(f"{path.name} is not an image that can be read. Give {KINDS}.")
