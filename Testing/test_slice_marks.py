@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from bundles import let_read_bundles
 from panel_cases import module, scene_fixture, skip_without_drawing, slicer  # noqa: F401
+from segmentation_cases import add_labels
 from slicer_stand_in.slice_views import SliceViews, ThreeDView
 
 from NPCSynthLib.scene import add_result, add_volume, save_mrb
@@ -406,6 +407,175 @@ def test_predicted_surfaces_are_marked_once_they_are_there(scene, three_d, marks
     assert words(three_d) == [PREDICTED_MARK]
     nodes.segmentation.GetDisplayNode().SetVisibility3D(False)
     assert words(three_d) == []
+
+
+# ---- what Slicer exports of predicted contours -----------------------------------------------------------------
+
+
+def export_models(scene, segmentation):
+    """Module Segmentations, Export to models: {name: vtkMRMLModelNode}; the segmentation is hidden then."""
+    before = slicer.util.getNodesByClass("vtkMRMLModelNode", scene)
+    tree = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
+    folder = tree.CreateFolderItem(tree.GetSceneItemID(), "models")
+    assert slicer.vtkSlicerSegmentationsModuleLogic.ExportVisibleSegmentsToModels(segmentation, folder)
+    segmentation.GetDisplayNode().SetVisibility(False)
+    made = [node for node in slicer.util.getNodesByClass("vtkMRMLModelNode", scene) if node not in before]
+    return {node.GetName(): node for node in made}
+
+
+def export_labels(scene, segmentation, names=None, reference=None):
+    """Module Segmentations, Export to labelmap; the segmentation is hidden then."""
+    node = scene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode", "Label map")
+    ids = names or segmentation.GetSegmentation().GetSegmentIDs()
+    assert slicer.vtkSlicerSegmentationsModuleLogic.ExportSegmentsToLabelmapNode(segmentation, ids, node, reference)
+    segmentation.GetDisplayNode().SetVisibility(False)
+    return node
+
+
+def show_labels(view, background, labels):
+    show(view, background)
+    view.composite.SetLabelVolumeID(labels.GetID())
+    view.composite.SetLabelOpacity(1.0)
+
+
+def drawn_by_hand(scene, grid, source):
+    """A segmentation of a person: a ball."""
+    place = ras_of(grid, [n // 2 for n in reversed(grid.shape)])
+    ball = slicer.util.arrayFromVolume(volume_with(scene, grid, [place], radius=12)) > 0
+    return add_labels(scene, grid, {"GTVp": ball}, "Dr. Doe", drawn_on=source)
+
+
+def test_models_of_predicted_segments_are_marked_where_they_show(scene, views, three_d, marks, predicted):
+    source, nodes = predicted
+    models = export_models(scene, nodes.segmentation)
+    assert len(models) > 5 and words(three_d) == [PREDICTED_MARK]
+    show(views["Red"], source)
+    assert words(views["Red"]) == []
+    models["GTVp"].GetDisplayNode().SetVisibility2D(True)
+    assert words(views["Red"]) == [PREDICTED_MARK]
+    for model in models.values():
+        model.GetDisplayNode().SetVisibility(False)
+    assert words(three_d) == [] and words(views["Red"]) == []
+    models["GTVp"].GetDisplayNode().SetVisibility(True)
+    models["GTVp"].GetDisplayNode().AddViewNodeID("vtkMRMLViewNodeOther")
+    assert words(three_d) == []
+
+
+def test_models_and_label_maps_of_a_person_need_no_mark(scene, views, three_d, marks, predicted, oblique_grid):
+    source, nodes = predicted
+    nodes.segmentation.CreateClosedSurfaceRepresentation()
+    nodes.segmentation.GetDisplayNode().SetVisibility(False)
+    drawn = drawn_by_hand(scene, oblique_grid, source)
+    assert export_models(scene, drawn) and words(three_d) == []
+    show_labels(views["Red"], source, export_labels(scene, drawn))
+    assert words(views["Red"]) == []
+
+
+def test_a_model_stays_marked_without_its_segmentation_and_in_a_saved_scene(
+    scene, views, three_d, marks, predicted, tmp_path
+):
+    source, nodes = predicted
+    models = export_models(scene, nodes.segmentation)
+    for name, model in models.items():
+        model.GetDisplayNode().SetVisibility(name == "Brain")
+    seen = []
+    models["Brain"].AddObserver(vtk.vtkCommand.AnyEvent, lambda caller, event: seen.append(event))
+    assert words(three_d) == [PREDICTED_MARK]
+    assert seen == []  # an event would have the view drawn once more
+    scene.RemoveNode(nodes.segmentation)
+    assert words(three_d) == [PREDICTED_MARK]
+    path = save_mrb(scene, tmp_path / "scene.mrb")
+    scene.Clear(False)
+    let_read_bundles(scene, tmp_path)
+    assert words(three_d) == []
+    assert scene.ReadFromMRB(str(path))
+    assert words(three_d) == [PREDICTED_MARK]
+    model = next(node for node in slicer.util.getNodesByClass("vtkMRMLModelNode") if node.GetName() == "Brain")
+    model.GetPolyData().GetPoints().SetPoint(0, 1.0, 2.0, 3.0)
+    model.GetPolyData().GetPoints().Modified()
+    model.GetPolyData().Modified()
+    assert words(three_d) == []  # another surface, such as that of a later export
+
+
+@pytest.mark.parametrize("which", ["all", "one", "all on another grid", "one on another grid", "moved"])
+def test_label_maps_of_predicted_segments_are_marked(scene, views, marks, predicted, oblique_grid, which):
+    source, nodes = predicted
+    names = ["Brain"] if which.startswith("one") else None
+    reference = None
+    if which.endswith("another grid"):
+        middle = (oblique_grid.ijk_to_lps @ [16, 20, 6, 1])[:3]
+        grid = Grid.from_parts((30, 40, 40), (1.7, 1.3, 2.1), middle - [34, 26, 31], np.eye(3))
+        reference = volume_with(scene, grid, [])
+    labels = export_labels(scene, nodes.segmentation, names, reference)
+    if which == "moved":
+        matrix, transform = vtk.vtkMatrix4x4(), scene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
+        matrix.SetElement(0, 3, 7.0)
+        transform.SetMatrixTransformToParent(matrix)
+        labels.SetAndObserveTransformNodeID(transform.GetID())
+    view = views["Red"]
+    show(view, source)
+    assert words(view) == []
+    show_labels(view, source, labels)
+    assert words(view) == [PREDICTED_MARK]
+    view.composite.SetLabelOpacity(0.0)
+    assert words(view) == []
+
+
+def test_a_label_map_with_predicted_segments_among_a_persons_is_marked_until_it_is_another(
+    scene, views, marks, predicted, oblique_grid
+):
+    source, nodes = predicted
+    drawn = drawn_by_hand(scene, oblique_grid, source)
+    theirs, ours = drawn.GetSegmentation(), nodes.segmentation.GetSegmentation()
+    for name in ("External", "GTVp"):
+        theirs.CopySegmentFromSegmentation(ours, name)
+    labels = export_labels(scene, drawn)
+    nodes.segmentation.GetDisplayNode().SetVisibility(False)
+    view = views["Red"]
+    show_labels(view, source, labels)
+    assert words(view) == [PREDICTED_MARK]
+    scene.RemoveNode(drawn)
+    scene.RemoveNode(nodes.segmentation)
+    assert words(view) == [PREDICTED_MARK]
+    slicer.util.arrayFromVolume(labels)[:] = 0
+    slicer.util.arrayFromVolumeModified(labels)
+    assert words(view) == []
+
+
+def test_a_label_map_that_was_there_before_its_segmentation_is_marked_once_that_comes(
+    scene, views, marks, study, result, oblique_grid
+):
+    source = add_volume(scene, study.source("T1").original, "T1")
+    labels = scene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode", "GTVp of a file")
+    slicer.util.updateVolumeFromArray(labels, (result.segmentation.labelmap == 1).astype(np.uint8))
+    labels.CopyOrientation(source)
+    view = views["Red"]
+    show_labels(view, source, labels)
+    assert words(view) == []
+    nodes = add_result(result, study, {"T1": source})
+    nodes.segmentation.GetDisplayNode().SetVisibility(False)
+    assert words(view) == [PREDICTED_MARK]
+
+
+@pytest.mark.parametrize("word", ["name", "attribute"])
+def test_a_model_that_says_so_itself_is_marked(scene, views, three_d, marks, word):
+    model, sphere = scene.AddNewNodeByClass("vtkMRMLModelNode", "Mean"), vtk.vtkSphereSource()
+    model.SetPolyDataConnection(sphere.GetOutputPort())
+    model.CreateDefaultDisplayNodes()
+    assert words(three_d) == []
+    if word == "name":
+        model.SetName("Smooth (synthetic)")
+    else:
+        model.SetAttribute("NPCSynth.Synthetic", "YES")
+    assert words(three_d) == [PREDICTED_MARK]
+
+
+def test_a_label_map_in_a_3d_view_is_marked_there(scene, views, three_d, marks, predicted):
+    source, nodes = predicted
+    show_labels(views["Green"], source, export_labels(scene, nodes.segmentation))
+    assert words(three_d) == []
+    views["Green"].node.SetSliceVisible(True)
+    assert words(three_d) == [PREDICTED_MARK]
 
 
 def test_3d_views_that_come_later_are_marked_until_marking_stops(scene, views, oblique_grid):

@@ -127,7 +127,7 @@ def _segments(node) -> SegmentationResult:
     labelmap, external = np.zeros(shape, np.uint8), np.zeros(shape, bool)
     present = [s for s in load_structures() if node.GetSegmentation().GetSegment(s.name) is not None]
     for structure in present:
-        mask = _segment_mask(node, structure.name, shape, matrix)
+        mask = segment_mask(node, structure.name, shape, matrix)
         if structure.label == 0:
             external = mask
         else:
@@ -136,7 +136,7 @@ def _segments(node) -> SegmentationResult:
     return SegmentationResult(labelmap, external, segments)
 
 
-def _segment_mask(node, segment_id: str, shape, grid_to_ras: np.ndarray) -> np.ndarray:
+def segment_mask(node, segment_id: str, shape, grid_to_ras: np.ndarray) -> np.ndarray:
     """(k, j, i) bool mask of a segment on a grid in the segmentation's own frame."""
     image, reference, resampled = (slicer.vtkOrientedImageData() for _ in range(3))
     node.GetBinaryLabelmapRepresentation(segment_id, image)

@@ -131,6 +131,18 @@ def _shows_contours(node, view_node, known) -> bool:
     return False
 
 
+def _shown_models(view_node) -> list:
+    """The model nodes that a view shows, or whose cut by its slice it shows."""
+    three_d = view_node.IsA("vtkMRMLViewNode")
+    return [
+        node for node in slicer.util.getNodesByClass("vtkMRMLModelNode", view_node.GetScene())
+        if slicer.vtkMRMLFolderDisplayNode.GetHierarchyVisibility(node) and any(
+            display is not None and display.GetVisibility() and display.IsDisplayableInView(view_node.GetID())
+            and (display.GetVisibility3D() if three_d else display.GetVisibility2D())
+            for display in map(node.GetNthDisplayNode, range(node.GetNumberOfDisplayNodes())))
+    ]  # fmt: skip
+
+
 class _View:
     """One view and its mark."""
 
@@ -162,14 +174,23 @@ class _View:
     def _view_node(self):
         raise NotImplementedError
 
-    def _shows_synthetic(self) -> bool:
+    def _shown_volumes(self) -> list:
+        """The volume nodes that are to be seen in the view; it has a view node that is in a scene."""
         raise NotImplementedError
 
-    def _shows_predicted(self) -> bool:
+    def _lines(self) -> list[str]:
+        """What the mark has to say of what is to be seen."""
         node = self._view_node()
-        return node is not None and node.GetScene() is not None and any(
+        if node is None or node.GetScene() is None:
+            return []
+        volumes = self._shown_volumes()
+        synthetic = any(self._known.synthetic(volume) for volume in volumes)
+        predicted = any(
             _shows_contours(segmentation, node, self._known)
-            for segmentation in slicer.util.getNodesByClass("vtkMRMLSegmentationNode", node.GetScene()))
+            for segmentation in slicer.util.getNodesByClass("vtkMRMLSegmentationNode", node.GetScene())
+        ) or self._known.any_exported([
+            *(volume for volume in volumes if volume.IsA("vtkMRMLLabelMapVolumeNode")), *_shown_models(node)])
+        return [MARK] * synthetic + [PREDICTED_MARK] * predicted
 
     def _leave_window(self):
         if self._renderer is not None:
@@ -179,7 +200,7 @@ class _View:
         self._window = self._window_tag = self._renderer = None
 
     def _before_drawing(self, caller, event):
-        lines = [MARK] * self._shows_synthetic() + [PREDICTED_MARK] * self._shows_predicted()
+        lines = self._lines()
         self._text.SetVisibility(bool(lines))
         if lines:
             self._text.SetInput("\n".join(lines))
@@ -210,9 +231,9 @@ class _SliceView(_View):
     def _view_node(self):
         return self.logic.GetSliceNode()
 
-    def _shows_synthetic(self) -> bool:
+    def _shown_volumes(self) -> list:
         composite = self.logic.GetSliceCompositeNode()
-        return composite is not None and any(self._known.synthetic(node) for node in shown_volumes(composite))
+        return shown_volumes(composite) if composite is not None else []
 
 
 class _ThreeDView(_View):
@@ -245,10 +266,8 @@ class _ThreeDView(_View):
     def _view_node(self):
         return self.logic.GetViewNode()
 
-    def _shows_synthetic(self) -> bool:
+    def _shown_volumes(self) -> list:
         node = self._view_node()
-        if node is None or node.GetScene() is None:
-            return False
         rendered = [
             display.GetDisplayableNode()
             for display in slicer.util.getNodesByClass("vtkMRMLVolumeRenderingDisplayNode", node.GetScene())
@@ -259,7 +278,7 @@ class _ThreeDView(_View):
             if place is not None and composite is not None and place.GetSliceVisible() and \
                     place.IsDisplayableInThreeDView(node.GetID()):
                 rendered += shown_volumes(composite)
-        return any(volume is not None and self._known.synthetic(volume) for volume in rendered)
+        return [volume for volume in rendered if volume is not None]
 
 
 def _mark():

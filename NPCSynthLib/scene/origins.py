@@ -1,6 +1,9 @@
 """Which volumes are synthetic and which contours predicted, for those who ask many times a second."""
 
-from .segmentations import is_tagged, says_predicted, series_of
+import slicer
+
+from .exports import content_time, is_exported_prediction
+from .segmentations import SURFACE, is_tagged, says_predicted, series_of
 from .volumes import has_voxels_of_a_result, says_synthetic
 
 
@@ -23,6 +26,23 @@ class Origins:
         """Of a segment of a segmentation node, or, with None, of any of it. Segments are asked each time: they come
         and go."""
         return is_tagged(node, segment) or self._ask(says_predicted, node, series_of(node))
+
+    def any_exported(self, nodes) -> bool:
+        """Whether any of some model and label map nodes of a scene holds a predicted segment."""
+        if not nodes:
+            return False
+        # Which predicted segments there are, not what they hold: no stroke of a brush makes an older export like them,
+        # and looking at all voxels takes a second.
+        there = []
+        for node in slicer.util.getNodesByClass("vtkMRMLSegmentationNode", nodes[0].GetScene()):
+            segmentation = node.GetSegmentation()
+            if segmentation is not None:
+                there += [
+                    (node.GetID(), name, segmentation.ContainsRepresentation(SURFACE))
+                    for name in segmentation.GetSegmentIDs()
+                    if self.predicted(node, segmentation.GetSegment(name))
+                ]
+        return any(self._ask(is_exported_prediction, node, content_time(node), there) for node in nodes)
 
     def _ask(self, question, node, *about) -> bool:
         if node.GetAttribute("NPCSynth.Synthetic") == "YES":

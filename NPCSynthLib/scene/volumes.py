@@ -116,10 +116,10 @@ def has_voxels_of_a_result(node) -> bool:
         if other is not node and other.GetAttribute(DIGEST) and other.GetImageData() is not None
         and other.GetImageData().GetDimensions() == image.GetDimensions()
     ]  # fmt: skip
-    return bool(others) and _digest_of(node) in {other.GetAttribute(DIGEST) for other in others}
+    return bool(others) and voxels_digest(node) in {other.GetAttribute(DIGEST) for other in others}
 
 
-def _digest_of(node) -> str:
+def voxels_digest(node) -> str:
     """``collect.digest`` of the voxels, as int16 (which results are) where that changes none of them."""
     state = node.GetImageData().GetMTime()  # VTK gives each time only once
     if state not in _DIGESTS:

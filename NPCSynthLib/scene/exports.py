@@ -1,0 +1,108 @@
+"""Model and label map nodes that Slicer exported from predicted segments.
+
+Slicer gives such a node the segment's name and color, and no word of where it comes from. So it is known by its
+content: the points of a segment's surface, or the voxels of a segment.
+"""
+
+import numpy as np
+import slicer
+from vtk.util import numpy_support
+
+from .collect import digest, segment_mask
+from .matrices import ijk_to_ras
+from .segmentations import SURFACE, is_tagged, node_to_node, says_predicted
+from .volumes import says_synthetic, voxels_digest
+
+#: Node attribute: digest of the content that was once found to be predicted. It stays when the segmentation is edited,
+#: deleted, or saved without its surfaces, and counts for as long as the node's content is the same.
+CONTENT = "NPCSynth.PredictedSHA256"
+
+
+def is_exported_prediction(node) -> bool:
+    """Whether a vtkMRMLModelNode or vtkMRMLLabelMapVolumeNode holds a segment that a program predicted.
+
+    By what it says of itself, by a predicted segment of its scene with the same content, or because it was so when it
+    was asked before. The node gets an attribute then, and no event tells of it: views ask while they are drawn.
+    """
+    if says_synthetic(node):
+        return True
+    found = _digest(node)
+    if found is None:
+        return False
+    if node.GetAttribute(CONTENT) == found:
+        return True
+    same = _same_surface if node.IsA("vtkMRMLModelNode") else _same_voxels
+    if not same(node, _predicted_segments(node.GetScene())):
+        return False
+    silent = node.GetDisableModifiedEvent()
+    node.DisableModifiedEventOn()
+    node.SetAttribute(CONTENT, found)
+    node.SetDisableModifiedEvent(silent)
+    return True
+
+
+def content_time(node) -> int:
+    """Changes with what the node holds."""
+    content = node.GetPolyData() if node.IsA("vtkMRMLModelNode") else node.GetImageData()
+    return content.GetMTime() if content is not None else 0
+
+
+def _predicted_segments(scene) -> list:
+    """(segmentation node, segment ID) of each."""
+    found = []
+    for node in slicer.util.getNodesByClass("vtkMRMLSegmentationNode", scene):
+        segmentation = node.GetSegmentation()
+        if segmentation is not None:
+            whole = says_predicted(node)
+            found += [(node, name) for name in segmentation.GetSegmentIDs()
+                      if whole or is_tagged(node, segmentation.GetSegment(name))]
+    return found
+
+
+def _digest(node) -> str | None:
+    """None when the node is empty."""
+    if node.IsA("vtkMRMLModelNode"):
+        points = _points(node.GetPolyData())
+        return None if points is None else digest(points + 0.0)  # -0 is 0, as files may have it
+    image = node.GetImageData()
+    return None if image is None or image.GetPointData().GetScalars() is None else voxels_digest(node)
+
+
+def _points(surface) -> np.ndarray | None:
+    """(n, 3), or None without any."""
+    if surface is None or not surface.GetNumberOfPoints():
+        return None
+    return numpy_support.vtk_to_numpy(surface.GetPoints().GetData())
+
+
+def _same_surface(node, segments) -> bool:
+    """In the nodes' own frames: Slicer gives the model the segmentation's transform."""
+    points = _points(node.GetPolyData())
+    for segmentation_node, name in segments:
+        others = _points(segmentation_node.GetSegmentation().GetSegment(name).GetRepresentation(SURFACE))
+        if others is not None and others.shape == points.shape and np.array_equal(others, points):
+            return True
+    return False
+
+
+def _same_voxels(node, segments) -> bool:
+    """Whether one of the labels is one of the segments, but for voxels that other labels have taken from it.
+
+    In the world or, wherever the two nodes have been moved, in their own frames.
+    """
+    labels = slicer.util.arrayFromVolume(node)
+    if labels.dtype.kind not in "iu" or labels.min() < 0:
+        return False
+    counts = np.bincount(labels.ravel())
+    for segmentation_node, name in segments:
+        places = [ijk_to_ras(node)]
+        parents = [one.GetParentTransformNode() for one in (node, segmentation_node)]
+        if parents[0] is not parents[1] and all(one is None or one.IsTransformToWorldLinear() for one in parents):
+            places.append(node_to_node(node, segmentation_node) @ places[0])
+        for place in places:
+            inside = labels[segment_mask(segmentation_node, name, labels.shape, place)]
+            if inside.size and inside.all():
+                within = np.bincount(inside, minlength=len(counts))
+                if (within[within > 0] == counts[within > 0]).any():
+                    return True
+    return False
