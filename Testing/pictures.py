@@ -98,7 +98,7 @@ def draw_views(names):
 
     def comparison():
         section.compare()
-        titles = (nodes["T1"].GetName(), created.volumes["T1C"].GetName(), f"{nodes['T1C'].GetName()}, acquired")
+        titles = (nodes["T1"].GetName(), created.volumes["T1C"].GetName(), f"{nodes['T1C'].GetName()}, simulated")
         return beside([views[name].render() for name in PANES], titles)
 
     def uncertainty():

@@ -161,6 +161,7 @@ def test_demo_shows_inputs_synthetic_true_error_and_uncertainty(tmp_path):
     assert (out / "demo.png").read_bytes().startswith(b"\x89PNG")
     page = (out / "index.html").read_text()
     assert "SYNTHETIC" in page and "SSIM" in page and "not a medical device" in page
+    assert "A digital patient, not a person" in page and "Agreement with the simulated images" in page
     document = json.loads((out / "result.json").read_text())
     assert {path.name for path in out.iterdir()} == set(document["files"])
     made = [entry["sequence"] for entry in document["outputs"]]

@@ -24,6 +24,7 @@ from NPCSynthLib.output.write import SCENE, write_nifti, write_result
 from NPCSynthLib.study.identify import SURE_REFUSAL
 from NPCSynthLib.study.image_files import named_synthetic
 from NPCSynthLib.study.read import list_series, read_file, read_folder
+from NPCSynthLib.study.study import DIGITAL_PATIENT
 from NPCSynthLib.study.volume import Grid, from_sitk
 
 
@@ -312,6 +313,25 @@ def test_an_input_that_was_changed_since_is_not_called_acquired(result, study):
     titles = [axis.get_title() for axis in shown.axes]
     assert "T1  (changed since the run)" in titles and "T2  (acquired, input)" in titles
     assert "Contours on T1  (changed since the run)" in titles
+
+
+def test_images_of_a_digital_patient_are_called_simulated_and_a_persons_acquired(result, study):
+    truth = Truth({"T2FS": result.sequences[0].array.astype(np.float32)}, {})
+    t1 = study.sources[0]
+    t1 = replace(t1, original=replace(t1.original, metadata={**t1.original.metadata, **DIGITAL_PATIENT}))
+    t2 = study.sources[1]
+    digital = replace(study, sources=(t1, replace(t2, original=replace(t2.original, metadata=dict(DIGITAL_PATIENT)))))
+    for one, titles in (
+        (study, ["T1  (acquired, input)", "T2  (acquired, input)", "Contours on T1  (acquired)"]),
+        (digital, ["T1  (simulated, input)", "T2  (simulated, input)", "Contours on T1  (simulated)"]),
+        (replace(study, sources=(t1, t2)), ["T1  (simulated, input)", "T2  (acquired, input)"]),
+    ):
+        shown = _figure(result, one, slice_view(result.grid, 5), truth, result.sequences, ())
+        found = [axis.get_title() for axis in shown.axes]
+        assert set(titles) <= set(found)
+        how = "simulated" if one is digital else "acquired"
+        assert f"T2FS  ({how}, true)" in found
+        assert ("DIGITAL PATIENT, not a person" in shown.get_suptitle()) == (one is digital)
 
 
 def test_files_get_ordinary_permissions(result, study, tmp_path):

@@ -11,6 +11,8 @@ from NPCSynthLib.phantom.acquire import acquire, scan_grid, tissue_signal
 from NPCSynthLib.phantom.anatomy import make_anatomy
 from NPCSynthLib.phantom.patient import make_patient, structures_on, write_dicom
 from NPCSynthLib.phantom.signal import Protocol, typical_protocol
+from NPCSynthLib.study.read import read_folder
+from NPCSynthLib.study.study import is_simulated
 from NPCSynthLib.study.volume import Grid
 from NPCSynthLib.vocabulary import load_structures
 
@@ -44,6 +46,12 @@ def test_a_patient_has_each_sequence_on_a_realistic_grid(patient):
         if patient.protocols[name].kind != "GRE":
             assert not np.allclose(direction, np.eye(3), atol=1e-3), "axial slices follow the head's tilt"
             assert volume.grid.spacing[2] > 1.2 * volume.grid.spacing[0]
+
+
+def test_every_image_says_that_it_was_simulated(patient, study):
+    assert all(is_simulated(volume.metadata) for volume in patient.volumes.values())
+    for folder in study[0]:
+        assert is_simulated(read_folder(folder).volumes[0].metadata)
 
 
 def test_the_same_seed_gives_the_same_images_whatever_else_is_acquired(patient):

@@ -16,6 +16,7 @@ from NPCSynthLib.output.truth import Truth, truth_on_grid
 from NPCSynthLib.output.write import write_result
 from NPCSynthLib.qa.contours import StructureAgreement, compare_structures, table_row
 from NPCSynthLib.study.build import study_from_folder
+from NPCSynthLib.study.study import DIGITAL_PATIENT
 from NPCSynthLib.study.volume import Grid, Volume
 
 
@@ -137,6 +138,19 @@ def test_pictures_show_the_worst_and_the_middle_slice_of_each_synthetic_sequence
     assert [int(k) for k, why in captions if "middle of the body" in why] == [middle_slice(study.body) + 1] * 2
     for img in page.every("img"):
         assert "marked SYNTHETIC" in img["alt"] and "acquired T1, T2" in img["alt"]
+
+
+def test_the_report_on_a_digital_patient_says_that_it_is_no_person(result, study):
+    truth = Truth({"T2FS": result.sequences[0].array.astype(np.float32)}, {})
+    digital = replace(study, sources=tuple(
+        replace(source, original=replace(source.original, metadata=dict(DIGITAL_PATIENT))) for source in study.sources))
+    page = Page(report(result, digital, provenance(result, digital), truth))
+    assert "A digital patient, not a person" in page.text and "Agreement with the simulated images" in page.text
+    assert "2 simulated, 1 synthetic sequence;" in page.text and "Simulated images." in page.text
+    assert all("simulated T1, T2" in img["alt"] and "the simulated one" in img["alt"] for img in page.every("img"))
+    page = Page(report(result, study, provenance(result, study), truth))
+    assert "igital patient" not in page.text and "imulated" not in page.text
+    assert "Agreement with the acquired images" in page.text and "2 acquired, 1 synthetic sequence;" in page.text
 
 
 def test_a_slice_with_next_to_no_body_is_not_the_worst(result, study):

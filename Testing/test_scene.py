@@ -28,10 +28,11 @@ from NPCSynthLib.scene import (  # noqa: E402
     save_mrb,
     study_volumes,
     volume_from_node,
+    volumes,
     write_scene,
 )
 from NPCSynthLib.scene.matrices import ijk_to_ras, swap_ras_lps, to_vtk  # noqa: E402
-from NPCSynthLib.study.study import Source, Study  # noqa: E402
+from NPCSynthLib.study.study import DIGITAL_PATIENT, Source, Study, is_simulated  # noqa: E402
 from NPCSynthLib.study.volume import Grid, Volume  # noqa: E402
 from NPCSynthLib.vocabulary import load_structures  # noqa: E402
 
@@ -284,6 +285,13 @@ def test_a_result_that_slicer_saved_and_loaded_again_is_no_source(scene, created
     assert is_synthetic(loaded)
     with pytest.raises(InputError, match="synthesized, not acquired"):
         study_volumes({"T1C": loaded})
+
+
+def test_an_image_of_a_digital_patient_stays_one_in_the_scene(scene):
+    array = np.ones(GRIDS["axial"].shape, np.int16)
+    for metadata in ({}, dict(DIGITAL_PATIENT)):
+        node = volumes.add_volume(scene, Volume(array, GRIDS["axial"], "T1", metadata), "T1")
+        assert is_simulated(volume_from_node(node).metadata) == bool(metadata)
 
 
 def test_voxels_make_a_volume_synthetic_only_while_they_are_all_a_results(scene, created):

@@ -12,7 +12,7 @@ from ..phantom.acquire import tissue_signal
 from ..phantom.anatomy import Anatomy, make_anatomy
 from ..phantom.signal import Protocol, typical_protocol
 from ..study.build import build_study
-from ..study.study import Study
+from ..study.study import DIGITAL_PATIENT, Study
 from ..study.volume import Volume
 from ..training.augmentation import rician
 
@@ -31,7 +31,8 @@ def scan(anatomy: Anatomy, protocol: Protocol) -> Volume:
     """One sequence on the anatomy's own grid, every tissue where the anatomy says: (k, j, i) float32, little noise."""
     image = tissue_signal(anatomy, protocol)
     rng = np.random.default_rng([anatomy.seed, 300, *protocol.sequence.encode()])
-    return Volume(rician(image, _NOISE * float(np.percentile(image, 99.5)), rng), anatomy.grid, protocol.sequence)
+    image = rician(image, _NOISE * float(np.percentile(image, 99.5)), rng)
+    return Volume(image, anatomy.grid, protocol.sequence, dict(DIGITAL_PATIENT))
 
 
 def scanned(anatomy: Anatomy, sequences: Iterable[str]) -> Study:

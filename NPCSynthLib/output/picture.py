@@ -30,7 +30,8 @@ def picture(
     """PNG of one slice; every synthetic panel is marked so in the image itself.
 
     Rows: the acquired inputs, and the contours on the reference; then, for each synthetic sequence, the image with the
-    same contours, its acquired counterpart and absolute error where ``truth`` has them, and the uncertainty.
+    same contours, its acquired counterpart and absolute error where ``truth`` has them, and the uncertainty. What was
+    acquired of a digital patient is called simulated.
 
     Args:
         sequences: those of the result that are shown; all by default.
@@ -57,17 +58,18 @@ def _figure(result, study, view, truth, sequences, changed) -> Figure:
     axes = figure.subplots(rows, _COLUMNS, squeeze=False)
     for axis in axes.flat:
         axis.set_axis_off()
-    figure.suptitle(f"Slice {view.k + 1} of {result.grid.shape[0]}   |   SYNTHETIC IMAGES: research use only",
+    whose = "   |   DIGITAL PATIENT, not a person" if study.how == "simulated" else ""
+    figure.suptitle(f"Slice {view.k + 1} of {result.grid.shape[0]}   |   SYNTHETIC IMAGES: research use only{whose}",
                     color=_WARNING, fontsize=10)
 
     panels = iter(axes[:top_rows].flat)
     for source in study.sources:
-        what = "changed since the run" if source.sequence in changed else "acquired, input"
+        what = "changed since the run" if source.sequence in changed else f"{source.how}, input"
         _image(next(panels), view, source.array * INTENSITY_HIGH, f"{source.sequence}  ({what})")
     if has_contours:
         axis = next(panels)
         reference = study.source(study.reference)
-        what = "changed since the run" if study.reference in changed else "acquired"
+        what = "changed since the run" if study.reference in changed else reference.how
         _image(axis, view, reference.array * INTENSITY_HIGH, f"Contours on {study.reference}  ({what})")
         _draw(axis, contours)
         _legend(axis, contours)
@@ -82,7 +84,7 @@ def _figure(result, study, view, truth, sequences, changed) -> Figure:
                   fontsize=9, fontweight="bold", bbox={"facecolor": _BACKGROUND, "edgecolor": "none", "pad": 1.5})
         true = truth.images.get(name) if truth else None
         if true is not None:
-            _image(next(panels), view, true, f"{name}  (acquired, true)")
+            _image(next(panels), view, true, f"{name}  ({study.how}, true)")
             _map(next(panels), view, np.abs(synthetic.array - true) * study.body, f"{name}  |synthetic - true|")
         _map(next(panels), view, synthetic.uncertainty * study.body, f"{name}  predicted uncertainty")
     return figure

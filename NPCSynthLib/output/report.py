@@ -82,19 +82,20 @@ def report(
     told = _Told(document, identify)
     parts = [
         f"<header><p class='mark'>SYNTHETIC &ndash; research use only</p><h1>NPCSynth report</h1>"
-        f"<p>{len(result.sources)} acquired, {len(result.sequences)} synthetic "
+        f"<p>{len(result.sources)} {study.how}, {len(result.sequences)} synthetic "
         f"{_plural('sequence', len(result.sequences))}; {text(document['software']['name'])} "
-        f"{text(document['software']['version'])}.</p>{_identity(study, document, identify)}</header>",
+        f"{text(document['software']['version'])}.</p>{_digital(study)}"
+        f"{_identity(study, document, identify)}</header>",
         section("Not to be used for", bullets(FORBIDDEN) + "<p>What else to know:</p>" + bullets(LIMITS), "limits"),
         section("Warnings", _warnings(document, told)),
-        section("What went in", _source_table(document, told)),
+        section("What went in", _source_table(study, document, told)),
         section("What was made", _output_table(result, study, document, told)),
         *(_pictures(synthetic, result, study, truth, agreements, changed, cancel) for synthetic in result.sequences),
     ]
     if truth is not None and (truth.images or truth.notes):
         said = bullets(truth.notes, "alarm") if truth.notes else ""
         compared = _image_table(result, study, truth) if truth.images else ""
-        parts.append(section("Agreement with the acquired images", said + compared))
+        parts.append(section(f"Agreement with the {study.how} images", said + compared))
     if agreements or notes:
         compared = _contour_table(agreements, caption, told) if agreements else ""
         said = dict.fromkeys(_without_structures(agreements, told)(note) for note in notes)
@@ -134,6 +135,13 @@ class _Told:
         if name not in known:
             known.append(name)
         return f"{kind} {known.index(name) + 1}"
+
+
+def _digital(study: Study) -> str:
+    if study.how != "simulated":
+        return ""
+    return ("<p><strong>A digital patient, not a person: the images that went in, and those that the results are "
+            "compared with, were simulated by NPCSynth.</strong></p>")
 
 
 def _identity(study: Study, document: dict, identify: bool) -> str:
@@ -178,7 +186,7 @@ def _unusual(document: dict) -> list[str]:
     return list(dict.fromkeys(sentences))
 
 
-def _source_table(document: dict, told: _Told) -> str:
+def _source_table(study: Study, document: dict, told: _Told) -> str:
     head = ["Sequence", "Voxels", "Size (mm)", "Alignment"]
     if told.identify:
         head.insert(1, "Series")
@@ -193,7 +201,7 @@ def _source_table(document: dict, told: _Told) -> str:
         if told.identify:
             row.insert(1, source["description"])
         rows.append(row)
-    return table(head, rows, "Acquired images.")
+    return table(head, rows, f"{study.how.capitalize()} images.")
 
 
 def _output_table(result: SynthesisResult, study: Study, document: dict, told: _Told) -> str:
@@ -231,8 +239,8 @@ def _pictures(
         png = base64.b64encode(image).decode("ascii")
         where = f"Slice {k + 1} of {result.grid.shape[0]}"
         alt = (
-            f"{where}: acquired {', '.join(result.sources)}; synthetic {synthetic.sequence}, marked SYNTHETIC"
-            + (", the acquired one and their difference" if truth and synthetic.sequence in truth.images else "")
+            f"{where}: {study.how} {', '.join(result.sources)}; synthetic {synthetic.sequence}, marked SYNTHETIC"
+            + (f", the {study.how} one and their difference" if truth and synthetic.sequence in truth.images else "")
             + "; its predicted uncertainty; contours"
         )
         figures.append(

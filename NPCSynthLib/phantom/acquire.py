@@ -3,6 +3,7 @@
 import numpy as np
 import SimpleITK as sitk
 
+from ..study.study import DIGITAL_PATIENT
 from ..study.volume import Grid, Volume, to_sitk
 from ..vocabulary import get_sequence
 from .anatomy import Anatomy
@@ -153,6 +154,7 @@ def header(protocol: Protocol, grid: Grid) -> dict:
         "SpacingBetweenSlices": round(float(grid.spacing[2]), 4),
         "PatientPosition": "HFS",
         "BodyPartExamined": "HEADNECK",
+        **DIGITAL_PATIENT,
     }
     if prepared:
         facts["InversionTime"] = round(protocol.TI_ms, 1)

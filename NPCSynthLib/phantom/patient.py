@@ -16,6 +16,7 @@ from pydicom.valuerep import format_number_as_ds
 
 from ..errors import OutputError, UsageError
 from ..study.headers import header_facts
+from ..study.study import DIGITAL_PATIENT
 from ..study.volume import Grid, Volume
 from ..vocabulary import get_sequence
 from .acquire import _sample, acquire
@@ -148,7 +149,8 @@ def _dataset(seed, sop_class, *what, syntax=ExplicitVRLittleEndian) -> FileDatas
     ds.StudyDescription, ds.AccessionNumber = "MR head and neck (digital phantom)", ""
     ds.ReferringPhysicianName = ""
     ds.FrameOfReferenceUID, ds.PositionReferenceIndicator = _uid(seed, "frame"), ""
-    ds.Manufacturer, ds.ManufacturerModelName = "NPCSynth", "Digital phantom"
+    for keyword, value in DIGITAL_PATIENT.items():
+        setattr(ds, keyword, value)
     ds.DeviceSerialNumber, ds.SoftwareVersions = "1", "1"
     return ds
 

@@ -98,7 +98,8 @@ def _add_source(scene, source: Source, study: Study):
     low, high = source.intensity_range
     if source.registration.get("applied"):
         array = np.where(source.inside, source.array * np.float32(high - low) + np.float32(low), np.float32(0))
-        volume, name = Volume(array, study.grid), f"{source.sequence} (registered to {study.reference})"
+        volume = Volume(array, study.grid, metadata=source.original.metadata)
+        name = f"{source.sequence} (registered to {study.reference})"
     else:
         volume, name = source.original, source.sequence
     node = add_volume(scene, volume, name)

@@ -17,12 +17,15 @@ import vtk
 from ..errors import InputError
 from ..study.headers import header_facts, read_header
 from ..study.image_files import made_by_npcsynth, named_synthetic
+from ..study.study import DIGITAL_PATIENT, is_simulated
 from ..study.volume import Grid, Volume
 from .collect import DIGEST, digest
 from .matrices import ijk_to_ras, swap_ras_lps, to_numpy, to_vtk
 
 #: Metadata key: (4, 4) array from the study's frame to the node's own frame, both RAS.
 STUDY_TO_NODE = "StudyToNode"
+#: Node attribute of an image of a digital patient, "YES".
+DIGITAL = "NPCSynth.DigitalPatient"
 #: Files whose name or header may say that NPCSynth made them; DICOM is asked through the database.
 _MARKED_FILES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
 #: Modification time of voxels -> their digest: the panel asks often, and large images take 0.1 s.
@@ -82,6 +85,8 @@ def volume_from_node(node, node_to_study: np.ndarray | None = None, copy: bool =
     if copy:
         array = np.array(array)
     metadata = header_from_node(node)
+    if node.GetAttribute(DIGITAL) == "YES":
+        metadata.update(DIGITAL_PATIENT)
     metadata[STUDY_TO_NODE] = np.linalg.inv(node_to_study)
     return Volume(array, Grid(array.shape, swap_ras_lps(matrix)), name, metadata)
 
@@ -168,6 +173,8 @@ def add_volume(scene, volume: Volume, name: str):
     slicer.util.updateVolumeFromArray(node, _storable(volume.array))
     node.SetIJKToRASMatrix(to_vtk(swap_ras_lps(volume.grid.ijk_to_lps)))
     node.CreateDefaultDisplayNodes()
+    if is_simulated(volume.metadata):
+        node.SetAttribute(DIGITAL, "YES")
     return node
 
 

@@ -1,10 +1,19 @@
 """A patient's usable sequences, brought onto one grid: what the model works on."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from .volume import Grid, Volume
+
+#: What the headers of the digital patient's images say, by DICOM keyword; no scanner says so.
+DIGITAL_PATIENT = {"Manufacturer": "NPCSynth", "ManufacturerModelName": "Digital phantom"}
+
+
+def is_simulated(metadata: Mapping) -> bool:
+    """Whether header facts are those of an image of a digital patient, which was simulated, not acquired."""
+    return all(metadata.get(keyword) == value for keyword, value in DIGITAL_PATIENT.items())
 
 
 @dataclass(frozen=True)
@@ -29,6 +38,11 @@ class Source:
     registration: dict
     intensity_range: tuple[float, float]
 
+    @property
+    def how(self) -> str:
+        """"acquired", or "simulated" for an image of a digital patient."""
+        return "simulated" if is_simulated(self.original.metadata) else "acquired"
+
 
 @dataclass(frozen=True)
 class Study:
@@ -49,6 +63,11 @@ class Study:
     body: np.ndarray
     warnings: tuple[str, ...] = ()
     refused: tuple[tuple[str, str], ...] = field(default=())
+
+    @property
+    def how(self) -> str:
+        """"simulated" where all the sources are images of a digital patient, else "acquired"."""
+        return "simulated" if all(source.how == "simulated" for source in self.sources) else "acquired"
 
     def source(self, sequence: str) -> Source:
         """The source of that sequence; KeyError when the study has none."""
