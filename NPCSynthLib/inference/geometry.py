@@ -20,6 +20,15 @@ def axis_steps(grid: Grid) -> tuple[tuple[int, ...], tuple[int, ...]]:
 
 def left_coordinate(grid: Grid) -> np.ndarray:
     """(k, j, i) float32: how far to the patient's left each voxel lies, in LPS mm."""
+    return _coordinate(grid, 0)
+
+
+def superior_coordinate(grid: Grid) -> np.ndarray:
+    """(k, j, i) float32: how far toward the patient's head each voxel lies, in LPS mm."""
+    return _coordinate(grid, 2)
+
+
+def _coordinate(grid: Grid, axis: int) -> np.ndarray:
     k, j, i = (np.arange(n, dtype=np.float32) for n in grid.shape)
-    row = grid.ijk_to_lps[0].astype(np.float32)
+    row = grid.ijk_to_lps[axis].astype(np.float32)
     return row[0] * i[None, None, :] + row[1] * j[None, :, None] + row[2] * k[:, None, None] + row[3]

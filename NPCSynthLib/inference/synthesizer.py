@@ -24,7 +24,6 @@ from .recognition import Recognition, recognize
 from .result import (
     ENHANCEMENT_GUESSED,
     INTENSITY_HIGH,
-    NODES_LEFT_OUT,
     NOT_CHECKED,
     SynthesisResult,
     SynthesizedSequence,
@@ -161,14 +160,8 @@ class Synthesizer:
         if segment:
             if on_progress:
                 on_progress(0.97, "Naming structures")
-            segmentation, left_out = to_segments(*contours, self.loaded.model.config.classes, study.body, study.grid)
-            if left_out:
-                warnings.append(
-                    f"{NODES_LEFT_OUT}: {len(left_out)}, of {sum(left_out):.1f} ml in all. Look for nodes yourself."
-                )
-            absent = [s.name for s in segmentation.segments if not segmentation.mask(s).any()]
-            if absent:
-                warnings.append(f"Not found: {', '.join(absent)}. They may be there all the same.")
+            segmentation, notes = to_segments(*contours, self.loaded.model.config.classes, study.body, study.grid)
+            warnings += notes
         seconds["finishing"] = time.perf_counter() - started
         if on_progress:
             on_progress(1.0, "Done")
