@@ -270,6 +270,25 @@ def test_an_image_of_our_own_making_is_no_source(scene, mark, tmp_path, monkeypa
         study_volumes({"T2": node})
 
 
+def test_a_volume_whose_file_gives_two_orientations_is_no_source_until_it_was_saved_anew(scene, tmp_path):
+    """Slicer, too, takes one of them and does not tell: left and right may be swapped."""
+    nibabel = pytest.importorskip("nibabel")
+    path = str(tmp_path / "T1.nii.gz")
+    image = nibabel.Nifti1Image(np.arange(60, dtype=np.int16).reshape(5, 4, 3), None)
+    image.set_qform(np.diag([1.1, 0.9, 4, 1]), 1)
+    image.set_sform(np.diag([-1.1, 0.9, 4, 1]), 1)
+    nibabel.save(image, path)
+    storage = scene.AddNewNodeByClass("vtkMRMLVolumeArchetypeStorageNode")
+    storage.SetFileName(path)
+    node = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "T1")
+    assert storage.ReadData(node)
+    node.SetAndObserveStorageNodeID(storage.GetID())
+    with pytest.raises(InputError, match="T1.nii.gz gives two different orientations"):
+        study_volumes({"T1": node})
+    assert storage.WriteData(node)
+    assert study_volumes({"T1": node})["T1"].array.shape == (3, 4, 5)
+
+
 @pytest.mark.parametrize("suffix", ["nii.gz", "nrrd"])
 def test_a_result_that_slicer_saved_and_loaded_again_is_no_source(scene, created, suffix, tmp_path):
     """NIfTI keeps neither its name nor its attributes: the voxels are those of a result in the scene."""

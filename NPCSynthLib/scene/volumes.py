@@ -16,7 +16,7 @@ import vtk
 
 from ..errors import InputError
 from ..study.headers import header_facts, read_header
-from ..study.image_files import made_by_npcsynth, named_synthetic
+from ..study.image_files import check_orientation, made_by_npcsynth, named_synthetic
 from ..study.study import DIGITAL_PATIENT, is_simulated
 from ..study.volume import Grid, Volume
 from .collect import DIGEST, digest
@@ -106,9 +106,14 @@ def says_synthetic(node) -> bool:
         return True
     if header_from_node(node).get("SyntheticData") == "YES":
         return True
-    storage = node.GetStorageNode()
-    path = Path((storage.GetFileName() if storage is not None else None) or "")
+    path = _file_of(node)
     return path.name.lower().endswith(_MARKED_FILES) and path.is_file() and made_by_npcsynth(path)
+
+
+def _file_of(node) -> Path:
+    """The file that a node was read from or last saved to; an empty path without any."""
+    storage = node.GetStorageNode()
+    return Path((storage.GetFileName() if storage is not None else None) or "")
 
 
 def has_voxels_of_a_result(node) -> bool:
@@ -143,13 +148,14 @@ def study_volumes(nodes: Mapping) -> dict:
     Args:
         nodes: sequence id -> vtkMRMLScalarVolumeNode.
 
-    Raises InputError as ``volume_from_node`` does, for images that NPCSynth made itself, and when one node is given
-    for two sequences.
+    Raises InputError as ``volume_from_node`` does, for images that NPCSynth made itself, for one whose NIfTI file gives
+    two different orientations, and when one node is given for two sequences.
     """
     for node in nodes.values():
         check_node(node)
         if is_synthetic(node):
             raise InputError(f'"{node.GetName()}" was synthesized, not acquired. Choose an acquired MR image.')
+        check_orientation(_file_of(node))
     first = {}
     for sequence, node in nodes.items():
         other = first.setdefault(node.GetID(), sequence)

@@ -117,12 +117,8 @@ def _check_nifti(path: Path) -> None:
     values; EOFError, OSError or ValueError when it holds fewer bytes than its header says, or no such header. ITK gives
     zeros in place of both.
     """
-    with (gzip.open if path.name.lower().endswith(".gz") else open)(path, "rb") as file:
-        content = file.read(_HEADER.itemsize)
-        order = "<" if content[:4] == b"\x5c\x01\0\0" else ">"
-        header = np.frombuffer(content, _HEADER.newbyteorder(order), count=1)[0]
-        if header["sizeof_hdr"] != _HEADER.itemsize:
-            raise ValueError("no NIfTI-1 header")
+    with _opened(path) as file:
+        header, order = _nifti_header(file)
         _check_one_orientation(path.name, header)
         dims = header["dim"].tolist()
         needed = int(np.prod([max(d, 1) for d in dims[1 : dims[0] + 1]], dtype=np.int64)) * int(header["bitpix"]) // 8
@@ -137,6 +133,33 @@ def _check_nifti(path: Path) -> None:
     if length < needed:
         raise EOFError(f"{length} of {needed} bytes")
     refuse_not_numbers(path.name, bad)
+
+
+def check_orientation(path: Path) -> None:
+    """For an image that somebody else has read: raises InputError when its file is NIfTI and gives two different
+    orientations, of which ITK takes one."""
+    if not _NIFTI.match(path.name):
+        return
+    try:
+        with _opened(path) as file:
+            header, _ = _nifti_header(file)
+    except (OSError, EOFError, ValueError, zlib.error):
+        return  # gone, or replaced by something else
+    _check_one_orientation(path.name, header)
+
+
+def _opened(path: Path):
+    return (gzip.open if path.name.lower().endswith(".gz") else open)(path, "rb")
+
+
+def _nifti_header(file) -> tuple[np.void, str]:
+    """The header at the beginning of a file, and its byte order; ValueError when there is none."""
+    content = file.read(_HEADER.itemsize)
+    order = "<" if content[:4] == b"\x5c\x01\0\0" else ">"
+    header = np.frombuffer(content, _HEADER.newbyteorder(order), count=1)[0]
+    if header["sizeof_hdr"] != _HEADER.itemsize:
+        raise ValueError("no NIfTI-1 header")
+    return header, order
 
 
 def _check_one_orientation(name: str, header: np.void) -> None:
