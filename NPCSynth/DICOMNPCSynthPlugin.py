@@ -69,7 +69,7 @@ class DICOMNPCSynthPluginClass(DICOMPlugin):
         loadable.selected = True
         loadable.confidence = 0.98  # more than any plugin that would take it for an acquired image
         header = read_header(Path(files[0]))
-        # The DICOM module offers to load what it was made from, too.
+        # The DICOM module offers to load the image that contours were made on, too.
         loadable.referencedInstanceUIDs = source_instances(header) if header is not None else []
         return [loadable]
 

@@ -209,14 +209,17 @@ def test_images_saved_anew_without_a_change_are_the_networks_still(result_folder
         np.testing.assert_array_equal(array, getattr(expected.sequences[0], quantity))
 
 
-def test_a_segmentation_saved_anew_by_slicer_is_the_networks_still(tmp_path):
-    """Slicer saves the box that is not empty, here fewer columns than the grid has."""
+@pytest.mark.parametrize("empty", [(), ("labelmap",), ("external",), ("labelmap", "external")], ids=str)
+def test_a_segmentation_saved_anew_by_slicer_is_the_networks_still(tmp_path, empty):
+    """Slicer saves the box that is not empty, here fewer columns than the grid has, and no layer without voxels."""
     pytest.importorskip("slicer", reason="slicer-core is not installed")
     study = read_study(write_study(tmp_path / "study", "oblique"))
     expected = make_result(study)
     body = np.zeros(study.grid.shape, bool)
     body[1:-1, 1:, 2:-3] = True
     expected = replace(expected, segmentation=replace(expected.segmentation, external=body))
+    nothing = {name: np.zeros_like(getattr(expected.segmentation, name)) for name in empty}
+    expected = replace(expected, segmentation=replace(expected.segmentation, **nothing))
     write_result(expected, study, tmp_path / "result", scene=False)
     path = tmp_path / "result" / "segmentation_synthetic.seg.nrrd"
     script = """
@@ -230,7 +233,7 @@ assert storage.ReadData(node) == 1 and storage.WriteData(node) == 1
     run = subprocess.run([sys.executable, "-c", script, str(path)], capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
     saved = slicerio.read_segmentation(str(path))["voxels"]
-    assert saved.shape[1] < study.grid.shape[2], "Slicer did not crop: the test tests nothing"
+    assert saved.shape[-3] < study.grid.shape[2], "Slicer did not crop: the test tests nothing"
     found = read_result(tmp_path / "result")[0].segmentation
     np.testing.assert_array_equal(found.labelmap, expected.segmentation.labelmap)
     np.testing.assert_array_equal(found.external, expected.segmentation.external)

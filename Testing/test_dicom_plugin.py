@@ -79,6 +79,8 @@ def test_contours_come_back_on_the_image_that_they_were_made_on(plugin, series):
     of_reference = [str(pydicom.dcmread(file, stop_before_pixels=True).SOPInstanceUID) for file in acquired[0]]
     others = [str(pydicom.dcmread(file, stop_before_pixels=True).SOPInstanceUID) for file in acquired[1]]
     assert set(loadable.referencedInstanceUIDs) in (set(of_reference), set(others))
+    (image,) = plugin.examineForImport([exported["SYNTH T1C"]])
+    assert image.referencedInstanceUIDs == [], "its first slice names one of each source: no series to load"
     node = plugin.load(loadable)
     assert drawn_on(node) is None
     scene = slicer.mrmlScene

@@ -67,3 +67,10 @@ def test_commands_on_the_pages_exist(page):
     known = set(get_command(app).commands)
     named = set(re.findall(r"^npcsynth (\w+)|`npcsynth (\w+)", page.read_text(encoding="utf-8"), re.M))
     assert {first or second for first, second in named} <= known
+
+
+def test_all_of_the_caution_stands_in_its_box():
+    lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
+    start = lines.index("> [!CAUTION]")
+    box = lines[start:lines.index("", start)]
+    assert all(line.startswith(">") for line in box) and "many programs do not show it." in box[-1]

@@ -289,6 +289,15 @@ def test_a_volume_whose_file_gives_two_orientations_is_no_source_until_it_was_sa
     assert study_volumes({"T1": node})["T1"].array.shape == (3, 4, 5)
 
 
+@pytest.mark.parametrize("of_dicom", [True, False])
+def test_a_series_that_a_scanner_calls_synthetic_is_a_source(scene, of_dicom):
+    """Computed by the scanner from what it acquired; files have no header that could tell, so their name counts."""
+    node = add_volume(scene, GRIDS["oblique"], "5: SYNTHETIC T2 FLAIR")
+    if of_dicom:
+        node.SetAttribute("DICOM.instanceUIDs", "1.2.3 1.2.4")
+    assert is_synthetic(node) == (not of_dicom)
+
+
 @pytest.mark.parametrize("suffix", ["nii.gz", "nrrd"])
 def test_a_result_that_slicer_saved_and_loaded_again_is_no_source(scene, created, suffix, tmp_path):
     """NIfTI keeps neither its name nor its attributes: the voxels are those of a result in the scene."""

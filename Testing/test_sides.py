@@ -60,7 +60,9 @@ def volume(radii) -> int:
     return round(4 / 3 * np.pi * np.prod(np.broadcast_to(radii, 3)) / 30)
 
 
-@pytest.mark.parametrize("turn", [np.eye(3), rotation(2, 15), rotation(1, 15), rotation(2, -12) @ rotation(1, -12)])
+@pytest.mark.parametrize("turn", [
+    np.eye(3), rotation(2, 15), rotation(2, 22), rotation(2, -28), rotation(1, 15), rotation(2, -12) @ rotation(1, -12),
+])
 def test_both_sides_of_a_turned_or_tilted_head(lying, turn):
     found, notes = named(lying, BRAIN, BRAINSTEM, CORD, EYE_L, EYE_R, PAROTID_L, PAROTID_R, turn=turn)
     for name, ball in (("Eye_L", EYE_L), ("Eye_R", EYE_R), ("Parotid_L", PAROTID_L), ("Parotid_R", PAROTID_R)):

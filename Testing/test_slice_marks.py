@@ -471,6 +471,30 @@ def test_models_and_label_maps_of_a_person_need_no_mark(scene, views, three_d, m
     assert words(views["Red"]) == []
 
 
+def test_a_label_map_around_predicted_structures_needs_no_mark(scene, views, marks, predicted):
+    """A person's head around the predicted brain, with a lesion within it; labels may be any numbers."""
+    source, nodes = predicted
+    labels = export_labels(scene, nodes.segmentation)
+    nodes.segmentation.GetSegmentation().RemoveSegment("External")  # here it fills the image
+    body = np.ones(slicer.util.arrayFromVolume(labels).shape, np.int32)
+    body[tuple(n // 2 for n in body.shape)] = 2**31 - 1
+    slicer.util.updateVolumeFromArray(labels, body)
+    show_labels(views["Red"], source, labels)
+    assert words(views["Red"]) == []
+    show_labels(views["Red"], nodes.volumes["T2FS"], labels)
+    assert words(views["Red"]) == [MARK]
+
+
+def test_an_empty_label_map_leaves_the_other_marks(scene, views, marks, predicted):
+    _, nodes = predicted
+    labels = export_labels(scene, nodes.segmentation)
+    image = slicer.vtkOrientedImageData()
+    image.SetDimensions(0, 0, 0)
+    labels.SetAndObserveImageData(image)
+    show_labels(views["Red"], nodes.volumes["T2FS"], labels)
+    assert words(views["Red"]) == [MARK]
+
+
 def test_a_model_stays_marked_without_its_segmentation_and_in_a_saved_scene(
     scene, views, three_d, marks, predicted, tmp_path
 ):

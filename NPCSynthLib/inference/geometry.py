@@ -23,6 +23,11 @@ def left_coordinate(grid: Grid) -> np.ndarray:
     return _coordinate(grid, 0)
 
 
+def posterior_coordinate(grid: Grid) -> np.ndarray:
+    """(k, j, i) float32: how far toward the patient's back each voxel lies, in LPS mm."""
+    return _coordinate(grid, 1)
+
+
 def superior_coordinate(grid: Grid) -> np.ndarray:
     """(k, j, i) float32: how far toward the patient's head each voxel lies, in LPS mm."""
     return _coordinate(grid, 2)

@@ -5,7 +5,7 @@ import SimpleITK as sitk
 
 from ..study.volume import Grid
 from ..vocabulary import load_structures
-from .geometry import axis_steps, left_coordinate, superior_coordinate
+from .geometry import axis_steps, left_coordinate, posterior_coordinate, superior_coordinate
 from .result import NODES_LEFT_OUT, Segment, SegmentationResult
 
 #: Islands smaller than this are noise, not structures.
@@ -17,8 +17,11 @@ SURE = 0.7
 _ENOUGH_MM3, _LEVEL_MM = 500.0, 20.0
 #: Two parts are a left and a right organ when their centers lie so far apart, also in widths of the wider one (eyes and
 #: parotids: about 2.4 and more), when they differ in size by no more than this factor, and when their middle is so near
-#: to brainstem and cord. Of eyes, far in front, it is 20 mm aside in a head turned by 15 degrees.
+#: to brainstem and cord, from left to right.
 _APART_MM, _APART_WIDTHS, _ALIKE, _NEAR_MM = 20.0, 1.5, 3, 25.0
+#: In a turned head the middle of eyes, far in front, lies farther aside: by so much of how far in front, at 30 degrees.
+#: That is believed of parts as far apart as eyes are.
+_TURNED, _EYES_MM = 0.58, 45.0
 #: No eye and no parotid is as wide as this, left to right: it is two, grown together.
 _WIDER_THAN_ONE_MM = 50.0
 #: Half a head is no wider than this.
@@ -78,8 +81,11 @@ def _sides(
         middle = _own_midline(brain, left, grid)
     if len(centers) >= 2 and abs(centers[0] - centers[1]) > max(_APART_MM, _APART_WIDTHS * max(widths[:2])):
         sizes = np.bincount(parts.ravel())
-        halfway = (centers[0] + centers[1]) / 2
-        if sizes[1] <= _ALIKE * sizes[2] and (middle is None or abs(halfway - middle) <= _NEAR_MM):
+        halfway, near = (centers[0] + centers[1]) / 2, _NEAR_MM
+        if central.any() and abs(centers[0] - centers[1]) >= _EYES_MM:
+            back = posterior_coordinate(grid)
+            near = max(near, _TURNED * abs(float(np.median(back[central]) - np.median(back[organ]))))
+        if sizes[1] <= _ALIKE * sizes[2] and (middle is None or abs(halfway - middle) <= near):
             middle = halfway
     if middle is None:
         middle = _own_midline(body, left, grid)

@@ -82,29 +82,38 @@ def _image(path: Path, grid: Grid, sha256: str) -> np.ndarray:
 def _segmentation(path: Path, grid: Grid, document: dict) -> SegmentationResult:
     try:
         content = slicerio.read_segmentation(str(path))
-        voxels = np.asarray(content["voxels"]).T  # (k, j, i, layer)
+        voxels = np.asarray(content["voxels"]).T  # (k, j, i, layer); without the last where there is one layer
+        voxels = voxels.reshape(*voxels.shape[:3], -1)
         voxels = _on_grid(voxels, np.asarray(content["ijkToLPS"], float), grid)
-        drawn = {segment["name"]: (segment.get("layer"), segment["labelValue"]) for segment in content["segments"]}
+        drawn = {s["name"]: _drawn(voxels, s.get("layer", 0), s["labelValue"]) for s in content["segments"]}
     except Exception as error:  # of many types: pynrrd and slicerio do not agree on one
         raise InputError(f"{path.name} is missing or damaged. Synthesize again.") from error
     structures = [s for s in load_structures() if s.name in {entry["name"] for entry in document["segments"]}]
-    as_written = (
-        voxels is not None
-        and len(content["segments"]) == len(structures)
-        and drawn == {s.name: (0, s.label) if s.label else (1, 1) for s in structures}
-        and voxels_sha256(voxels[..., 0], voxels[..., 1]) == document["segmentation_voxels_sha256"]
-    )
-    if not as_written:
+    labelmap, external = np.zeros(grid.shape, np.uint8), np.zeros(grid.shape, bool)
+    as_written = len(content["segments"]) == len(structures) and drawn.keys() == {s.name for s in structures}
+    for structure in structures if as_written else ():
+        if structure.label:
+            labelmap[drawn[structure.name]] = structure.label
+        else:
+            external = drawn[structure.name]
+    if not as_written or voxels_sha256(labelmap, external) != document["segmentation_voxels_sha256"]:
         raise InputError(
             f"{path.name} was changed since it was written, so that it is no longer what the network proposed. "
             "Export your own contours from 3D Slicer, or synthesize again."
         )
     segments = tuple(Segment(s.name, s.label, s.color, s.code) for s in structures)
-    return SegmentationResult(voxels[..., 0].astype(np.uint8), voxels[..., 1] > 0, segments)
+    return SegmentationResult(labelmap, external, segments)
 
 
-def _on_grid(voxels: np.ndarray, matrix: np.ndarray, grid: Grid) -> np.ndarray | None:
-    """The two layers (k, j, i, layer) on the whole grid; None when they are not a part of it.
+def _drawn(voxels: np.ndarray, layer: int, label: int) -> np.ndarray:
+    """(k, j, i) bool mask of a segment; nothing where its layer is not there: 3D Slicer saves no empty ones."""
+    if layer >= voxels.shape[3]:
+        return np.zeros(voxels.shape[:3], bool)
+    return voxels[..., layer] == label
+
+
+def _on_grid(voxels: np.ndarray, matrix: np.ndarray, grid: Grid) -> np.ndarray:
+    """The layers (k, j, i, layer) on the whole grid, without any when they are not a part of it.
 
     3D Slicer saves no more of a segmentation than the box that is not empty.
     """
@@ -113,9 +122,9 @@ def _on_grid(voxels: np.ndarray, matrix: np.ndarray, grid: Grid) -> np.ndarray |
     place[:, 3] = grid.ijk_to_lps @ [*start, 1]
     shape, first = voxels.shape[:3], start[::-1]
     last = first + shape
-    inside = voxels.shape[3:] == (2,) and (first >= 0).all() and (last <= grid.shape).all()
+    inside = (first >= 0).all() and (last <= grid.shape).all()
     if not inside or not Grid(shape, matrix).matches(Grid(shape, place), _SAME_PLACE_MM):
-        return None
-    whole = np.zeros((*grid.shape, 2), voxels.dtype)
+        return np.zeros((*grid.shape, 0), voxels.dtype)
+    whole = np.zeros((*grid.shape, voxels.shape[3]), voxels.dtype)
     whole[first[0] : last[0], first[1] : last[1], first[2] : last[2]] = voxels
     return whole

@@ -22,21 +22,22 @@ def is_exported_prediction(node) -> bool:
     """Whether a vtkMRMLModelNode or vtkMRMLLabelMapVolumeNode holds a segment that a program predicted.
 
     By what it says of itself, by a predicted segment of its scene with the same content, or because it was so when it
-    was asked before. The node gets an attribute then, and no event tells of it: views ask while they are drawn.
+    was asked before. The node gets an attribute then, and no event tells of it: views ask while they are drawn, so that
+    nothing is looked at that need not be.
     """
     if says_synthetic(node):
         return True
-    found = _digest(node)
-    if found is None:
+    before, segments = node.GetAttribute(CONTENT), _predicted_segments(node.GetScene())
+    if before is None and not segments or _is_empty(node):
         return False
-    if node.GetAttribute(CONTENT) == found:
+    if before is not None and before == _digest(node):
         return True
     same = _same_surface if node.IsA("vtkMRMLModelNode") else _same_voxels
-    if not same(node, _predicted_segments(node.GetScene())):
+    if not same(node, segments):
         return False
     silent = node.GetDisableModifiedEvent()
     node.DisableModifiedEventOn()
-    node.SetAttribute(CONTENT, found)
+    node.SetAttribute(CONTENT, _digest(node))
     node.SetDisableModifiedEvent(silent)
     return True
 
@@ -59,13 +60,17 @@ def _predicted_segments(scene) -> list:
     return found
 
 
-def _digest(node) -> str | None:
-    """None when the node is empty."""
+def _is_empty(node) -> bool:
     if node.IsA("vtkMRMLModelNode"):
-        points = _points(node.GetPolyData())
-        return None if points is None else digest(points + 0.0)  # -0 is 0, as files may have it
+        return _points(node.GetPolyData()) is None
     image = node.GetImageData()
-    return None if image is None or image.GetPointData().GetScalars() is None else voxels_digest(node)
+    return image is None or 0 in image.GetDimensions() or image.GetPointData().GetScalars() is None
+
+
+def _digest(node) -> str:
+    if node.IsA("vtkMRMLModelNode"):
+        return digest(_points(node.GetPolyData()) + 0.0)  # -0 is 0, as files may have it
+    return voxels_digest(node)
 
 
 def _points(surface) -> np.ndarray | None:
@@ -86,14 +91,11 @@ def _same_surface(node, segments) -> bool:
 
 
 def _same_voxels(node, segments) -> bool:
-    """Whether one of the labels is one of the segments, but for voxels that other labels have taken from it.
+    """Whether one of the labels is one of the segments, but for less than half that other labels have taken from it.
 
     In the world or, wherever the two nodes have been moved, in their own frames.
     """
     labels = slicer.util.arrayFromVolume(node)
-    if labels.dtype.kind not in "iu" or labels.min() < 0:
-        return False
-    counts = np.bincount(labels.ravel())
     for segmentation_node, name in segments:
         places = [ijk_to_ras(node)]
         parents = [one.GetParentTransformNode() for one in (node, segmentation_node)]
@@ -102,7 +104,8 @@ def _same_voxels(node, segments) -> bool:
         for place in places:
             inside = labels[segment_mask(segmentation_node, name, labels.shape, place)]
             if inside.size and inside.all():
-                within = np.bincount(inside, minlength=len(counts))
-                if (within[within > 0] == counts[within > 0]).any():
+                values, counts = np.unique(inside, return_counts=True)
+                most = counts.argmax()
+                if 2 * counts[most] > inside.size and np.count_nonzero(labels == values[most]) == counts[most]:
                     return True
     return False

@@ -102,7 +102,11 @@ def is_synthetic(node) -> bool:
 
 def says_synthetic(node) -> bool:
     """As ``is_synthetic``, without looking at the voxels."""
-    if node.GetAttribute("NPCSynth.Synthetic") == "YES" or named_synthetic(node.GetName() or ""):
+    name = node.GetName() or ""
+    # A series that a scanner calls synthetic (computed from a multi-parameter acquisition) was acquired all the same.
+    of_dicom = node.GetAttribute("DICOM.instanceUIDs") is not None
+    by_name = "(synthetic" in name.lower() if of_dicom else named_synthetic(name)
+    if node.GetAttribute("NPCSynth.Synthetic") == "YES" or by_name:
         return True
     if header_from_node(node).get("SyntheticData") == "YES":
         return True
@@ -154,7 +158,8 @@ def study_volumes(nodes: Mapping) -> dict:
     for node in nodes.values():
         check_node(node)
         if is_synthetic(node):
-            raise InputError(f'"{node.GetName()}" was synthesized, not acquired. Choose an acquired MR image.')
+            raise InputError(f'"{node.GetName()}" was synthesized, not acquired. Choose an acquired MR '
+                             "image; if only the name says so, and wrongly, rename it.")  # fmt: skip
         check_orientation(_file_of(node))
     first = {}
     for sequence, node in nodes.items():

@@ -135,11 +135,10 @@ def read_header(path: Path):
 
 
 def source_instances(dataset) -> list[str]:
-    """SOP instance UIDs of the images that a DICOM object (pydicom Dataset) says it was made from, each once."""
-    made_from = [item for series in dataset.get("ReferencedSeriesSequence") or []
-                 for item in series.get("ReferencedInstanceSequence") or []]  # fmt: skip
-    made_from += dataset.get("SourceImageSequence") or []
-    return list(dict.fromkeys(str(item.ReferencedSOPInstanceUID) for item in made_from))
+    """SOP instance UIDs of the series that a DICOM object (pydicom Dataset) says it was made on, none where it names
+    single images only: each slice of a series names others."""
+    return [str(item.ReferencedSOPInstanceUID) for series in dataset.get("ReferencedSeriesSequence") or []
+            for item in series.get("ReferencedInstanceSequence") or []]  # fmt: skip
 
 
 def _plain(value):
