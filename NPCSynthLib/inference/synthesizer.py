@@ -21,13 +21,7 @@ from .intervals import interval_factors
 from .labels import SURE, to_segments, with_margin
 from .preflight import Check
 from .recognition import Recognition, recognize
-from .result import (
-    ENHANCEMENT_GUESSED,
-    INTENSITY_HIGH,
-    NOT_CHECKED,
-    SynthesisResult,
-    SynthesizedSequence,
-)
+from .result import ENHANCEMENT_GUESSED, INTENSITY_HIGH, NOT_CHECKED, SynthesisResult, SynthesizedSequence
 from .slicing import CONTOUR_PIXEL_MM, Slicing
 from .unusual import find_unusual, knows_usual
 from .wording import check_wording

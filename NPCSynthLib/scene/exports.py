@@ -10,7 +10,7 @@ from vtk.util import numpy_support
 
 from .collect import digest, segment_mask
 from .matrices import ijk_to_ras
-from .segmentations import SURFACE, is_tagged, node_to_node, says_predicted
+from .segmentations import SURFACE, node_to_node, predicted_segments, says_predicted
 from .volumes import says_synthetic, voxels_digest
 
 #: Node attribute: digest of the content that was once found to be predicted. It stays when the segmentation is edited,
@@ -50,14 +50,8 @@ def content_time(node) -> int:
 
 def _predicted_segments(scene) -> list:
     """(segmentation node, segment ID) of each."""
-    found = []
-    for node in slicer.util.getNodesByClass("vtkMRMLSegmentationNode", scene):
-        segmentation = node.GetSegmentation()
-        if segmentation is not None:
-            whole = says_predicted(node)
-            found += [(node, name) for name in segmentation.GetSegmentIDs()
-                      if whole or is_tagged(node, segmentation.GetSegment(name))]
-    return found
+    return [(node, name) for node in slicer.util.getNodesByClass("vtkMRMLSegmentationNode", scene)
+            for name in predicted_segments(node, says_predicted(node))]  # fmt: skip
 
 
 def _is_empty(node) -> bool:

@@ -123,10 +123,8 @@ def _shows_contours(node, view_node, known) -> bool:
             looks = [display.GetSegmentVisibility2DFill] * fill + [display.GetSegmentVisibility2DOutline] * outline
         if not shown:
             continue
-        for place in range(segmentation.GetNumberOfSegments()):
-            segment_id = segmentation.GetNthSegmentID(place)
-            if display.GetSegmentVisibility(segment_id) and any(look(segment_id) for look in looks) and (
-                    known.predicted(node, segmentation.GetNthSegment(place))):
+        for segment_id in known.predicted_segments(node):
+            if display.GetSegmentVisibility(segment_id) and any(look(segment_id) for look in looks):
                 return True
     return False
 

@@ -3,7 +3,7 @@
 import slicer
 
 from .exports import content_time, is_exported_prediction
-from .segmentations import SURFACE, is_tagged, says_predicted, series_of
+from .segmentations import SURFACE, predicted_segments, says_predicted, series_of
 from .volumes import has_voxels_of_a_result, says_synthetic
 
 
@@ -22,10 +22,16 @@ class Origins:
             has_voxels_of_a_result, node, image.GetMTime(),
             node.GetScene().GetNumberOfNodesByClass("vtkMRMLScalarVolumeNode"))  # results may come later
 
-    def predicted(self, node, segment=None) -> bool:
-        """Of a segment of a segmentation node, or, with None, of any of it. Segments are asked each time: they come
-        and go."""
-        return is_tagged(node, segment) or self._ask(says_predicted, node, series_of(node))
+    def predicted(self, node) -> bool:
+        """Of a segmentation node or any of it."""
+        return self._whole(node) or bool(self.predicted_segments(node))
+
+    def predicted_segments(self, node) -> list[str]:
+        """IDs of those of a segmentation node's segments. They are asked each time: they come and go."""
+        return predicted_segments(node, self._whole(node))
+
+    def _whole(self, node) -> bool:
+        return self._ask(says_predicted, node, series_of(node))
 
     def any_exported(self, nodes) -> bool:
         """Whether any of some model and label map nodes of a scene holds a predicted segment."""
@@ -33,15 +39,11 @@ class Origins:
             return False
         # Which predicted segments there are, not what they hold: no stroke of a brush makes an older export like them,
         # and looking at all voxels takes a second.
-        there = []
-        for node in slicer.util.getNodesByClass("vtkMRMLSegmentationNode", nodes[0].GetScene()):
-            segmentation = node.GetSegmentation()
-            if segmentation is not None:
-                there += [
-                    (node.GetID(), name, segmentation.ContainsRepresentation(SURFACE))
-                    for name in segmentation.GetSegmentIDs()
-                    if self.predicted(node, segmentation.GetSegment(name))
-                ]
+        there = [
+            (node.GetID(), name, node.GetSegmentation().ContainsRepresentation(SURFACE))
+            for node in slicer.util.getNodesByClass("vtkMRMLSegmentationNode", nodes[0].GetScene())
+            for name in self.predicted_segments(node)
+        ]
         return any(self._ask(is_exported_prediction, node, content_time(node), there) for node in nodes)
 
     def _ask(self, question, node, *about) -> bool:

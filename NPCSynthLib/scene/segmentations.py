@@ -190,16 +190,15 @@ def drawn_on(node):
 
 def is_predicted(node) -> bool:
     """Whether a program made a segmentation or some of its segments: by its attributes, name, tags, header or file."""
-    return is_tagged(node) or says_predicted(node)
+    return says_predicted(node) or bool(predicted_segments(node, whole=False))
 
 
-def is_tagged(node, segment=None) -> bool:
-    """Whether a segment of a segmentation node, or, with None, any of them, has the tag of what a program made."""
+def predicted_segments(node, whole: bool) -> list[str]:
+    """IDs of a segmentation node's segments that a program predicted: all where it did the ``whole`` (what
+    ``says_predicted`` says), else those with the tag."""
     segmentation = node.GetSegmentation()
-    if segmentation is None:
-        return False
-    every = [segmentation.GetNthSegment(n) for n in range(segmentation.GetNumberOfSegments())]
-    return any(one.HasTag(SYNTHETIC_TAG) for one in (every if segment is None else [segment]))
+    names = segmentation.GetSegmentIDs() if segmentation is not None else ()
+    return [name for name in names if whole or segmentation.GetSegment(name).HasTag(SYNTHETIC_TAG)]
 
 
 def says_predicted(node) -> bool:
