@@ -44,15 +44,17 @@ def run(
     log.csv, TensorBoard events and progress.png beside checkpoint and weights. On several GPUs: torchrun
     --nproc-per-node 4 -m NPCSynthLib train …
 
-    Configurations: small (two CPU cores), further (on from its weights), base (one GPU), fine-tune (weights that are
-    there, on patients of your own; see Resources/Docs/fine-tuning.md), segmentation (its head alone, anew), image-side
-    (all but the text tower), words (the text tower alone, anew), and comparison/ours with what it is compared with:
-    comparison/channel-unet, channel-unet-gan, pair-unets, swin-unetr, labels, slow-text, no-contrast, no-simulation,
-    no-t1fs, share-25, share-50.
+    Configurations: small-in-stages (the stages of the shipped weights, four hours on two CPU cores: small, further,
+    image-side, segmentation and words, each on from the weights of the one before), small (two CPU cores), further (on
+    from its weights), base (one GPU), fine-tune (weights that are there, on patients of your own; see
+    Resources/Docs/fine-tuning.md), segmentation (its head alone, anew), image-side (all but the text tower), words (the
+    text tower alone, anew), and comparison/ours with what it is compared with: comparison/channel-unet,
+    channel-unet-gan, pair-unets, swin-unetr, labels, slow-text, no-contrast, no-simulation, no-t1fs, share-25 and
+    share-50.
 
     [bold]Examples[/]
 
-    [cyan]npcsynth train small --data data --out runs/first[/]
+    [cyan]npcsynth train small-in-stages --data data --out runs/first[/]
 
     [cyan]npcsynth train my.json --data data --out runs/mine --max-minutes 60[/]
 
@@ -63,15 +65,16 @@ def run(
         from ..evaluation.calibration import finish
         from ..training.config import TrainingConfig
         from ..training.held_out import remember, seen_before
-        from ..training.trainer import train
+        from ..training.stages import train_in_stages
     except ModuleNotFoundError as error:
         raise UsageError(f'Training needs {error.name}. Install NPCSynth with its "train" extra.') from error
     if data is None and cohort is None:
         raise UsageError("There is nothing to train on. Give --data, --cohort or both.")
     if hold_out and (cohort is None or start is None):
         raise UsageError("--hold-out compares before and after on patients of --cohort, by the weights of --from.")
-    config = TrainingConfig.load(config_name)
-    calibrated = config.network == "any-to-all" and config.learns != "words"  # they leave all of that as it was
+    configs = [TrainingConfig.load(stage) for stage in TrainingConfig.stages(config_name)]
+    # a run of words leaves all of that as it was
+    calibrated = any(config.network == "any-to-all" and config.learns != "words" for config in configs)
     done, notes = [], []
     try:
         with progress_bar() as on_progress:
@@ -79,9 +82,11 @@ def run(
             if patients:
                 remember(out, patients, held, resume)
                 notes += seen_before(start, held) if held else []
-            weights = train(config_name, data, out, resume=resume, max_minutes=max_minutes, start=start,
-                  on_step=lambda step, steps, losses: on_progress(step / steps, _stage(step, steps, losses)),
-                  cohort=patients, note=notes.append)
+            weights = train_in_stages(
+                config_name, data, out, resume=resume, max_minutes=max_minutes, start=start, cohort=patients,
+                note=notes.append,
+                on_step=lambda stage, step, steps, losses: on_progress(step / steps, _told(stage, step, steps, losses)),
+            )
             if calibrated and data is not None:
                 done = finish(weights, data, on_progress)
             rows = before_after(start, weights, held, on_progress) if held else []
@@ -113,7 +118,7 @@ def _patients(cohort: Path | None, hold_out: list[str], notes: list[str], on_pro
     return part(found, hold_out)
 
 
-def _stage(step: int, steps: int, losses: dict[str, float]) -> str:
+def _told(stage: str, step: int, steps: int, losses: dict[str, float]) -> str:
     """How far a run is and what it has learnt, in one line."""
     figures = ", ".join(f"{name} {losses[name]:.3f}" for name in _SHOWN if name in losses)
-    return f"Step {step} of {steps} ({figures})"
+    return f"{stage + ': step' if stage else 'Step'} {step} of {steps} ({figures})"

@@ -82,8 +82,8 @@ def tokens_of_vocabulary() -> list[int]:
     kinds = [free[kind] for kind in ("inverted_fat", "technique", "plane", "noun", "region", "timing")]
     pieces += [piece.format(TR="1", TE="1") for kind in (*kinds, *free["weighting"].values()) for piece in kind]
     tokens = {PAD, START, END, *range(_FIRST_NUMBER, _FIRST_NUMBER + _NUMBERS)}
-    for piece in pieces:
-        tokens.update(clip_tokens(piece))
+    for word in {word for piece in pieces for word in piece.split()}:  # no token reaches across a space
+        tokens.update(clip_tokens(word))
     return _ordered(tokens)
 
 

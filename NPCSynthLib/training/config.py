@@ -73,10 +73,28 @@ class TrainingConfig:
                 raise ValueError("words are learned for finished any-to-all weights that know T2")
             return config
         except (OSError, ValueError, TypeError, KeyError) as error:
-            raise UsageError(
-                f'"{name}" is not a training configuration ({error}). Use "small", "base", "fine-tune" or the path of '
-                "a JSON file with the same fields."
-            ) from error
+            raise _unreadable(name, error) from error
+
+    @staticmethod
+    def stages(name: str) -> list[str]:
+        """Names of the configurations that one consists of, each going on from the weights of the one before.
+
+        That is most often its own alone. Raises UsageError when it cannot be read.
+        """
+        try:
+            stages = _read_values(name).get("stages", [name])
+            if not (isinstance(stages, list) and stages and all(isinstance(stage, str) for stage in stages)):
+                raise ValueError('"stages" is a list of configurations')
+        except (OSError, ValueError, TypeError) as error:
+            raise _unreadable(name, error) from error
+        return stages
+
+
+def _unreadable(name: str, error: Exception) -> UsageError:
+    return UsageError(
+        f'"{name}" is not a training configuration ({error}). Use "small", "base", "fine-tune" or the path of '
+        "a JSON file with the same fields."
+    )
 
 
 def _read_values(name: str) -> dict:

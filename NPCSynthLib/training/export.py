@@ -25,12 +25,12 @@ def export_weights(
 ) -> None:  # fmt: skip
     """Write the moving average of a checkpoint as weights.
 
-    The manifest's "notes", sentences that every result carries as warnings, are for whoever ships weights to add;
-    weights learned further on from such keep them.
+    The manifest's "notes" are sentences that every result carries as warnings; weights learned further on from such
+    keep them.
 
     Args:
-        configuration: name of the file that ``config`` comes from, without its suffix. By it, whatever their folder is
-            called, the evaluation knows the weights that it asks more.
+        configuration: name of the file that the run was started with, without its suffix. By it, whatever their folder
+            is called, the evaluation knows the weights that it asks more.
         batches: what it was trained on.
         base: the weights that the run started from.
     """
@@ -46,7 +46,11 @@ def export_weights(
         "steps": state["step"],
         "training_data": batches.describe(),
     }
-    if base is not None:
+    if base is None:
+        # whatever is drawn on the patients of cohorts: of contours they teach nothing
+        learned = "simulated patients" + (f" and {len(batches.tumors)} real slices" if batches.tumors else "")
+        about["notes"] = [f"The tumor and organ contours were learned from {learned}: check every one."]
+    else:
         about["steps"] += base.manifest.get("steps", 0)
         about["started_from"] = base.identity
         about["training_data"] = together(base.manifest.get("training_data", []) + about["training_data"])

@@ -7,6 +7,7 @@ that the face is not one flat patch.
 
 import re
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -166,6 +167,7 @@ def find_labelmaps(data_dir: Path) -> list[Path]:
     return [path for path in paths if any(re.search(pattern, path.name) for pattern in _KINDS)]
 
 
+@cache  # the stages of a run ask for the same ones
 def load_labelmap(path: Path, seed: int = 0) -> LabelMap:
     """Read one public label map (see ``_KINDS``) and bring it to our classes and axes."""
     mapping, axes = next(kind for pattern, kind in _KINDS.items() if re.search(pattern, path.name))
@@ -204,6 +206,7 @@ def load_labelmap(path: Path, seed: int = 0) -> LabelMap:
     return LabelMap(labels, spacing, tuple(CLASSES), counts, None, path.name)
 
 
+@cache
 def phantom_labelmap(seed: int) -> LabelMap:
     """Our own phantom as a label map, with every structure known."""
     from ..phantom.anatomy import make_anatomy

@@ -164,7 +164,7 @@ def _launch():
 def train(
     config_name: str, data_dir: Path | None, out_dir: Path, resume: bool = True, max_minutes: float | None = None,
     steps: int | None = None, start: Path | None = None, on_step=None, cohort: Sequence[PatientFiles] = (),
-    note: Callable[[str], None] = lambda text: None,
+    note: Callable[[str], None] = lambda text: None, called: str | None = None,
 ) -> Path:  # fmt: skip
     """Train and leave ``weights/``, ``checkpoint.ckpt`` and what ``Journal`` writes in ``out_dir``.
 
@@ -180,6 +180,7 @@ def train(
         on_step: called as ``on_step(step, steps, losses)`` with plain floats.
         cohort: patients of one's own beside those of ``data_dir``.
         note: takes a sentence for each file that is not used, or not as it came.
+        called: what the weights are named after, instead of the configuration.
 
     Returns:
         The weights folder, ready for ``Synthesizer(weights=...)``.
@@ -290,6 +291,6 @@ def train(
             save()
     weights = out_dir / "weights"
     if fabric.is_global_zero:
-        export_weights(checkpoint, weights, Path(config_name).stem, __version__, config, batches, base)
+        export_weights(checkpoint, weights, Path(called or config_name).stem, __version__, config, batches, base)
     fabric.barrier()
     return weights

@@ -1,0 +1,108 @@
+"""One command makes weights in several stages, each on from the one before, and goes on where it was stopped."""
+
+import json
+
+import pytest
+
+pytest.importorskip("open_clip", reason="training needs the train extra")
+pytest.importorskip("lightning_fabric", reason="training needs the train extra")
+
+from test_training import box_labelmap, tiny_config
+
+from NPCSynthLib.errors import UsageError
+from NPCSynthLib.model.weights import load_weights
+from NPCSynthLib.training import dataset
+from NPCSynthLib.training.config import TrainingConfig
+from NPCSynthLib.training.stages import train_in_stages
+
+ON = {"model": None, "warmup_steps": 0}
+STAGES = {
+    "start": {},
+    "head": {**ON, "learns": "segmentation", "steps": 3},
+    "end": {**ON, "learns": "words", "steps": 2},
+}
+
+
+@pytest.fixture
+def boxes(monkeypatch):
+    monkeypatch.setattr(dataset, "phantom_labelmap", box_labelmap)
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    """A configuration of three small stages."""
+    paths = []
+    for name, changes in STAGES.items():
+        (tmp_path / name).mkdir()
+        paths.append(tiny_config(tmp_path / name, **changes))
+    path = tmp_path / "recipe.json"
+    path.write_text(json.dumps({"about": "Three stages.", "stages": paths}))
+    return str(path)
+
+
+def contents(weights):
+    return {path.name: path.read_bytes() for path in weights.glob("*.safetensors")}
+
+
+def test_stages_follow_each_other_and_the_last_ones_weights_are_the_runs(boxes, recipe, tmp_path):
+    told = []
+    weights = train_in_stages(recipe, tmp_path, tmp_path / "run", on_step=lambda stage, *_: told.append(stage))
+    assert weights == tmp_path / "run" / "weights"
+    loaded = load_weights(weights)
+    manifest = loaded.manifest
+    assert manifest["name"] == "NPCSynth any-to-all (recipe)"
+    assert manifest["steps"] == 4 + 3 + 2 and manifest["reads_echo_times"] is True
+    assert "check every one" in manifest["notes"][0]
+    loaded.text_tower()
+    before = contents(tmp_path / "run" / "2-tiny" / "weights")["model.safetensors"]
+    assert contents(weights)["model.safetensors"] == before != contents(tmp_path / "run" / "1-tiny" / "weights")[
+        "model.safetensors"]
+    assert list(dict.fromkeys(told)) == ["tiny, 1 of 3", "tiny, 2 of 3", "tiny, 3 of 3"]
+
+
+def test_a_run_stopped_in_a_stage_goes_on_there_to_the_same_weights(boxes, recipe, tmp_path):
+    whole = train_in_stages(recipe, tmp_path, tmp_path / "whole")
+
+    def stop(stage, step, *_):
+        if (stage, step) == ("tiny, 2 of 3", 2):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_in_stages(recipe, tmp_path, tmp_path / "parts", on_step=stop)
+    seen = []
+    parts = train_in_stages(recipe, tmp_path, tmp_path / "parts", on_step=lambda *told: seen.append(told[:2]))
+    assert seen[0] == ("tiny, 2 of 3", 3)
+    assert contents(parts) == contents(whole)
+
+
+def test_time_that_is_up_ends_the_run_with_the_weights_that_there_are(boxes, recipe, tmp_path):
+    weights = train_in_stages(recipe, tmp_path, tmp_path / "run", max_minutes=0)
+    assert weights == tmp_path / "run" / "1-tiny" / "weights" and load_weights(weights).manifest["steps"] == 1
+    assert not (tmp_path / "run" / "weights").exists()
+
+
+@pytest.mark.parametrize(("stages", "said"), [
+    (["small", "nowhere"], '"nowhere" is not a training configuration'),
+    (["small", "small"], 'The stage "small"'),
+    ([], "is not a training configuration"),
+    ("small", "is not a training configuration"),
+    (["small-in-stages"], "is not a training configuration"),
+])  # fmt: skip
+def test_a_wrong_stage_is_told_before_the_first_one(tmp_path, stages, said):
+    path = tmp_path / "recipe.json"
+    path.write_text(json.dumps({"stages": stages}))
+    with pytest.raises(UsageError, match=said):
+        train_in_stages(str(path), tmp_path, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_cohort_that_a_later_stage_cannot_use_is_told_before_the_first_one(recipe, tmp_path):
+    with pytest.raises(UsageError, match="Leave out --cohort"):
+        train_in_stages(recipe, tmp_path, tmp_path / "run", cohort=[object()])
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_recipe_of_the_shipped_weights_can_be_read():
+    configs = [TrainingConfig.load(stage) for stage in TrainingConfig.stages("small-in-stages")]
+    assert configs[0].model is not None
+    assert [config.learns for config in configs[-3:]] == ["images", "segmentation", "words"]
