@@ -367,11 +367,11 @@ _SHIPPED = Path(config_module.__file__).parent
 
 @pytest.mark.parametrize("path", [*_SHIPPED.glob("*.json"), *_SHIPPED.glob("comparison/*.json")], ids=lambda p: p.stem)
 def test_shipped_configurations_load(path):
-    config = TrainingConfig.load(str(path.relative_to(_SHIPPED).with_suffix("")))
-    if config.model is None:  # that of the weights which it goes on from
-        return
-    assert config.model.classes == load_classes()
-    assert config.size % config.model.stride == 0
+    stages = TrainingConfig.stages(str(path.relative_to(_SHIPPED).with_suffix("")))
+    for config in [TrainingConfig.load(stage) for stage in stages]:
+        if config.model is not None:  # otherwise that of the weights which it goes on from
+            assert config.model.classes == load_classes()
+            assert config.size % config.model.stride == 0
 
 
 def test_journal_holds_losses_and_pictures(boxes, tmp_path, monkeypatch):
@@ -418,7 +418,7 @@ def test_two_processes_learn_what_one_does(tmp_path):
         "here = Path(sys.argv[1])\n"
         "t.trainer.train(str(here / 'tiny.json'), here, here / 'two')\n"
     )
-    config = tiny_config(tmp_path, steps=8, batch_size=8, learning_rate=0.001)
+    config = tiny_config(tmp_path, steps=5, batch_size=8, learning_rate=0.001)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])
@@ -478,8 +478,9 @@ def test_checkpoint_of_an_older_edition_is_said(boxes, tmp_path):
 
 
 def test_full_disk_costs_no_checkpoint(boxes, tmp_path, monkeypatch):
+    (tmp_path / "out").mkdir()
     config = tiny_config(tmp_path)
-    trainer.train(config, tmp_path, tmp_path / "out", steps=2)
+    trainer.train(tiny_config(tmp_path / "out", steps=2), tmp_path, tmp_path / "out")
     good = (tmp_path / "out" / "checkpoint.ckpt").read_bytes()
 
     def full(state, path):

@@ -12,11 +12,12 @@ import torch
 from torch.utils.data import DataLoader
 
 from .. import __version__
-from ..errors import InputError, OutputError, UsageError, WeightsError
+from ..errors import InputError, UsageError, WeightsError
 from ..inference.device import choose_device
 from ..model.text import tokens_of_vocabulary
 from ..model.weights import LoadedModel, load_weights
 from ..vocabulary import load_sequences
+from .checkpoint import CHECKPOINT, load_optimizer, read_checkpoint, save_checkpoint
 from .config import TrainingConfig, build_module
 from .dataset import Batch, TrainingBatches
 from .export import export_weights
@@ -26,7 +27,6 @@ from .objectives import TrainingModule
 from .text_pretraining import pretrain_text
 from .wordings import Meanings
 
-_CHECKPOINT = "checkpoint.ckpt"
 _SAVE_SECONDS = 120
 #: bfloat16 only where the hardware has it: elsewhere it is emulated, ten times slower than float32.
 _PRECISIONS = {torch.float32: "32-true", torch.bfloat16: "bf16-mixed", torch.float16: "16-mixed"}
@@ -87,64 +87,6 @@ def _move(batch: Batch, device) -> Batch:
     return replace(batch, **{k: v.to(device, non_blocking=True) for k, v in tensors.items() if torch.is_tensor(v)})
 
 
-def _read_checkpoint(path: Path, config: TrainingConfig, meant: str | None) -> dict:
-    """The state of an interrupted run. Raises InputError when it is damaged or another configuration's.
-
-    Args:
-        meant: SHA-256 of the weights whose meanings words are learned for.
-    """
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        same = (state["network"], state["model"]) == (config.network, config.model.to_dict())
-        same &= state.get("meant") == meant
-        state["module"], state["optimizer"], state["average"], state["step"], state["tokens"]
-    except Exception as error:  # torch raises whatever its unpickler met
-        raise InputError(
-            f'The checkpoint in "{path.parent.name}" is damaged and the run cannot go on from it. Begin again with '
-            "--fresh or in another folder; weights that are there already were not touched."
-        ) from error
-    if not same:
-        raise _of_another_run(path)
-    return state
-
-
-def _of_another_run(checkpoint: Path) -> InputError:
-    return InputError(
-        f'The checkpoint in "{checkpoint.parent.name}" is of a run with another network or configuration, or of an '
-        "older NPCSynth. Choose another folder, or begin again with --fresh."
-    )
-
-
-def _load_optimizer(optimizer: torch.optim.Optimizer, state: dict, checkpoint: Path) -> None:
-    """Go on with an optimizer's state, at the shares of the learning rate that the configuration gives now.
-
-    Raises InputError when other parameters learned in that run.
-    """
-    shares = [group["share"] for group in optimizer.param_groups]
-    counts = [[len(group["params"]) for group in groups] for groups in (optimizer.param_groups, state["param_groups"])]
-    if counts[0] != counts[1]:
-        raise _of_another_run(checkpoint)
-    optimizer.load_state_dict(state)
-    for group, share in zip(optimizer.param_groups, shares, strict=True):
-        group["share"] = share
-
-
-def _save(state: dict, path: Path) -> None:
-    """Write a checkpoint; the last good one stays until the new one is whole. Raises OutputError."""
-    partial = path.with_suffix(".part")
-    try:
-        torch.save(state, partial)
-        partial.replace(path)
-    except (OSError, RuntimeError) as error:  # torch's writer tells of a full disk by a RuntimeError
-        partial.unlink(missing_ok=True)
-        kept = "The last good checkpoint was kept." if path.exists() else "There is none yet."
-        reason = getattr(error, "strerror", None) or "disk full?"
-        raise OutputError(
-            f'The checkpoint could not be written to "{path.parent.name}" ({reason}). {kept} '
-            "Make room on the disk and start the same command again."
-        ) from error
-
-
 def _launch():
     """Fabric on one device, or on those that torchrun started this process for."""
     from lightning_fabric import Fabric
@@ -161,9 +103,97 @@ def _launch():
     return fabric
 
 
+def _configuration(name: str, start: Path | None) -> tuple[TrainingConfig, LoadedModel | None]:
+    """The configuration as it is run, and the weights that it goes on from."""
+    config = TrainingConfig.load(name)
+    if start is None:
+        if config.model is None:
+            raise UsageError(f'The configuration "{name}" goes on from weights. Name them with --from.')
+        return config, None
+    base = load_weights(start)
+    config = replace(config, model=config.model or base.model.config, warmup_steps=0)
+    if config.learns == "words":  # what the weights never met stays unknown to their words
+        met = base.manifest["prompts"]
+        without = tuple(s for s in load_sequences() if s in config.mixture.without or s not in met)
+        config = replace(config, mixture=replace(config.mixture, without=without))
+    return config, base
+
+
+def _module(config: TrainingConfig, base: LoadedModel | None, state: dict | None, fabric, on_step) -> torch.nn.Module:
+    """What a run learns: that of its checkpoint, or finished weights, or a fresh one whose tower has read prompts."""
+    words = config.learns == "words"
+    ours = config.network == "any-to-all"
+    if state is None and base is not None:
+        module = _start_from(base, config)
+    else:
+        module = build_module(config, state["tokens"] if state else tokens_of_vocabulary() if ours else [])
+    canonical = base.canonical() if words else {}
+    if state is None and (base is None or words) and ours:
+        means = {sequence: text.pooled for sequence, text in canonical.items()} if words else None
+        tower = module.text.to(fabric.device)
+        precision = nullcontext if choose_device()[0].dtype == torch.float16 else fabric.autocast  # it needs a scaler
+        pretrain_text(tower, config.text_steps, config.seed, without=config.mixture.without, means=means,
+                      autocast=precision, on_step=on_step if words else None)  # fmt: skip
+    if words:
+        module.meanings = Meanings(canonical, config.mixture.without)
+    if state is not None:
+        module.load_state_dict(state["module"])
+    return module.to(memory_format=torch.channels_last)
+
+
+class _Run:
+    """A module that learns, step by step, and what its checkpoint holds.
+
+    Attributes:
+        step: number of steps that were made.
+    """
+
+    def __init__(self, module: torch.nn.Module, config: TrainingConfig, fabric, checkpoint: Path, state: dict | None,
+                 meant: str | None):  # fmt: skip
+        self.config, self.checkpoint, self.meant = config, checkpoint, meant
+        self._fabric, self._plain = fabric, module
+        optimizer = torch.optim.AdamW(
+            _groups(module, config), lr=config.learning_rate, weight_decay=config.weight_decay, betas=(0.9, 0.98)
+        )
+        self._average = MovingAverage(module, config.ema)
+        self._module, self._optimizer = fabric.setup(module, optimizer)
+        self.step = 0
+        if state is not None:
+            load_optimizer(self._optimizer, state["optimizer"], checkpoint)
+            self._average.values = state["average"]
+            self.step = state["step"]
+        self._average.values = {n: v.to(fabric.device) for n, v in self._average.values.items()}
+
+    def learn(self, batch: Batch) -> dict[str, float]:
+        """One step on a batch that lies on the device; returns its losses."""
+        fabric, config = self._fabric, self.config
+        for group in self._optimizer.param_groups:
+            group["lr"] = group["share"] * learning_rate(self.step, config)
+        seed = (config.seed * 1_000_003 + self.step) * fabric.world_size + fabric.global_rank
+        losses = self._module(batch, torch.Generator(fabric.device).manual_seed(seed))
+        fabric.backward(losses["total"])
+        fabric.clip_gradients(self._module, self._optimizer, max_norm=1.0, error_if_nonfinite=False)
+        self._optimizer.step()
+        self._optimizer.zero_grad(set_to_none=True)
+        self._average.update(self._plain, self.step)
+        self.step += 1
+        return {name: float(value.detach()) for name, value in losses.items()}
+
+    def save(self) -> None:
+        """Write the checkpoint, by the first process alone."""
+        if self._fabric.is_global_zero:
+            state = {
+                "module": self._plain.state_dict(), "optimizer": self._optimizer.state_dict(),
+                "average": self._average.values, "step": self.step, "model": self.config.model.to_dict(),
+                "network": self.config.network, "meant": self.meant,
+                "tokens": getattr(getattr(self._plain, "text", None), "tokens", []),
+            }  # fmt: skip
+            save_checkpoint(state, self.checkpoint)
+
+
 def train(
     config_name: str, data_dir: Path | None, out_dir: Path, resume: bool = True, max_minutes: float | None = None,
-    steps: int | None = None, start: Path | None = None, on_step=None, cohort: Sequence[PatientFiles] = (),
+    start: Path | None = None, on_step=None, cohort: Sequence[PatientFiles] = (),
     note: Callable[[str], None] = lambda text: None, called: str | None = None,
 ) -> Path:  # fmt: skip
     """Train and leave ``weights/``, ``checkpoint.ckpt`` and what ``Journal`` writes in ``out_dir``.
@@ -174,7 +204,6 @@ def train(
         data_dir: the folder with cohorts/, heads/, labelmaps/ and npc_t2/; any of them may be missing, and all.
         resume: go on from the checkpoint in ``out_dir`` when there is one.
         max_minutes: stop after this long (the checkpoint is written; call again to go on).
-        steps: end of the schedule, instead of the configuration's.
         start: weights to go on from instead of beginning anew; they must be of the configuration's size. A
             checkpoint in ``out_dir`` comes first.
         on_step: called as ``on_step(step, steps, losses)`` with plain floats.
@@ -190,64 +219,17 @@ def train(
         checkpoint is damaged. WeightsError: the weights to start from cannot be used. OutputError: a checkpoint could
         not be written.
     """
-    config = TrainingConfig.load(config_name)
-    if steps is not None:
-        config = replace(config, steps=steps)
-    base = None if start is None else load_weights(start)
-    if config.model is None:
-        if base is None:
-            raise UsageError(f'The configuration "{config_name}" goes on from weights. Name them with --from.')
-        config = replace(config, model=base.model.config)
+    config, base = _configuration(config_name, start)
     out_dir = Path(out_dir)
     out_dir.mkdir(parents=True, exist_ok=True)
     fabric = _launch()
-    checkpoint = out_dir / _CHECKPOINT
     words = config.learns == "words"
-    meant = base.identity["sha256"] if words else None
     if words and cohort:
         raise UsageError(f'The configuration "{config_name}" learns from simulated images alone. Leave out --cohort.')
-    state = _read_checkpoint(checkpoint, config, meant) if resume and checkpoint.exists() else None
-    if base is not None:
-        config = replace(config, warmup_steps=0)
-    tokens = state["tokens"] if state else tokens_of_vocabulary() if config.network == "any-to-all" else []
-    if state is None and base is not None:
-        module = _start_from(base, config)
-    else:
-        module = build_module(config, tokens)
-    without, canonical = config.mixture.without, {}
-    if words:
-        canonical = base.canonical()
-        without = tuple(s for s in load_sequences() if s in without or s not in canonical)
-        config = replace(config, mixture=replace(config.mixture, without=without))
-    if state is None and (base is None or words) and config.network == "any-to-all":
-        means = {sequence: text.pooled for sequence, text in canonical.items()} if words else None
-        tower = module.text.to(fabric.device)
-        precision = nullcontext if choose_device()[0].dtype == torch.float16 else fabric.autocast  # it needs a scaler
-        pretrain_text(tower, config.text_steps, config.seed, without=without, means=means, autocast=precision,
-                      on_step=on_step if words else None)  # fmt: skip
-    if words:
-        module.meanings = Meanings(canonical, without)
-    module = module.to(memory_format=torch.channels_last)
-    optimizer = torch.optim.AdamW(
-        _groups(module, config), lr=config.learning_rate, weight_decay=config.weight_decay, betas=(0.9, 0.98)
-    )
-    average = MovingAverage(module, config.ema)
-    plain = module
-    module, optimizer = fabric.setup(module, optimizer)
-    step = 0
-    if state is not None:
-        plain.load_state_dict(state["module"])
-        _load_optimizer(optimizer, state["optimizer"], checkpoint)
-        average.values = state["average"]
-        step = state["step"]
-    average.values = {n: v.to(fabric.device) for n, v in average.values.items()}
-
-    def save() -> None:
-        if fabric.is_global_zero:
-            _save({"module": plain.state_dict(), "optimizer": optimizer.state_dict(), "average": average.values,
-                   "step": step, "model": config.model.to_dict(), "network": config.network, "meant": meant,
-                   "tokens": getattr(getattr(plain, "text", None), "tokens", [])}, checkpoint)  # fmt: skip
-
+    checkpoint, meant = out_dir / CHECKPOINT, base.identity["sha256"] if words else None
+    state = read_checkpoint(checkpoint, config, meant) if resume and checkpoint.exists() else None
+    module = _module(config, base, state, fabric, on_step)
+    run = _Run(module, config, fabric, checkpoint, state, meant)
     batches = TrainingBatches(
         data_dir, config.steps, config.batch_size, config.size, config.warmup_steps, config.phantoms,
         config.mixture, config.seed, part=(fabric.global_rank, fabric.world_size), cohort=cohort, note=note,
@@ -261,34 +243,24 @@ def train(
     # on a computer with a GPU the processor's cores are all there is to feed it
     workers = max(1, min(14, (os.cpu_count() or 2) // fabric.world_size - 1))
     loader = DataLoader(
-        batches, batch_size=None, sampler=range(step, config.steps), num_workers=workers, prefetch_factor=3
+        batches, batch_size=None, sampler=range(run.step, config.steps), num_workers=workers, prefetch_factor=3
     )
     started = saved = time.monotonic()
     with Journal(out_dir if fabric.is_global_zero else None) as journal:
         try:
             for batch in loader:
-                for group in optimizer.param_groups:
-                    group["lr"] = group["share"] * learning_rate(step, config)
-                seed = (config.seed * 1_000_003 + step) * fabric.world_size + fabric.global_rank
                 batch = _move(batch, fabric.device)
-                losses = module(batch, torch.Generator(fabric.device).manual_seed(seed))
-                fabric.backward(losses["total"])
-                fabric.clip_gradients(module, optimizer, max_norm=1.0, error_if_nonfinite=False)
-                optimizer.step()
-                optimizer.zero_grad(set_to_none=True)
-                average.update(plain, step)
-                step += 1
-                values = {name: float(value.detach()) for name, value in losses.items()}
-                journal.write(step, values, lambda: plain.preview(batch))
+                losses = run.learn(batch)
+                journal.write(run.step, losses, lambda: module.preview(batch))
                 if on_step is not None:
-                    on_step(step, config.steps, values)
+                    on_step(run.step, config.steps, losses)
                 if time.monotonic() - saved > _SAVE_SECONDS:
-                    save()
+                    run.save()
                     saved = time.monotonic()
                 if max_minutes is not None and time.monotonic() - started > 60 * max_minutes:
                     break
         finally:  # an interrupted run goes on from its last step, not from its last checkpoint
-            save()
+            run.save()
     weights = out_dir / "weights"
     if fabric.is_global_zero:
         export_weights(checkpoint, weights, Path(called or config_name).stem, __version__, config, batches, base)
