@@ -1,6 +1,7 @@
 """A tiny study and result on an oblique, anisotropic grid, shared by the tests of output and command line."""
 
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -62,6 +63,35 @@ def result(study) -> SynthesisResult:
     model = {"name": "test", "version": "0", "sha256": "0" * 64}
     return SynthesisResult(study.grid, (synthetic,), segmentation, ("T1", "T2"), model, "CPU", {"synthesis": 1.25},
                            ("Outside the training domain.",))
+
+
+@pytest.fixture
+def boxes(monkeypatch):
+    """Training sees a head of boxes in place of the phantom, which takes seconds to make."""
+    from tiny_runs import box_labelmap
+
+    from NPCSynthLib.training import dataset
+
+    monkeypatch.setattr(dataset, "phantom_labelmap", box_labelmap)
+
+
+@pytest.fixture(scope="session")
+def first_run(tmp_path_factory) -> Path:
+    """The weights of a run of ``tiny_config``; not to be changed."""
+    from tiny_runs import box_labelmap, tiny_config
+
+    from NPCSynthLib.training import dataset, trainer
+
+    folder = tmp_path_factory.mktemp("first run")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(dataset, "phantom_labelmap", box_labelmap)
+        return trainer.train(tiny_config(folder), folder, folder / "out")
+
+
+@pytest.fixture
+def first(first_run, tmp_path) -> Path:
+    """A copy of the weights of a run of ``tiny_config``, the test's own."""
+    return shutil.copytree(first_run, tmp_path / "first" / "weights")
 
 
 @pytest.fixture

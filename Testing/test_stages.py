@@ -1,17 +1,19 @@
 """One command makes weights in several stages, each on from the one before, and goes on where it was stopped."""
 
 import json
+import shutil
 
 import pytest
 
 pytest.importorskip("open_clip", reason="training needs the train extra")
 pytest.importorskip("lightning_fabric", reason="training needs the train extra")
 
-from test_training import box_labelmap, tiny_config
+from tiny_runs import tiny_config
+from typer.testing import CliRunner
 
-from NPCSynthLib.errors import UsageError
+from NPCSynthLib.cli.main import app
+from NPCSynthLib.errors import InputError, UsageError
 from NPCSynthLib.model.weights import load_weights
-from NPCSynthLib.training import dataset
 from NPCSynthLib.training.config import TrainingConfig
 from NPCSynthLib.training.stages import train_in_stages
 
@@ -21,11 +23,6 @@ STAGES = {
     "head": {**ON, "learns": "segmentation", "steps": 3},
     "end": {**ON, "learns": "words", "steps": 2},
 }
-
-
-@pytest.fixture
-def boxes(monkeypatch):
-    monkeypatch.setattr(dataset, "phantom_labelmap", box_labelmap)
 
 
 @pytest.fixture
@@ -46,8 +43,8 @@ def contents(weights):
 
 def test_stages_follow_each_other_and_the_last_ones_weights_are_the_runs(boxes, recipe, tmp_path):
     told = []
-    weights = train_in_stages(recipe, tmp_path, tmp_path / "run", on_step=lambda stage, *_: told.append(stage))
-    assert weights == tmp_path / "run" / "weights"
+    weights, unfinished = train_in_stages(recipe, tmp_path, tmp_path / "run", on_step=lambda *a: told.append(a[0]))
+    assert not unfinished and weights == tmp_path / "run" / "weights"
     loaded = load_weights(weights)
     manifest = loaded.manifest
     assert manifest["name"] == "NPCSynth any-to-all (recipe)"
@@ -61,7 +58,7 @@ def test_stages_follow_each_other_and_the_last_ones_weights_are_the_runs(boxes, 
 
 
 def test_a_run_stopped_in_a_stage_goes_on_there_to_the_same_weights(boxes, recipe, tmp_path):
-    whole = train_in_stages(recipe, tmp_path, tmp_path / "whole")
+    whole, _ = train_in_stages(recipe, tmp_path, tmp_path / "whole")
 
     def stop(stage, step, *_):
         if (stage, step) == ("tiny, 2 of 3", 2):
@@ -70,15 +67,44 @@ def test_a_run_stopped_in_a_stage_goes_on_there_to_the_same_weights(boxes, recip
     with pytest.raises(KeyboardInterrupt):
         train_in_stages(recipe, tmp_path, tmp_path / "parts", on_step=stop)
     seen = []
-    parts = train_in_stages(recipe, tmp_path, tmp_path / "parts", on_step=lambda *told: seen.append(told[:2]))
+    parts, _ = train_in_stages(recipe, tmp_path, tmp_path / "parts", on_step=lambda *told: seen.append(told[:2]))
     assert seen[0] == ("tiny, 2 of 3", 3)
     assert contents(parts) == contents(whole)
 
 
 def test_time_that_is_up_ends_the_run_with_the_weights_that_there_are(boxes, recipe, tmp_path):
-    weights = train_in_stages(recipe, tmp_path, tmp_path / "run", max_minutes=0)
+    weights, unfinished = train_in_stages(recipe, tmp_path, tmp_path / "run", max_minutes=0)
+    assert unfinished == "tiny, 1 of 3"
     assert weights == tmp_path / "run" / "1-tiny" / "weights" and load_weights(weights).manifest["steps"] == 1
     assert not (tmp_path / "run" / "weights").exists()
+
+
+def test_the_command_tells_the_stage_in_which_time_was_up(boxes, recipe, tmp_path):
+    done = CliRunner().invoke(app, ["train", recipe, "--data", str(tmp_path), "--out", str(tmp_path / "run"),
+                                    "--max-minutes", "0"])  # fmt: skip
+    assert done.exit_code == 0 and "Time was up in tiny, 1 of 3. The same command goes on" in done.stderr
+    assert "Training ended" not in done.stderr
+
+
+def test_a_fresh_run_stopped_in_its_first_stage_uses_nothing_of_the_run_before(boxes, recipe, tmp_path):
+    train_in_stages(recipe, tmp_path, tmp_path / "run")
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_in_stages(recipe, tmp_path, tmp_path / "run", resume=False, on_step=stop)
+    seen = []
+    train_in_stages(recipe, tmp_path, tmp_path / "run", on_step=lambda *told: seen.append(told[:2]))
+    assert seen[0] == ("tiny, 1 of 3", 2) and {stage for stage, _ in seen} == {f"tiny, {n} of 3" for n in (1, 2, 3)}
+
+
+def test_a_stage_on_from_other_weights_is_not_taken_for_finished(boxes, recipe, tmp_path):
+    train_in_stages(recipe, tmp_path, tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "1-tiny")
+    tiny_config(tmp_path / "start", seed=4)  # the stage is made anew, and differs
+    with pytest.raises(InputError, match="on from other weights.*--fresh"):
+        train_in_stages(recipe, tmp_path, tmp_path / "run")
 
 
 @pytest.mark.parametrize(("stages", "said"), [

@@ -1,6 +1,5 @@
 """Training: samples that are what they say, losses that mean what they say, runs that resume exactly."""
 
-import json
 import os
 import re
 import socket
@@ -17,6 +16,8 @@ from PIL import Image
 pytest.importorskip("open_clip", reason="training needs the train extra")
 pytest.importorskip("lightning_fabric", reason="training needs the train extra")
 
+from tiny_runs import box_labelmap, tiny_config
+
 from NPCSynthLib.errors import InputError, OutputError, UsageError, WeightsError
 from NPCSynthLib.model.manifest import read_manifest, write_manifest
 from NPCSynthLib.model.network import ModelConfig
@@ -27,41 +28,11 @@ from NPCSynthLib.training import dataset, export, journal, objectives, trainer
 from NPCSynthLib.training.baseline_networks import NETWORKS, load_baseline
 from NPCSynthLib.training.config import TrainingConfig
 from NPCSynthLib.training.dataset import Mixture, TrainingBatches
-from NPCSynthLib.training.labelmaps import LabelMap, find_labelmaps, load_labelmap
+from NPCSynthLib.training.labelmaps import find_labelmaps, load_labelmap
 from NPCSynthLib.training.sample import IGNORE, POSSIBLE_CLASSES, plane_axes
 from NPCSynthLib.training.simulation import simulate
 from NPCSynthLib.training.text_pretraining import pretrain_text
 from NPCSynthLib.vocabulary import canonical_prompt, get_sequence, load_classes, load_sequences
-
-
-def box_labelmap(seed=0) -> LabelMap:
-    """A head made of boxes: fat around muscle around brain around a tumor that takes up contrast."""
-    names = ("phantom:air", "phantom:subcutaneous_fat", "phantom:muscle", "phantom:white_matter", "phantom:npc_tumor")
-    classes = np.zeros((48, 64, 64), np.uint8)
-    for n, edge in enumerate((4, 8, 14, 20), start=1):
-        classes[edge:-edge, edge:-edge, edge:-edge] = n
-    order = load_classes()
-    structures = np.select(
-        [classes == 4, classes == 3, classes > 0], [order.index("GTVp"), order.index("Brain"), order.index("body")], 0
-    ).astype(np.uint8)
-    return LabelMap(classes, np.array((2.0, 2.0, 2.0)), names, np.bincount(classes.ravel()), structures, "box")
-
-
-@pytest.fixture
-def boxes(monkeypatch):
-    monkeypatch.setattr(dataset, "phantom_labelmap", box_labelmap)
-
-
-def tiny_config(folder, **changes):
-    values = {
-        "model": {"channels": [8, 12, 16], "specific": [2, 2, 2], "encoder_blocks": 1, "decoder_blocks": 1,
-                  "text_width": 32, "text_layers": 1, "text_heads": 2},
-        "steps": 4, "batch_size": 3, "size": 32, "text_steps": 2, "warmup_steps": 1,
-        "learning_rate": 0.003, "weight_decay": 0.0, "ema": 0.9, "phantoms": 1, "seed": 3,
-    }  # fmt: skip
-    path = folder / "tiny.json"
-    path.write_text(json.dumps({**values, **changes}))
-    return str(path)
 
 
 def test_simulated_sample_follows_the_physics():
@@ -271,8 +242,7 @@ def test_loss_falls(boxes, tmp_path):
     assert np.mean(losses[-30:]) < 0.92 * np.mean(losses[:15])
 
 
-def test_run_from_finished_weights_begins_where_they_ended(boxes, tmp_path):
-    first = trainer.train(tiny_config(tmp_path), tmp_path, tmp_path / "first")
+def test_run_from_finished_weights_begins_where_they_ended(boxes, tmp_path, first):
     second = trainer.train(tiny_config(tmp_path, learning_rate=0.0), tmp_path, tmp_path / "second", start=first)
     a, b = load_weights(first), load_weights(second)
     for name, value in a.model.state_dict().items():
@@ -281,9 +251,8 @@ def test_run_from_finished_weights_begins_where_they_ended(boxes, tmp_path):
     assert b.manifest["steps"] == 2 * a.manifest["steps"]
 
 
-def test_the_segmentation_head_learns_alone_and_leaves_the_rest_as_it_is(boxes, tmp_path):
+def test_the_segmentation_head_learns_alone_and_leaves_the_rest_as_it_is(boxes, tmp_path, first):
     """To the bit, so that images stay the same and a second edition of the weights adds little to the history."""
-    first = trainer.train(tiny_config(tmp_path), tmp_path, tmp_path / "first")
     add_file(first, "usual.safetensors", {"limits": np.ones(3, np.float32)})
     write_manifest(first, {**read_manifest(first)[1], "calibration": {"T1": 1.5}})
     config = tiny_config(tmp_path, learns="segmentation", learning_rate=0.01)
@@ -298,8 +267,7 @@ def test_the_segmentation_head_learns_alone_and_leaves_the_rest_as_it_is(boxes, 
     assert torch.equal(a.text_features(prompt)[0].tokens, b.text_features(prompt)[0].tokens)
 
 
-def test_the_image_side_learns_alone_and_leaves_the_text_tower_as_it_is(boxes, tmp_path):
-    first = trainer.train(tiny_config(tmp_path), tmp_path, tmp_path / "first")
+def test_the_image_side_learns_alone_and_leaves_the_text_tower_as_it_is(boxes, tmp_path, first):
     write_manifest(first, {**read_manifest(first)[1], "notes": ["Check every contour."]})
     config = tiny_config(tmp_path, learns="images", learning_rate=0.01)
     second = trainer.train(config, tmp_path, tmp_path / "second", start=first)
@@ -307,7 +275,26 @@ def test_the_image_side_learns_alone_and_leaves_the_text_tower_as_it_is(boxes, t
     a, b = (load_weights(folder).model.state_dict() for folder in (first, second))
     changed = {name.split(".")[0] for name in a if not torch.equal(a[name], b[name])}
     assert {"encoder", "decoder", "segmentation"} <= changed
-    assert read_manifest(second)[1]["notes"] == ["Check every contour."], "what users are warned of stays true"
+    assert "Check every contour." in read_manifest(second)[1]["notes"], "what users are warned of stays true"
+
+
+def test_weights_say_by_themselves_what_their_contours_were_learned_from(boxes, tmp_path, monkeypatch, first):
+    assert read_manifest(first)[1]["notes"] == [
+        "The tumor and organ contours were learned from simulated patients: check every one."]
+    described = TrainingBatches.describe
+    monkeypatch.setattr(TrainingBatches, "describe", lambda self: [*described(self), f"{dataset.TUMOR_SLICES}12"])
+    config = tiny_config(tmp_path, learns="segmentation", steps=1)
+    second = trainer.train(config, tmp_path, tmp_path / "second", start=first)
+    assert read_manifest(second)[1]["notes"] == [
+        "The tumor and organ contours were learned from simulated patients and 12 real slices: check every one."]
+
+
+def test_a_run_does_not_go_on_from_one_that_began_with_other_weights(boxes, tmp_path, first):
+    other = trainer.train(tiny_config(tmp_path, seed=4), tmp_path, tmp_path / "other")
+    config = tiny_config(tmp_path, model=None)
+    trainer.train(config, tmp_path, tmp_path / "out", start=first)
+    with pytest.raises(InputError, match="on from other weights"):
+        trainer.train(config, tmp_path, tmp_path / "out", start=other)
 
 
 @pytest.mark.parametrize(("before", "now", "told"), [
@@ -340,8 +327,7 @@ def test_words_that_the_vocabulary_has_gained_are_learned_further_on(boxes, tmp_
     assert float(torch.cosine_similarity(old, new)) > 0.9
 
 
-def test_weights_of_another_size_are_no_start(boxes, tmp_path):
-    first = trainer.train(tiny_config(tmp_path), tmp_path, tmp_path / "first")
+def test_weights_of_another_size_are_no_start(boxes, tmp_path, first):
     model = {"channels": [8, 12], "specific": [2, 2], "text_width": 32, "text_layers": 1, "text_heads": 2}
     other = tiny_config(tmp_path, model=model)
     with pytest.raises(WeightsError, match="not of the size"):
@@ -412,11 +398,12 @@ def test_two_processes_learn_what_one_does(tmp_path):
     script = tmp_path / "run.py"
     script.write_text(
         "import sys; sys.path[:0] = sys.argv[2:4]\n"
-        "import test_training as t\n"
+        "import tiny_runs\n"
+        "from NPCSynthLib.training import dataset, trainer\n"
         "from pathlib import Path\n"
-        "t.dataset.phantom_labelmap = t.box_labelmap\n"
+        "dataset.phantom_labelmap = tiny_runs.box_labelmap\n"
         "here = Path(sys.argv[1])\n"
-        "t.trainer.train(str(here / 'tiny.json'), here, here / 'two')\n"
+        "trainer.train(str(here / 'tiny.json'), here, here / 'two')\n"
     )
     config = tiny_config(tmp_path, steps=5, batch_size=8, learning_rate=0.001)
     with socket.socket() as probe:

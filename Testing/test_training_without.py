@@ -6,7 +6,7 @@ import pytest
 pytest.importorskip("open_clip", reason="training needs the train extra")
 pytest.importorskip("lightning_fabric", reason="training needs the train extra")
 
-from test_training import box_labelmap, tiny_config
+from tiny_runs import box_labelmap, tiny_config
 
 from NPCSynthLib.model.weights import load_weights
 from NPCSynthLib.training import dataset, trainer

@@ -9,7 +9,7 @@ import torch
 pytest.importorskip("open_clip", reason="training needs the train extra")
 pytest.importorskip("lightning_fabric", reason="training needs the train extra")
 
-from test_training import box_labelmap, tiny_config
+from tiny_runs import box_labelmap, tiny_config
 from typer.testing import CliRunner
 
 from NPCSynthLib.cli.main import app
@@ -18,7 +18,7 @@ from NPCSynthLib.model.manifest import read_manifest, write_manifest
 from NPCSynthLib.model.network import AnyToAll, ModelConfig
 from NPCSynthLib.model.text import TextTower, tokens_of_vocabulary
 from NPCSynthLib.model.weights import load_weights
-from NPCSynthLib.training import dataset, trainer
+from NPCSynthLib.training import trainer
 from NPCSynthLib.training.config import TrainingConfig
 from NPCSynthLib.training.dataset import Mixture, TrainingBatches, collate
 from NPCSynthLib.training.objectives import TrainingModule
@@ -29,11 +29,6 @@ from NPCSynthLib.vocabulary import canonical_prompt, load_sequences
 
 CONFIG = ModelConfig(channels=(8, 12, 16), specific=(2, 2, 2), encoder_blocks=1, decoder_blocks=1, text_width=32,
                      text_layers=1, text_heads=2)  # fmt: skip
-
-
-@pytest.fixture
-def boxes(monkeypatch):
-    monkeypatch.setattr(dataset, "phantom_labelmap", box_labelmap)
 
 
 @pytest.fixture
@@ -104,9 +99,8 @@ def test_where_numbers_are_learned_many_wordings_tell_an_echo_time_of_their_own(
     assert {sequence.id for sequence, _ in found} == set(load_sequences()), "the others are not forgotten"
 
 
-def test_a_run_of_words_changes_the_text_tower_alone(boxes, tmp_path):
+def test_a_run_of_words_changes_the_text_tower_alone(boxes, tmp_path, first):
     """To the bit, so that images stay the same and what was measured on them stays true."""
-    first = trainer.train(tiny_config(tmp_path), tmp_path, tmp_path / "first")
     config = tiny_config(tmp_path, model=None, learns="words")
     second = trainer.train(config, tmp_path, tmp_path / "second", start=first)
     assert (first / "model.safetensors").read_bytes() == (second / "model.safetensors").read_bytes()
@@ -122,8 +116,7 @@ def test_a_run_of_words_changes_the_text_tower_alone(boxes, tmp_path):
         assert torch.equal(state["module"][f"model.{name}"], value), "it learned from the images of other weights"
 
 
-def test_an_interrupted_run_of_words_goes_on_to_the_same_result(boxes, tmp_path):
-    first = trainer.train(tiny_config(tmp_path), tmp_path, tmp_path / "first")
+def test_an_interrupted_run_of_words_goes_on_to_the_same_result(boxes, tmp_path, first):
     config = tiny_config(tmp_path, model=None, learns="words")
     whole = trainer.train(config, tmp_path, tmp_path / "whole", start=first)
     trainer.train(config, tmp_path, tmp_path / "parts", start=first, max_minutes=0)
@@ -131,9 +124,8 @@ def test_an_interrupted_run_of_words_goes_on_to_the_same_result(boxes, tmp_path)
     assert (whole / "text.safetensors").read_bytes() == (parts / "text.safetensors").read_bytes()
 
 
-def test_a_run_of_words_does_not_go_on_from_one_for_other_weights(boxes, tmp_path):
+def test_a_run_of_words_does_not_go_on_from_one_for_other_weights(boxes, tmp_path, first):
     config = {"model": None, "learns": "words"}
-    first = trainer.train(tiny_config(tmp_path), tmp_path, tmp_path / "first")
     trainer.train(tiny_config(tmp_path, **config), tmp_path, tmp_path / "out", start=first)
     another = trainer.train(tiny_config(tmp_path, seed=4), tmp_path, tmp_path / "another")
     with pytest.raises(InputError, match="another network or configuration"):
@@ -155,8 +147,7 @@ def test_what_the_weights_never_met_stays_unknown_to_their_words(boxes, tmp_path
     assert asked == [("T1FS",)]
 
 
-def test_a_run_of_words_learns_from_no_cohort(boxes, tmp_path):
-    first = trainer.train(tiny_config(tmp_path), tmp_path, tmp_path / "first")
+def test_a_run_of_words_learns_from_no_cohort(boxes, tmp_path, first):
     with pytest.raises(UsageError, match="Leave out --cohort"):
         trainer.train(tiny_config(tmp_path, model=None, learns="words"), tmp_path, tmp_path / "out", start=first,
                       cohort=[object()])  # fmt: skip
@@ -175,8 +166,7 @@ def test_what_learns_must_be_something_that_does(tmp_path):
         TrainingConfig.load(tiny_config(tmp_path, learns="decoder"))
 
 
-def test_the_command_leaves_what_was_calibrated_as_it_was(boxes, tmp_path):
-    first = trainer.train(tiny_config(tmp_path), tmp_path, tmp_path / "first")
+def test_the_command_leaves_what_was_calibrated_as_it_was(boxes, tmp_path, first):
     write_manifest(first, {**read_manifest(first)[1], "calibration": {"T1": 1.5}, "patient_spread": 0.5})
     config = tiny_config(tmp_path, model=None, learns="words")
     done = CliRunner().invoke(app, ["train", config, "--data", str(tmp_path), "--from", str(first),

@@ -1,5 +1,6 @@
 """``npcsynth train``: make weights of one's own."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -44,11 +45,11 @@ def run(
     log.csv, TensorBoard events and progress.png beside checkpoint and weights. On several GPUs: torchrun
     --nproc-per-node 4 -m NPCSynthLib train …
 
-    Configurations: small-in-stages (the stages of the shipped weights, four hours on two CPU cores: small, further,
-    image-side, segmentation and words, each on from the weights of the one before), small (two CPU cores), further (on
-    from its weights), base (one GPU), fine-tune (weights that are there, on patients of your own; see
-    Resources/Docs/fine-tuning.md), segmentation (its head alone, anew), image-side (all but the text tower), words (the
-    text tower alone, anew), and comparison/ours with what it is compared with: comparison/channel-unet,
+    Configurations: small-in-stages (small, further, image-side, segmentation and words, each on from the weights of
+    the one before, much as the shipped weights were made; some four hours on two CPU cores), small (two CPU cores),
+    further (on from its weights), base (one GPU), fine-tune (weights that are there, on patients of your own; see
+    Resources/Docs/fine-tuning.md), segmentation (its head alone, anew), image-side (all but the text tower), words
+    (the text tower alone, anew), and comparison/ours with what it is compared with: comparison/channel-unet,
     channel-unet-gan, pair-unets, swin-unetr, labels, slow-text, no-contrast, no-simulation, no-t1fs, share-25 and
     share-50.
 
@@ -82,18 +83,23 @@ def run(
             if patients:
                 remember(out, patients, held, resume)
                 notes += seen_before(start, held) if held else []
-            weights = train_in_stages(
+            weights, unfinished = train_in_stages(
                 config_name, data, out, resume=resume, max_minutes=max_minutes, start=start, cohort=patients,
                 note=notes.append,
                 on_step=lambda stage, step, steps, losses: on_progress(step / steps, _told(stage, step, steps, losses)),
             )
-            if calibrated and data is not None:
+            if os.environ.get("RANK", "0") != "0":
+                return  # of several processes the first one writes
+            if calibrated and data is not None and not unfinished:
                 done = finish(weights, data, on_progress)
-            rows = before_after(start, weights, held, on_progress) if held else []
+            rows = before_after(start, weights, held, on_progress) if held and not unfinished else []
     except KeyboardInterrupt:
         raise Cancelled("Training stopped. The same command goes on from the last checkpoint.") from None
     finally:
         warn(dict.fromkeys(notes))
+    if unfinished:
+        say(f"Time was up in {unfinished}. The same command goes on from there.")
+        return
     if calibrated and data is None:
         done = ["The uncertainty was not calibrated, and unusual images will go unnoticed: both take --data."]
     for sentence in done:

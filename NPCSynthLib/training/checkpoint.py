@@ -10,16 +10,16 @@ from .config import TrainingConfig
 CHECKPOINT = "checkpoint.ckpt"
 
 
-def read_checkpoint(path: Path, config: TrainingConfig, meant: str | None) -> dict:
+def read_checkpoint(path: Path, config: TrainingConfig, base: str | None) -> dict:
     """The state of an interrupted run. Raises InputError when it is damaged or another configuration's.
 
     Args:
-        meant: SHA-256 of the weights whose meanings words are learned for.
+        base: SHA-256 of the weights that the run goes on from.
     """
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
         same = (state["network"], state["model"]) == (config.network, config.model.to_dict())
-        same &= state.get("meant") == meant
+        same &= state.get("base") == base
         state["module"], state["optimizer"], state["average"], state["step"], state["tokens"]
     except Exception as error:  # torch raises whatever its unpickler met
         raise InputError(
@@ -33,8 +33,8 @@ def read_checkpoint(path: Path, config: TrainingConfig, meant: str | None) -> di
 
 def _of_another_run(checkpoint: Path) -> InputError:
     return InputError(
-        f'The checkpoint in "{checkpoint.parent.name}" is of a run with another network or configuration, or of an '
-        "older NPCSynth. Choose another folder, or begin again with --fresh."
+        f'The checkpoint in "{checkpoint.parent.name}" is of a run with another network or configuration, on from '
+        "other weights, or of an older NPCSynth. Choose another folder, or begin again with --fresh."
     )
 
 

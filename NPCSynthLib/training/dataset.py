@@ -71,6 +71,10 @@ def collate(samples: list[Sample]) -> Batch:
     )  # fmt: skip
 
 
+#: Begins the line of ``TrainingBatches.describe`` that counts them.
+TUMOR_SLICES = "NPC T2 slices: "
+
+
 @dataclass(frozen=True)
 class Mixture:
     """How often each kind of sample is drawn; the rest is simulated from public label maps.
@@ -143,7 +147,7 @@ class TrainingBatches(Dataset):
         lines += [f"a cohort of the user's own: {len(own)} patients ({', '.join(known)})"] if own else []
         lines += [f"label maps: {', '.join(m.name for m in self.labelmaps)}"] if self.labelmaps else []
         lines += [f"digital phantom: {len(self.phantoms)} patients"] if self.phantoms else []
-        lines += [f"NPC T2 slices: {len(self.tumors)}"] if self.tumors else []
+        lines += [f"{TUMOR_SLICES}{len(self.tumors)}"] if self.tumors else []
         return lines
 
     def __len__(self) -> int:

@@ -9,7 +9,9 @@ from ..model.weights import LoadedModel, save_weights, save_with_head, save_with
 from ..vocabulary import canonical_prompt, load_sequences
 from .baseline_networks import NETWORKS, save_baseline
 from .config import TrainingConfig, build_module
-from .dataset import TrainingBatches
+from .dataset import TUMOR_SLICES, TrainingBatches
+
+_LEARNED = "The tumor and organ contours were learned from"
 
 
 def together(lines: list[str]) -> list[str]:
@@ -19,14 +21,20 @@ def together(lines: list[str]) -> list[str]:
     return [line for line in said if not any(said[line] < said[other] for other in said)]
 
 
+def _contours_learned_from(training_data: list[str]) -> str:
+    """What is drawn on the patients of cohorts is not learned."""
+    slices = [line.removeprefix(TUMOR_SLICES) for line in training_data if line.startswith(TUMOR_SLICES)]
+    return f"simulated patients and {max(map(int, slices))} real slices" if slices else "simulated patients"
+
+
 def export_weights(
     checkpoint: Path, folder: Path, configuration: str, version: str, config: TrainingConfig,
     batches: TrainingBatches, base: LoadedModel | None = None,
 ) -> None:  # fmt: skip
     """Write the moving average of a checkpoint as weights.
 
-    The manifest's "notes" are sentences that every result carries as warnings; weights learned further on from such
-    keep them.
+    The manifest's "notes" are sentences that every result carries as warnings: those of ``base``, and what contours
+    were learned from.
 
     Args:
         configuration: name of the file that the run was started with, without its suffix. By it, whatever their folder
@@ -46,15 +54,14 @@ def export_weights(
         "steps": state["step"],
         "training_data": batches.describe(),
     }
-    if base is None:
-        # whatever is drawn on the patients of cohorts: of contours they teach nothing
-        learned = "simulated patients" + (f" and {len(batches.tumors)} real slices" if batches.tumors else "")
-        about["notes"] = [f"The tumor and organ contours were learned from {learned}: check every one."]
-    else:
+    if base is not None:
         about["steps"] += base.manifest.get("steps", 0)
         about["started_from"] = base.identity
         about["training_data"] = together(base.manifest.get("training_data", []) + about["training_data"])
-        about |= {key: base.manifest[key] for key in ("notes", "reads_echo_times") if key in base.manifest}
+        about |= {key: base.manifest[key] for key in ("reads_echo_times",) if key in base.manifest}
+    if config.network not in NETWORKS:
+        kept = [] if base is None else [note for note in base.manifest.get("notes", []) if _LEARNED not in note]
+        about["notes"] = [*kept, f"{_LEARNED} {_contours_learned_from(about['training_data'])}: check every one."]
     if config.learns == "segmentation":
         save_with_head(folder, base, module.eval().model, about)
         return

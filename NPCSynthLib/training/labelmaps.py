@@ -167,7 +167,7 @@ def find_labelmaps(data_dir: Path) -> list[Path]:
     return [path for path in paths if any(re.search(pattern, path.name) for pattern in _KINDS)]
 
 
-@cache  # the stages of a run ask for the same ones
+@cache  # stages of one run ask for the same ones
 def load_labelmap(path: Path, seed: int = 0) -> LabelMap:
     """Read one public label map (see ``_KINDS``) and bring it to our classes and axes."""
     mapping, axes = next(kind for pattern, kind in _KINDS.items() if re.search(pattern, path.name))

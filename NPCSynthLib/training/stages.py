@@ -1,12 +1,16 @@
 """A run of several configurations, each on from the weights of the one before."""
 
+import os
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ..errors import UsageError
-from ..model.manifest import MANIFEST, read_manifest
+from ..model.manifest import MANIFEST, MODEL, read_manifest
+from .checkpoint import CHECKPOINT
 from .config import TrainingConfig
+from .labelmaps import load_labelmap, phantom_labelmap
 from .layouts import PatientFiles
 from .trainer import train
 
@@ -15,18 +19,21 @@ def train_in_stages(
     config_name: str, data_dir: Path | None, out_dir: Path, resume: bool = True, max_minutes: float | None = None,
     start: Path | None = None, on_step: Callable[[str, int, int, dict], None] | None = None,
     cohort: Sequence[PatientFiles] = (), note: Callable[[str], None] = lambda text: None,
-) -> Path:  # fmt: skip
+) -> tuple[Path, str]:  # fmt: skip
     """Train all that a configuration consists of; most are of one stage alone, and then this is :func:`train`.
 
     The last stage's files lie in ``out_dir`` itself, those of earlier ones in folders "1-…", "2-…" within. A stage that
-    has been finished is not trained again when ``resume``.
+    has been finished is not trained again when ``resume``; otherwise what earlier stages left is removed first.
 
     Args:
         max_minutes: stop after this long, counted over all stages; call again to go on.
         on_step: called as ``on_step(stage, step, steps, losses)``; ``stage`` is "" where there is but one.
 
-    Other arguments, returns and errors are those of :func:`train`. UsageError comes before the first stage: it tells
-    of a later one too.
+    Returns:
+        The weights folder; and in which stage time was up, "" when none is missing.
+
+    Other arguments and errors are those of :func:`train`. UsageError comes before the first stage: it tells of a later
+    one too.
     """
     stages = TrainingConfig.stages(config_name)
     configs = [TrainingConfig.load(stage) for stage in stages]
@@ -35,28 +42,40 @@ def train_in_stages(
             raise UsageError(f'The stage "{stage}" of "{config_name}" begins anew. Set its "model" to null.')
     if len(stages) > 1 and cohort and any(config.learns == "words" for config in configs):
         raise UsageError(f'A stage of "{config_name}" learns from simulated images alone. Leave out --cohort.')
+    several, out_dir = len(stages) > 1, Path(out_dir)
+    folders = [out_dir / f"{n}-{Path(stage).stem}" for n, stage in enumerate(stages[:-1], start=1)]
+    if several and not resume and os.environ.get("RANK", "0") == "0":  # of several processes the first one writes
+        for folder in folders:
+            shutil.rmtree(folder, ignore_errors=True)
+        (out_dir / CHECKPOINT).unlink(missing_ok=True)
     started = time.monotonic()
-    for number, (stage, config) in enumerate(zip(stages, configs, strict=True), start=1):
-        last = number == len(stages)
-        folder = Path(out_dir) if last else Path(out_dir) / f"{number}-{Path(stage).stem}"
-        if resume and not last and _finished(folder / "weights", start, config.steps):
-            start = folder / "weights"
-            continue
-        left = None if max_minutes is None else max(0.0, max_minutes - (time.monotonic() - started) / 60)
-        label = "" if len(stages) == 1 else f"{Path(stage).stem}, {number} of {len(stages)}"
-        weights = train(
-            stage, data_dir, folder, resume=resume, max_minutes=left, start=start, cohort=cohort, note=note,
-            called=config_name, on_step=on_step and (lambda *told, label=label: on_step(label, *told)),
-        )  # fmt: skip
-        if not last and not _finished(weights, start, config.steps):
-            break
-        start = weights
-    return weights
+    try:
+        for number, (stage, config, folder) in enumerate(zip(stages, configs, [*folders, out_dir], strict=True), 1):
+            weights = folder / "weights"
+            if resume and folder != out_dir and _finished(weights, start, config.steps):
+                start = weights
+                continue
+            left = None if max_minutes is None else max(0.0, max_minutes - (time.monotonic() - started) / 60)
+            label = f"{Path(stage).stem}, {number} of {len(stages)}" if several else ""
+            train(
+                stage, data_dir, folder, resume=resume, max_minutes=left, start=start, cohort=cohort, note=note,
+                called=config_name, on_step=on_step and (lambda *told, label=label: on_step(label, *told)),
+            )  # fmt: skip
+            if several and not _finished(weights, start, config.steps):
+                return weights, label
+            start = weights
+        return weights, ""
+    finally:  # stages ask for the same ones
+        load_labelmap.cache_clear()
+        phantom_labelmap.cache_clear()
 
 
 def _finished(weights: Path, start: Path | None, steps: int) -> bool:
     """Whether weights are there that went on from ``start`` to the last step."""
     if not (weights / MANIFEST).exists():
         return False
-    before = 0 if start is None else read_manifest(start)[1].get("steps", 0)
-    return read_manifest(weights)[1].get("steps", 0) - before >= steps
+    manifest, before, begun_from = read_manifest(weights)[1], 0, None
+    if start is not None:
+        base = read_manifest(start)[1]
+        before, begun_from = base.get("steps", 0), base["files"][MODEL]["sha256"]
+    return manifest.get("started_from", {}).get("sha256") == begun_from and manifest.get("steps", 0) - before >= steps

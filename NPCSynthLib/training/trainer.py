@@ -149,8 +149,8 @@ class _Run:
     """
 
     def __init__(self, module: torch.nn.Module, config: TrainingConfig, fabric, checkpoint: Path, state: dict | None,
-                 meant: str | None):  # fmt: skip
-        self.config, self.checkpoint, self.meant = config, checkpoint, meant
+                 base: str | None):  # fmt: skip
+        self.config, self.checkpoint, self.base = config, checkpoint, base
         self._fabric, self._plain = fabric, module
         optimizer = torch.optim.AdamW(
             _groups(module, config), lr=config.learning_rate, weight_decay=config.weight_decay, betas=(0.9, 0.98)
@@ -185,7 +185,7 @@ class _Run:
             state = {
                 "module": self._plain.state_dict(), "optimizer": self._optimizer.state_dict(),
                 "average": self._average.values, "step": self.step, "model": self.config.model.to_dict(),
-                "network": self.config.network, "meant": self.meant,
+                "network": self.config.network, "base": self.base,
                 "tokens": getattr(getattr(self._plain, "text", None), "tokens", []),
             }  # fmt: skip
             save_checkpoint(state, self.checkpoint)
@@ -205,7 +205,7 @@ def train(
         resume: go on from the checkpoint in ``out_dir`` when there is one.
         max_minutes: stop after this long (the checkpoint is written; call again to go on).
         start: weights to go on from instead of beginning anew; they must be of the configuration's size. A
-            checkpoint in ``out_dir`` comes first.
+            checkpoint in ``out_dir`` that began with the same ones comes first.
         on_step: called as ``on_step(step, steps, losses)`` with plain floats.
         cohort: patients of one's own beside those of ``data_dir``.
         note: takes a sentence for each file that is not used, or not as it came.
@@ -216,8 +216,8 @@ def train(
 
     Raises:
         UsageError: unknown configuration, or one that needs ``start``. InputError: there is nothing to train on, or the
-        checkpoint is damaged. WeightsError: the weights to start from cannot be used. OutputError: a checkpoint could
-        not be written.
+        checkpoint is damaged or another run's. WeightsError: the weights to start from cannot be used. OutputError: a
+        checkpoint could not be written.
     """
     config, base = _configuration(config_name, start)
     out_dir = Path(out_dir)
@@ -226,10 +226,10 @@ def train(
     words = config.learns == "words"
     if words and cohort:
         raise UsageError(f'The configuration "{config_name}" learns from simulated images alone. Leave out --cohort.')
-    checkpoint, meant = out_dir / CHECKPOINT, base.identity["sha256"] if words else None
-    state = read_checkpoint(checkpoint, config, meant) if resume and checkpoint.exists() else None
+    checkpoint, begun_from = out_dir / CHECKPOINT, None if base is None else base.identity["sha256"]
+    state = read_checkpoint(checkpoint, config, begun_from) if resume and checkpoint.exists() else None
     module = _module(config, base, state, fabric, on_step)
-    run = _Run(module, config, fabric, checkpoint, state, meant)
+    run = _Run(module, config, fabric, checkpoint, state, begun_from)
     batches = TrainingBatches(
         data_dir, config.steps, config.batch_size, config.size, config.warmup_steps, config.phantoms,
         config.mixture, config.seed, part=(fabric.global_rank, fabric.world_size), cohort=cohort, note=note,
@@ -257,7 +257,8 @@ def train(
                 if time.monotonic() - saved > _SAVE_SECONDS:
                     run.save()
                     saved = time.monotonic()
-                if max_minutes is not None and time.monotonic() - started > 60 * max_minutes:
+                # the first process's clock is everybody's, or the others would wait for it in the next step
+                if max_minutes is not None and fabric.broadcast(time.monotonic() - started > 60 * max_minutes):
                     break
         finally:  # an interrupted run goes on from its last step, not from its last checkpoint
             run.save()
