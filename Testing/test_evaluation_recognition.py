@@ -32,7 +32,15 @@ def looking_like(**probabilities):
 def test_image_that_is_near_to_no_weighting_is_unknown():
     assert looking_like(T1=0.3, T1C=0.4, T2=0.3).known, "all T1 together are 70 %"
     undecided = looking_like(T1=0.4, T2=0.35, PD=0.25)
-    assert not undecided.known and undecided.contradiction("FLAIR") is None
+    assert not undecided.known
+
+
+def test_a_source_that_looks_like_nothing_known_is_told_under_any_name():
+    undecided = looking_like(T1=0.4, T2=0.35, PD=0.25)
+    for said in ("T1", "FLAIR"):
+        assert f"given as {said} looks like no sequence that the network knows" in undecided.contradiction(said)
+    sure = looking_like(T1=0.7, T2=0.3)
+    assert sure.contradiction("T1") is None and sure.contradiction("T2") is None
 
 
 def test_whole_image_is_the_mean_of_its_slices(synthesizer):
@@ -56,9 +64,10 @@ def test_counts_right_names_false_alarms_and_the_misnamed_file(synthesizer, tmp_
         sitk.WriteImage(to_sitk((head * top).astype(np.int16), grid), str(folder / f"{sequence}.nii.gz"))
 
     def look(_, volume):
-        sequence = {1: "T1", 2: "T2", 3: "FLAIR"}.get(round(float(volume.array.max()) / 100))
+        ct = bool(volume.array.min() < -500)
+        sequence = "T1" if ct else {1: "T1", 2: "T2", 3: "FLAIR"}.get(round(float(volume.array.max()) / 100))
         one = looking_like(**({sequence: 1.0} if sequence else {"T1": 0.5, "T2": 0.5})).probabilities
-        return {"volume": one, "slices": [one]}
+        return {"volume": one, "slices": [one], "unusual": ct}
 
     monkeypatch.setattr(section, "look", look)
     monkeypatch.setattr(section, "phantom", lambda seed: phantom(seed, (2, 12, 12)))
@@ -69,6 +78,7 @@ def test_counts_right_names_false_alarms_and_the_misnamed_file(synthesizer, tmp_
     confusion = {row[0]: row[1:] for row in found.tables[1].rows}
     assert confusion["FLAIR"][list(load_sequences()).index("FLAIR")] == 1
     assert "looks like FLAIR" in found.text and "taken for T2" in found.text
+    assert "1 images of no known sequence 0% are called unknown" in found.text and "run warns of 100%" in found.text
 
 
 @pytest.mark.parametrize("kind", ["negative", "noise", "edges", "folded gray"])

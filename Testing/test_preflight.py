@@ -145,15 +145,15 @@ def test_contrast_agent_on_the_users_word_alone_asks(head):
 
 
 @pytest.mark.parametrize("name, seen, level, words", [
-    ("T2 tra", "T2", GREEN, "and the image looks like it"),
-    ("T2 tra", "T1", AMBER, "looks like T1"),
-    ("t1_se_tra", "T2", AMBER, "is used as T2, but by its header or name it is T1"),
-    ("series 7", "T2", GREEN, "its header and name do not say"),
-    ("series 7", None, AMBER, "Nothing confirms"),
+    ("T2 tra", {"T2": 1.0}, GREEN, "and the image looks like it"),
+    ("T2 tra", {"T1": 1.0, "T2": 0.0}, AMBER, "looks like T1"),
+    ("T2 tra", {"T1": 0.4, "T2": 0.35, "PD": 0.25}, AMBER, "looks like no sequence that the network knows"),
+    ("t1_se_tra", {"T2": 1.0}, AMBER, "is used as T2, but by its header or name it is T1"),
+    ("series 7", {"T2": 1.0}, GREEN, "its header and name do not say"),
+    ("series 7", {"T1": 0.7, "T2": 0.3}, AMBER, "Nothing confirms"),
 ])
 def test_header_and_image_are_compared_with_what_the_image_is_used_as(head, name, seen, level, words):
-    undecided = Recognition("T1", {"T1": 0.4, "T2": 0.35, "PD": 0.25})
-    recognitions = {"T1": looks("T1"), "T2": undecided if seen is None else looks(seen)}
+    recognitions = {"T1": looks("T1"), "T2": Recognition(max(seen, key=seen.get), seen)}
     check = found(check_sequences(original(head, "T2", name=name), recognitions), "T2: sequence")
     assert check.level == level and words in check.sentence
 

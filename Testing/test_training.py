@@ -403,7 +403,7 @@ def test_two_processes_learn_what_one_does(tmp_path):
         "from pathlib import Path\n"
         "dataset.phantom_labelmap = tiny_runs.box_labelmap\n"
         "here = Path(sys.argv[1])\n"
-        "trainer.train(str(here / 'tiny.json'), here, here / 'two')\n"
+        "trainer.train(str(here / 'tiny.json'), here, here / 'two', max_minutes=60)\n"
     )
     config = tiny_config(tmp_path, steps=5, batch_size=8, learning_rate=0.001)
     with socket.socket() as probe:

@@ -78,8 +78,6 @@ def _look(folder: Path, entries: list[dict]) -> None:
         doubt = found.contradiction(entry["sequence"]) if found else None
         if doubt:
             entry["reason"] += f". But: {doubt}"
-        elif found and not found.known:
-            entry["reason"] += ". But: the image looks like no sequence that the network knows."
 
 
 def _print_table(entries) -> None:

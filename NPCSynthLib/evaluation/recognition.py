@@ -13,6 +13,7 @@ import numpy as np
 from ..errors import InputError
 from ..inference.recognition import Recognition, nearest_prompts, slice_embeddings, weighting
 from ..inference.synthesizer import Synthesizer
+from ..inference.unusual import find_unusual
 from ..phantom.signal import random_protocol
 from ..study.build import build_study
 from ..study.identify import identify
@@ -88,12 +89,14 @@ def _spoilt(file: Path, kind: str) -> Volume:
 
 
 def look(synthesizer: Synthesizer, volume: Volume) -> dict:
-    """{"volume", "slices"}: probabilities by sequence id of the whole image, and of each slice looked at."""
+    """{"volume", "slices", "unusual"}: probabilities by sequence id of the whole image and of each slice looked at, and
+    whether a run would call it unusual."""
     study = build_study({synthesizer.sequences[0]: volume})
     vectors = slice_embeddings(synthesizer.loaded, synthesizer.device, study, study.sources[0])
     one = nearest_prompts(synthesizer.loaded, vectors.mean(dim=0))
     return {"volume": one.probabilities,
-            "slices": [nearest_prompts(synthesizer.loaded, v).probabilities for v in vectors]}
+            "slices": [nearest_prompts(synthesizer.loaded, v).probabilities for v in vectors],
+            "unusual": bool(find_unusual(synthesizer.loaded, synthesizer.device, study))}
 
 
 def run(context: Context) -> Section:
@@ -109,7 +112,7 @@ def run(context: Context) -> Section:
             except InputError as error:
                 return {"error": str(error)}
 
-        return kept.get({"weights": weights, "image": name}, answer)
+        return kept.get({"weights": weights, "image": name, "asked": "what it is and whether it is unusual"}, answer)
 
     def recognition(probabilities: dict) -> Recognition:
         return Recognition(max(probabilities, key=probabilities.get), probabilities)
@@ -122,15 +125,16 @@ def run(context: Context) -> Section:
         if "error" not in found:
             slices = [recognition(p) for p in found["slices"]]
             named.append((group, name, sequence, recognition(found["volume"]), slices))
-    foreign = []
+    foreign, warned = [], 0
     for name, read in foreign_images(context):
         context.on_progress(0.8, name)
         found = seen(name, read)
         if "error" not in found:
             foreign.append((name, recognition(found["volume"])))
+            warned += found["unusual"] or not foreign[-1][1].known
     tables = [accuracy_table(named), confusion_table(named, foreign, synthesizer.sequences), volumes_table(named)]
     score = auroc([r.confidence for _, r in foreign], [r.confidence for *_, r, _ in named]) if foreign else None
-    text = _findings(named, foreign, score)
+    text = _findings(named, foreign, warned, score)
     misnamed = [(name, r) for group, name, sequence, r, _ in named
                 if group == "heads" and (name, sequence) == MISNAMED[:2]]
     for _, one in misnamed:
@@ -182,7 +186,7 @@ def volumes_table(named) -> Table:
                        for _, name, sequence, r, slices in named))
 
 
-def _findings(named, foreign, score: float) -> str:
+def _findings(named, foreign, warned: int, score: float) -> str:
     right_names = [r.contradiction(sequence) is not None for _, _, sequence, r, _ in named]
     wrong_names = [r.contradiction(other) is not None for _, _, sequence, r, _ in named
                    for other in load_sequences() if weighting(other) != weighting(sequence)]
@@ -198,8 +202,8 @@ def _findings(named, foreign, score: float) -> str:
         text += (
             f"\n\nOf {len(unknown)} images of no known sequence {np.mean(unknown):.0%} are called unknown, and "
             f"{np.mean([not r.known for *_, r, _ in named]):.0%} of the known ones (AUROC of the confidence "
-            f"{score:.2f}). What looks like one of the sequences, such as a diffusion map as bright in fluid as T2, "
-            "passes for it."
+            f"{score:.2f}); with the check for unusual images a run warns of {warned / len(unknown):.0%}. What looks "
+            "like one of the sequences, such as a diffusion map as bright in fluid as T2, passes for it."
         )
     return text
 
