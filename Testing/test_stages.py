@@ -12,7 +12,7 @@ from tiny_runs import tiny_config
 from typer.testing import CliRunner
 
 from NPCSynthLib.cli.main import app
-from NPCSynthLib.errors import InputError, UsageError
+from NPCSynthLib.errors import InputError, OutputError, UsageError
 from NPCSynthLib.model.weights import load_weights
 from NPCSynthLib.training.config import TrainingConfig
 from NPCSynthLib.training.stages import train_in_stages
@@ -97,6 +97,17 @@ def test_a_fresh_run_stopped_in_its_first_stage_uses_nothing_of_the_run_before(b
     seen = []
     train_in_stages(recipe, tmp_path, tmp_path / "run", on_step=lambda *told: seen.append(told[:2]))
     assert seen[0] == ("tiny, 1 of 3", 2) and {stage for stage, _ in seen} == {f"tiny, {n} of 3" for n in (1, 2, 3)}
+
+
+def test_what_a_fresh_run_cannot_remove_is_told(recipe, tmp_path, monkeypatch):
+    (tmp_path / "run" / "1-tiny").mkdir(parents=True)
+
+    def locked(path):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(shutil, "rmtree", locked)
+    with pytest.raises(OutputError, match='"1-tiny" of the run before could not be removed .Permission denied'):
+        train_in_stages(recipe, tmp_path, tmp_path / "run", resume=False)
 
 
 def test_a_stage_on_from_other_weights_is_not_taken_for_finished(boxes, recipe, tmp_path):

@@ -23,6 +23,7 @@ from NPCSynthLib.training.config import TrainingConfig
 from NPCSynthLib.training.dataset import Mixture, TrainingBatches, collate
 from NPCSynthLib.training.objectives import TrainingModule
 from NPCSynthLib.training.simulation import simulate
+from NPCSynthLib.training.stages import train_in_stages
 from NPCSynthLib.training.text_pretraining import pretrain_text, random_wording
 from NPCSynthLib.training.wordings import Meanings
 from NPCSynthLib.vocabulary import canonical_prompt, load_sequences
@@ -149,8 +150,8 @@ def test_what_the_weights_never_met_stays_unknown_to_their_words(boxes, tmp_path
 
 def test_a_run_of_words_learns_from_no_cohort(boxes, tmp_path, first):
     with pytest.raises(UsageError, match="Leave out --cohort"):
-        trainer.train(tiny_config(tmp_path, model=None, learns="words"), tmp_path, tmp_path / "out", start=first,
-                      cohort=[object()])  # fmt: skip
+        train_in_stages(tiny_config(tmp_path, model=None, learns="words"), tmp_path, tmp_path / "out", start=first,
+                        cohort=[object()])  # fmt: skip
 
 
 @pytest.mark.parametrize("changes", [

@@ -46,12 +46,12 @@ def run(
     --nproc-per-node 4 -m NPCSynthLib train …
 
     Configurations: small-in-stages (small, further, image-side, segmentation and words, each on from the weights of
-    the one before, much as the shipped weights were made; some four hours on two CPU cores), small (two CPU cores),
-    further (on from its weights), base (one GPU), fine-tune (weights that are there, on patients of your own; see
-    Resources/Docs/fine-tuning.md), segmentation (its head alone, anew), image-side (all but the text tower), words
-    (the text tower alone, anew), and comparison/ours with what it is compared with: comparison/channel-unet,
-    channel-unet-gan, pair-unets, swin-unetr, labels, slow-text, no-contrast, no-simulation, no-t1fs, share-25 and
-    share-50.
+    the one before, much as the shipped weights were made; two CPU cores, by estimate four hours), small (two CPU
+    cores), further (on from its weights), base (one GPU), fine-tune (weights that are there, on patients of your
+    own; see Resources/Docs/fine-tuning.md), segmentation (its head alone, anew), image-side (all but the text
+    tower), words (the text tower alone, anew), and comparison/ours with what it is compared with:
+    comparison/channel-unet, channel-unet-gan, pair-unets, swin-unetr, labels, slow-text, no-contrast,
+    no-simulation, no-t1fs, share-25 and share-50.
 
     [bold]Examples[/]
 

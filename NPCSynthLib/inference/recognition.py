@@ -57,16 +57,18 @@ class Recognition:
             return None
         weightings = self._weightings()
         seen = max(weightings, key=weightings.get)
-        if weightings[weighting(said)] >= _DOUBT or weightings[seen] < _SURE:
-            return None if self.known else (
+        if weightings[weighting(said)] < _DOUBT and weightings[seen] >= _SURE:
+            likeliest = max((s for s in self.probabilities if weighting(s) == seen), key=self.probabilities.get)
+            return (
+                f"The image given as {said} looks like {likeliest} ({weightings[seen]:.0%} sure of its weighting). "
+                "Check that it is assigned to the right sequence."
+            )
+        if not self.known:
+            return (
                 f"The image given as {said} looks like no sequence that the network knows. Check that it is {said}, "
                 "and a plain magnitude image."
             )
-        likeliest = max((s for s in self.probabilities if weighting(s) == seen), key=self.probabilities.get)
-        return (
-            f"The image given as {said} looks like {likeliest} ({weightings[seen]:.0%} sure of its weighting). "
-            "Check that it is assigned to the right sequence."
-        )
+        return None
 
     def agrees(self, said: str) -> bool:
         """Whether the weighting that is most probable is that of the sequence that it is ``said`` to be."""

@@ -22,7 +22,7 @@ def together(lines: list[str]) -> list[str]:
 
 
 def _contours_learned_from(training_data: list[str]) -> str:
-    """What is drawn on the patients of cohorts is not learned."""
+    """By the lines of ``TrainingBatches.describe``; what is drawn on patients of cohorts teaches no contours."""
     slices = [line.removeprefix(TUMOR_SLICES) for line in training_data if line.startswith(TUMOR_SLICES)]
     return f"simulated patients and {max(map(int, slices))} real slices" if slices else "simulated patients"
 
@@ -58,7 +58,8 @@ def export_weights(
         about["steps"] += base.manifest.get("steps", 0)
         about["started_from"] = base.identity
         about["training_data"] = together(base.manifest.get("training_data", []) + about["training_data"])
-        about |= {key: base.manifest[key] for key in ("reads_echo_times",) if key in base.manifest}
+        if "reads_echo_times" in base.manifest:
+            about["reads_echo_times"] = base.manifest["reads_echo_times"]
     if config.network not in NETWORKS:
         kept = [] if base is None else [note for note in base.manifest.get("notes", []) if _LEARNED not in note]
         about["notes"] = [*kept, f"{_LEARNED} {_contours_learned_from(about['training_data'])}: check every one."]

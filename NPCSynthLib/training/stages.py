@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from ..errors import UsageError
+from ..errors import OutputError, UsageError
 from ..model.manifest import MANIFEST, MODEL, read_manifest
 from .checkpoint import CHECKPOINT
 from .config import TrainingConfig
@@ -32,22 +32,21 @@ def train_in_stages(
     Returns:
         The weights folder; and in which stage time was up, "" when none is missing.
 
-    Other arguments and errors are those of :func:`train`. UsageError comes before the first stage: it tells of a later
-    one too.
+    Other arguments and errors are those of :func:`train`. UsageError comes before the first stage and tells of a
+    later one too, or that a cohort was given where words are learned. OutputError: a run before could not be
+    removed.
     """
     stages = TrainingConfig.stages(config_name)
     configs = [TrainingConfig.load(stage) for stage in stages]
     for stage, config in zip(stages[1:], configs[1:], strict=True):
         if config.model is not None:
             raise UsageError(f'The stage "{stage}" of "{config_name}" begins anew. Set its "model" to null.')
-    if len(stages) > 1 and cohort and any(config.learns == "words" for config in configs):
-        raise UsageError(f'A stage of "{config_name}" learns from simulated images alone. Leave out --cohort.')
+    if cohort and any(config.learns == "words" for config in configs):
+        raise UsageError(f'"{config_name}" learns words, and these from simulated images alone. Leave out --cohort.')
     several, out_dir = len(stages) > 1, Path(out_dir)
     folders = [out_dir / f"{n}-{Path(stage).stem}" for n, stage in enumerate(stages[:-1], start=1)]
     if several and not resume and os.environ.get("RANK", "0") == "0":  # of several processes the first one writes
-        for folder in folders:
-            shutil.rmtree(folder, ignore_errors=True)
-        (out_dir / CHECKPOINT).unlink(missing_ok=True)
+        _remove([out_dir / CHECKPOINT, *folders])
     started = time.monotonic()
     try:
         for number, (stage, config, folder) in enumerate(zip(stages, configs, [*folders, out_dir], strict=True), 1):
@@ -68,6 +67,18 @@ def train_in_stages(
     finally:  # stages ask for the same ones
         load_labelmap.cache_clear()
         phantom_labelmap.cache_clear()
+
+
+def _remove(paths: Sequence[Path]) -> None:
+    """Files and folders of an earlier run. Raises OutputError: what stays would be taken for this run's."""
+    for path in paths:
+        try:
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        except OSError as error:
+            raise OutputError(
+                f'"{path.name}" of the run before could not be removed ({error.strerror or error}). '
+                "Choose another folder."
+            ) from error
 
 
 def _finished(weights: Path, start: Path | None, steps: int) -> bool:

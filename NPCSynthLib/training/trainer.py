@@ -223,9 +223,6 @@ def train(
     out_dir = Path(out_dir)
     out_dir.mkdir(parents=True, exist_ok=True)
     fabric = _launch()
-    words = config.learns == "words"
-    if words and cohort:
-        raise UsageError(f'The configuration "{config_name}" learns from simulated images alone. Leave out --cohort.')
     checkpoint, begun_from = out_dir / CHECKPOINT, None if base is None else base.identity["sha256"]
     state = read_checkpoint(checkpoint, config, begun_from) if resume and checkpoint.exists() else None
     module = _module(config, base, state, fabric, on_step)
@@ -233,7 +230,7 @@ def train(
     batches = TrainingBatches(
         data_dir, config.steps, config.batch_size, config.size, config.warmup_steps, config.phantoms,
         config.mixture, config.seed, part=(fabric.global_rank, fabric.world_size), cohort=cohort, note=note,
-        echo_times=words,
+        echo_times=config.learns == "words",
     )  # fmt: skip
     if not (batches.patients or batches.labelmaps or batches.phantoms):
         where = data_dir or "The cohort"
