@@ -144,6 +144,19 @@ def test_brats_names(tmp_path, names):
     assert patient.sequences == ("T1", "T1C", "T2", "FLAIR") and patient.lesion.sum() == 12 * 20 * 16
 
 
+def test_files_of_several_brats_patients_in_one_folder_are_no_patient(tmp_path):
+    for number in (2, 3):
+        write_boxes(tmp_path / "flat", number, ("_t1", "_flair"), f"BraTS2021_0000{number}{{}}.nii.gz", "label")
+    with pytest.raises(InputError, match="2 patients .BraTS2021_00002, BraTS2021_00003.. Give each patient a folder"):
+        find_cohort(tmp_path)
+
+
+def test_a_validation_patient_is_known_by_the_names_of_its_files_too(tmp_path):
+    write_boxes(tmp_path / "ours" / "p1", 1, ("_t1", "_t2"), "brats2021_00001{}.nii.gz", "label")
+    (files,) = find_cohort(tmp_path).patients
+    assert files.validation
+
+
 def test_one_dicom_folder_for_each_patient(tmp_path):
     for seed in (1, 2):
         write_dicom(phantom(seed), tmp_path / f"p{seed}" / "study")
@@ -157,6 +170,8 @@ def test_one_dicom_folder_for_each_patient(tmp_path):
     assert of == "T1" and 2 * (truth & (label.array > 0)).sum() > 1.5 * label.array.sum()  # GTVn is there too
     (alone,) = find_cohort(tmp_path / "p1").patients
     assert list(alone.images) == ["T1", "T2"]
+    (tmp_path / "DICOMDIR").write_bytes(next((tmp_path / "p1").rglob("*.dcm")).read_bytes())  # as CDs have it
+    assert [p.name for p in find_cohort(tmp_path).patients] == [p.name for p in cohort.patients]
 
 
 def test_same_person_is_held_out_together(tmp_path):
@@ -177,9 +192,20 @@ def test_validation_patients_are_never_trained_on(tmp_path):
         write_boxes(tmp_path / name, 1)
     cohort = find_cohort(tmp_path / "cohorts")
     assert [p.validation for p in cohort.patients] == [False, True, True]
-    assert [p.name for p in load_training_patients(tmp_path, cohort.patients)] == ["glioma/du7294"] * 2
+    assert [p.name for p in load_training_patients(tmp_path, cohort.patients)] == ["glioma/du7294"], (
+        "given twice, met once")
     rest, _ = part(find_cohort(tmp_path / "cohorts" / "glioma"), [])
     assert [p.name for p in rest] == ["glioma/du7294"]
+
+
+def test_whoever_is_held_out_is_not_met_where_the_data_folder_has_them_too(tmp_path):
+    write_dicom(phantom(1), tmp_path / "cohorts" / "ours" / "d1", ("T2",))
+    write_dicom(phantom(1), tmp_path / "cohorts" / "copies" / "x", ("T2",))
+    for name in ("ours/p2", "ours/p3", "others/p4"):
+        write_boxes(tmp_path / "cohorts" / name, int(name[-1]))
+    rest, held = part(find_cohort(tmp_path / "cohorts" / "ours"), ["d1", "p3"])
+    met = load_training_patients(tmp_path, rest, pytest.fail, held)
+    assert sorted(one.name for one in met) == ["others/p4", "ours/p2"]
 
 
 def test_sequences_on_grids_of_their_own_are_registered(tmp_path, monkeypatch):
@@ -241,7 +267,7 @@ def test_check_says_what_is_wrong(tmp_path):
 
 def test_check_asks_the_network_when_told_to(tmp_path):
     write_boxes(tmp_path / "p1", 1)
-    found = check_cohort(find_cohort(tmp_path), recognize=lambda v: Recognition("T2", {"T2": 0.99, "T1": 0.01}))
+    found = check_cohort(find_cohort(tmp_path), recognize=lambda v: Recognition({"T2": 0.99, "T1": 0.01}))
     assert any("given as T1 looks like T2" in problem for problem in found.patients[0].problems)
     assert any("one patient only" in problem for problem in found.problems)
 

@@ -198,7 +198,7 @@ def test_validation_patient_under_its_other_name_is_not_learned_from(tmp_path):
     write_patient(tmp_path / "cohorts" / "brats" / "BraTS2021_00001", 0)
     with pytest.raises(InputError, match="no training patient"):
         next(protocol.training_studies(tmp_path / "cohorts"))
-    assert not list(usual._acquired(tmp_path))
+    assert not list(usual._acquired(tmp_path, (), ()))
 
 
 def test_files_that_training_finds_are_found_here_too(tmp_path):
@@ -208,7 +208,7 @@ def test_files_that_training_finds_are_found_here_too(tmp_path):
     (folder / "FLAIR.nii.gz").rename(folder / "._FLAIR.nii.gz")
     assert tuple(find_cohort(folder).patients[0].images) == ("T1", "T2")
     assert protocol.PatientCases.of_folder(folder).sequences == tuple(protocol.load_patient(folder)[0]) == ("T1", "T2")
-    assert len(list(usual._acquired(tmp_path))) == 2
+    assert len(list(usual._acquired(tmp_path, (), ()))) == 2
 
 
 def test_folder_without_sequences_is_refused(tmp_path):

@@ -13,7 +13,13 @@ from tiny_weights import write_tiny_weights
 from NPCSynthLib.evaluation import recognition as section
 from NPCSynthLib.evaluation.phantom_cases import phantom
 from NPCSynthLib.evaluation.section import Context
-from NPCSynthLib.inference.recognition import Recognition, nearest_prompts, recognize, slice_embeddings
+from NPCSynthLib.inference.recognition import (
+    LEAST_CONFIDENCE,
+    Recognition,
+    nearest_prompts,
+    recognize,
+    slice_embeddings,
+)
 from NPCSynthLib.inference.synthesizer import Synthesizer
 from NPCSynthLib.study.volume import Grid, to_sitk
 from NPCSynthLib.vocabulary import load_sequences
@@ -26,7 +32,7 @@ def synthesizer(tmp_path_factory):
 
 def looking_like(**probabilities):
     every = dict.fromkeys(load_sequences(), 0.0) | probabilities
-    return Recognition(max(every, key=every.get), every)
+    return Recognition(every, least=0.65)
 
 
 def test_image_that_is_near_to_no_weighting_is_unknown():
@@ -71,6 +77,7 @@ def test_counts_right_names_false_alarms_and_the_misnamed_file(synthesizer, tmp_
 
     monkeypatch.setattr(section, "look", look)
     monkeypatch.setattr(section, "phantom", lambda seed: phantom(seed, (2, 12, 12)))
+    monkeypatch.setitem(synthesizer.loaded.manifest, LEAST_CONFIDENCE, 0.65)
     (tmp_path / "cohorts").mkdir()
     found = section.run(Context(synthesizer, tmp_path, tmp_path / "out", quick=True))
     accuracy = {row[0]: row for row in found.tables[0].rows}

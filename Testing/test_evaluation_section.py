@@ -3,17 +3,23 @@
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from NPCSynthLib.errors import InputError, UsageError
 from NPCSynthLib.evaluation import section
 from NPCSynthLib.evaluation.section import SECTIONS, Context, run_section, section_names
+from NPCSynthLib.inference.device import choose_device
+
+#: All of a synthesizer that keeping rows takes.
+WEIGHTS = SimpleNamespace(device=choose_device("cpu")[0])
 
 
 def test_rows_are_computed_once_and_outlive_the_run(tmp_path):
-    context = Context(None, tmp_path, tmp_path)
+    context = Context(WEIGHTS, tmp_path, tmp_path)
     asked = []
 
     def compute():
@@ -28,11 +34,11 @@ def test_rows_are_computed_once_and_outlive_the_run(tmp_path):
     assert len(asked) == 2
 
 
-def test_other_code_or_other_images_are_another_question(tmp_path, monkeypatch):
+def test_other_code_images_or_device_are_another_question(tmp_path, monkeypatch):
     image = tmp_path / "cohorts" / "a" / "p1" / "T1.nii.gz"
     image.parent.mkdir(parents=True)
     image.write_bytes(b"one")
-    context = Context(None, tmp_path, tmp_path / "out")
+    context = Context(WEIGHTS, tmp_path, tmp_path / "out")
     asked = []
 
     def ask():
@@ -47,6 +53,9 @@ def test_other_code_or_other_images_are_another_question(tmp_path, monkeypatch):
     assert (ask(), ask()) == (3, 3)
     monkeypatch.setattr(section, "code_digest", lambda: "edited")
     assert (ask(), ask()) == (4, 4)
+    elsewhere = SimpleNamespace(device=replace(WEIGHTS.device, label="GPU"))
+    context = Context(elsewhere, tmp_path, tmp_path / "out")
+    assert (ask(), ask()) == (5, 5)
 
 
 def test_every_source_that_figures_depend_on_counts(tmp_path, monkeypatch):
@@ -55,15 +64,19 @@ def test_every_source_that_figures_depend_on_counts(tmp_path, monkeypatch):
     monkeypatch.setattr(section, "__file__", str(tmp_path / "lib" / "evaluation" / "section.py"))
     digest = section.code_digest.__wrapped__
     found = [digest()]
-    for name in ("evaluation/protocol.py", "qa/image_metrics.py", "study/normalize.py", "inference/synthesizer.py"):
+    for name in ("evaluation/protocol.py", "qa/image_metrics.py", "study/normalize.py", "inference/synthesizer.py",
+                 "vocabulary/__init__.py"):
         with (tmp_path / "lib" / name).open("a") as file:
             file.write("# edited\n")
         found.append(digest())
-    assert len(set(found)) == 5
+    (tmp_path / "sequences.json").write_text("{}")
+    monkeypatch.setattr(section, "resource_path", lambda *parts: tmp_path / "sequences.json")
+    found.append(digest())
+    assert len(set(found)) == 7
 
 
 def test_a_line_cut_off_by_a_kill_is_asked_again(tmp_path):
-    context = Context(None, tmp_path, tmp_path)
+    context = Context(WEIGHTS, tmp_path, tmp_path)
     kept = context.kept("cells")
     kept.get({"a": 1}, lambda: {"x": 1})
     with kept.path.open("a", encoding="utf-8") as file:

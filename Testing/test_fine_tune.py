@@ -50,6 +50,13 @@ def test_fine_tuning_trains_on_the_cohort_and_compares_on_who_was_held_out(tmp_p
     assert (out / "before_after.md").read_text().count("\n") == 5 and "| all | 2 |" in told.stderr
 
 
+def test_only_the_first_process_writes_who_was_held_out(tmp_path, cohort, monkeypatch):
+    a, b, _ = find_cohort(cohort).patients
+    monkeypatch.setenv("RANK", "1")
+    remember(tmp_path / "out", [a], [b], resume=True)
+    assert not (tmp_path / "out").exists()
+
+
 def test_resumed_run_never_holds_out_whom_it_was_trained_on(tmp_path, cohort):
     a, b, c = find_cohort(cohort).patients
     remember(tmp_path / "out", [a, b], [c], resume=True)

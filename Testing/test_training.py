@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -448,7 +449,23 @@ def test_damaged_checkpoint_is_said_and_weights_stay(boxes, tmp_path):
 
 def test_checkpoint_of_another_network_is_said(boxes, tmp_path):
     trainer.train(tiny_config(tmp_path, network="channel-unet", steps=1), tmp_path, tmp_path / "out")
-    with pytest.raises(InputError, match="another network"):
+    with pytest.raises(InputError, match="another configuration"):
+        trainer.train(tiny_config(tmp_path), tmp_path, tmp_path / "out")
+
+
+@pytest.mark.parametrize("changes", [{"mixture": {"without": ["T1FS"]}}, {"losses": {"contrast": 0.0}}, {"steps": 5}])
+def test_checkpoint_of_another_configuration_of_the_same_network_is_said(boxes, tmp_path, changes):
+    """Or weights would be called after what they did not learn by."""
+    weights = trainer.train(tiny_config(tmp_path), tmp_path, tmp_path / "out")
+    before = (weights / "manifest.json").read_bytes()
+    with pytest.raises(InputError, match="another configuration.*--fresh"):
+        trainer.train(tiny_config(tmp_path, **changes), tmp_path, tmp_path / "out")
+    assert (weights / "manifest.json").read_bytes() == before
+
+
+def test_more_processes_than_a_batch_has_samples_are_said(boxes, tmp_path, monkeypatch):
+    monkeypatch.setattr(trainer, "_launch", lambda: SimpleNamespace(world_size=4))
+    with pytest.raises(UsageError, match="batches of 3, too few for 4 processes"):
         trainer.train(tiny_config(tmp_path), tmp_path, tmp_path / "out")
 
 
@@ -465,9 +482,8 @@ def test_checkpoint_of_an_older_edition_is_said(boxes, tmp_path):
 
 
 def test_full_disk_costs_no_checkpoint(boxes, tmp_path, monkeypatch):
-    (tmp_path / "out").mkdir()
     config = tiny_config(tmp_path)
-    trainer.train(tiny_config(tmp_path / "out", steps=2), tmp_path, tmp_path / "out")
+    trainer.train(config, tmp_path, tmp_path / "out", max_minutes=0)
     good = (tmp_path / "out" / "checkpoint.ckpt").read_bytes()
 
     def full(state, path):
@@ -479,3 +495,13 @@ def test_full_disk_costs_no_checkpoint(boxes, tmp_path, monkeypatch):
         trainer.train(config, tmp_path, tmp_path / "out")
     assert (tmp_path / "out" / "checkpoint.ckpt").read_bytes() == good
     assert not list((tmp_path / "out").glob("*.part"))
+
+
+def test_networks_of_the_comparison_learn_from_the_same_mixture():
+    """But for those that are there to differ in it: a baseline told by number cannot know an echo time."""
+    mixtures = {path.stem: TrainingConfig.load(f"comparison/{path.stem}").mixture
+                for path in Path(config_module.__file__).parent.glob("comparison/*.json")}
+    ours = mixtures["ours"]
+    assert {mixture.echo_times for mixture in mixtures.values()} == {0.0}
+    differing = {name for name, mixture in mixtures.items() if mixture != ours}
+    assert differing == {"no-simulation", "no-t1fs", "share-25", "share-50"}

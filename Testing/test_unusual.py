@@ -127,7 +127,7 @@ def test_the_same_image_on_another_grid_looks_the_same(judge, patients):
 
 
 def test_limits_come_from_training_patients_alone(data, weights, monkeypatch):
-    names = [name for name, _ in learning._acquired(data)]
+    names = [name for name, _ in learning._acquired(data, (), ())]
     assert names == ["one/a", "one/a", "one/b", "one/b", "two/c", "two/c"]
     monkeypatch.setattr(learning, "LEAST_PATIENTS", 4)
     before = (weights / "manifest.json").read_text()
@@ -196,8 +196,22 @@ def test_full_disk_leaves_the_weights_as_they_were(weights, tmp_path, monkeypatc
     for fails in ("usual.safetensors.part", "manifest.json.part"):
         with monkeypatch.context() as patch, pytest.raises(OutputError, match="No space"):
             patch.setattr(Path, "write_bytes", lambda path, data: (full if path.name == fails else write)(path, data))
-            save_usual(folder, replace(usual, rest=2 * usual.rest))
+            save_usual(folder, replace(usual, rest=2 * usual.rest), 0.5)
         assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
+
+
+def test_least_confidence_is_nine_tenths_of_that_in_the_training_images(weights, patients):
+    """Tiny weights are sure of nothing, and yet they know their own cohorts."""
+    synthesizer = Synthesizer(weights, "cpu")
+    taught = [synthesizer.recognize(volume) for patient in patients[:3] for volume in patient.volumes.values()]
+    least = min(one.confidence for one in taught)
+    assert taught[0].least == pytest.approx(0.9 * least, abs=0.006) and least > 0
+    assert all(one.known for one in taught)
+
+
+def test_weights_that_were_not_asked_what_is_usual_call_nothing_unknown(patients, tmp_path):
+    bare = Synthesizer(write_tiny_weights(tmp_path / "w"), "cpu")
+    assert bare.recognize(noise_only(patients[3].volumes["T1"], 0)).known
 
 
 def test_estimate_is_what_a_run_gives(weights, patients):

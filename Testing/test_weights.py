@@ -1,6 +1,7 @@
 """Weights are verified before use, and what is wrong is said."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ pytest.importorskip("open_clip", reason="writing weights needs open_clip_torch")
 
 from tiny_weights import write_tiny_weights
 
-from NPCSynthLib.errors import WeightsError
+from NPCSynthLib.errors import OutputError, WeightsError
 from NPCSynthLib.model.weights import load_weights
 from NPCSynthLib.vocabulary import canonical_prompt, get_sequence
 
@@ -24,6 +25,21 @@ def test_round_trip_keeps_the_model(folder):
     assert first.identity["name"] == "tiny" and len(first.identity["sha256"]) == 64
     image = torch.rand(1, 3, 16, 16)
     assert torch.equal(first.model.encode(image).invariant[0], second.model.encode(image).invariant[0])
+
+
+def test_full_disk_leaves_the_weights_before_as_they_were(folder, monkeypatch):
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    write = Path.write_bytes
+
+    def full(path, content):
+        if path.name == "text.safetensors.part":
+            raise OSError(28, "No space left on device")
+        return write(path, content)
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OutputError, match="No space left"):
+        write_tiny_weights(folder, ("T1",))
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
 def test_canonical_prompts_need_no_open_clip(folder, monkeypatch):

@@ -45,13 +45,12 @@ def run(
     log.csv, TensorBoard events and progress.png beside checkpoint and weights. On several GPUs: torchrun
     --nproc-per-node 4 -m NPCSynthLib train …
 
-    Configurations: small-in-stages (small, further, image-side, segmentation and words, each on from the weights of
-    the one before, much as the shipped weights were made; two CPU cores, by estimate four hours), small (two CPU
-    cores), further (on from its weights), base (one GPU), fine-tune (weights that are there, on patients of your
-    own; see Resources/Docs/fine-tuning.md), segmentation (its head alone, anew), image-side (all but the text
-    tower), words (the text tower alone, anew), and comparison/ours with what it is compared with:
-    comparison/channel-unet, channel-unet-gan, pair-unets, swin-unetr, labels, slow-text, no-contrast,
-    no-simulation, no-t1fs, share-25 and share-50.
+    Configurations: small-in-stages (small, segmentation and words, each on from the weights of the one before; two CPU
+    cores, two and a half hours), small (the network, two CPU cores), base (the same larger, one GPU), fine-tune
+    (weights that are there, on patients of your own; see Resources/Docs/fine-tuning.md), segmentation (its head alone,
+    anew), words (the text tower alone, anew), further and image-side (on from finished weights, as the shipped ones
+    were made), and comparison/ours with what it is compared with: comparison/channel-unet, channel-unet-gan,
+    pair-unets, swin-unetr, labels, slow-text, no-contrast, no-simulation, no-t1fs, share-25 and share-50.
 
     [bold]Examples[/]
 
@@ -85,13 +84,13 @@ def run(
                 notes += seen_before(start, held) if held else []
             weights, unfinished = train_in_stages(
                 config_name, data, out, resume=resume, max_minutes=max_minutes, start=start, cohort=patients,
-                note=notes.append,
+                note=notes.append, held_out=held,
                 on_step=lambda stage, step, steps, losses: on_progress(step / steps, _told(stage, step, steps, losses)),
             )
             if os.environ.get("RANK", "0") != "0":
                 return  # of several processes the first one writes
             if calibrated and data is not None and not unfinished:
-                done = finish(weights, data, on_progress)
+                done = finish(weights, data, on_progress, patients, held)
             rows = before_after(start, weights, held, on_progress) if held and not unfinished else []
     except KeyboardInterrupt:
         raise Cancelled("Training stopped. The same command goes on from the last checkpoint.") from None

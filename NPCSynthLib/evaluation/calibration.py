@@ -10,17 +10,22 @@ from ..inference.intervals import LEVELS
 from ..inference.result import INTENSITY_HIGH
 from ..inference.synthesizer import Synthesizer
 from ..model.manifest import read_manifest, write_manifest
+from ..training.layouts import PatientFiles
 from .protocol import Case, cases, validation_folders
 from .usual import LEAST_PATIENTS, learn_usual
 
 _POINTS = np.linspace(0.005, 0.995, 199)
 
 
-def finish(weights: Path, data: Path, on_progress: Callable[[float, str], None]) -> list[str]:
+def finish(
+    weights: Path, data: Path, on_progress: Callable[[float, str], None], cohort: Sequence[PatientFiles] = (),
+    held_out: Sequence[PatientFiles] = (),
+) -> list[str]:  # fmt: skip
     """What weights need after training: calibrated uncertainty, and knowledge of what is usual.
 
     Args:
-        data: the folder that they were trained on.
+        data, cohort: the folder and the patients that they were trained on.
+        held_out: patients that they were not trained on.
 
     Returns:
         Sentences on what was done, and on what could not be.
@@ -32,7 +37,7 @@ def finish(weights: Path, data: Path, on_progress: Callable[[float, str], None])
         done.append(f"The uncertainty of {', '.join(factors)} was calibrated on the validation patients.")
     else:
         done.append("The uncertainty was not calibrated: the validation patients are not there.")
-    if learn_usual(weights, data, on_progress) is None:
+    if learn_usual(weights, data, on_progress, cohort, held_out) is None:
         done.append(f"Unusual images will go unnoticed: that takes {LEAST_PATIENTS} patients to learn from.")
     else:
         done.append("Unusual images will be noticed.")

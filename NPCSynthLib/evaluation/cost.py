@@ -193,8 +193,7 @@ def run(context: Context) -> Section:
     rows, ratios, shares, rates = [], [], [], []
     for number, (shape, spacing) in enumerate(VOLUMES):
         context.on_progress(number / len(VOLUMES), f"{' x '.join(map(str, shape))}")
-        key = {"weights": synthesizer.loaded.identity["sha256"], "device": device.label, "shape": shape,
-               "slices": slices, "turns": turns}
+        key = {"weights": synthesizer.loaded.identity["sha256"], "shape": shape, "slices": slices, "turns": turns}
         one = kept.get(key, lambda shape=shape, spacing=spacing: measure(
             synthesizer, baseline, shape, spacing, slices, turns))
         taken = [Turn(**turn) for turn in one["turns"]]

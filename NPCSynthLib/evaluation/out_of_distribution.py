@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from matplotlib.figure import Figure
 
-from ..inference.unusual import Look, Usual, load_usual, look_at, why_unusual
+from ..inference.unusual import Look, Usual, load_usual, look_at, usual_sha256, why_unusual
 from ..phantom.acquire import acquire
 from ..phantom.anatomy import Anatomy, make_anatomy
 from ..phantom.signal import random_protocol
@@ -39,7 +39,7 @@ def run(context: Context) -> Section:
     rows = []
     for number, (kind, name, make) in enumerate(cases):
         context.on_progress(number / len(cases), f"{kind}: {name}")
-        key = {"weights": identity, "limits": [usual.curve_limit, usual.feature_limit], "kind": kind, "name": name}
+        key = {"weights": identity, "usual": usual_sha256(context.synthesizer.loaded), "kind": kind, "name": name}
         rows.append({"kind": kind, "name": name, **kept.get(key, lambda: _scores(context, usual, make()))})
     normal = [row["score"] for row in rows if row["kind"] == _USUAL]
     table = []

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import InputError
-from ..inference.recognition import Recognition, nearest_prompts, slice_embeddings, weighting
+from ..inference.recognition import LEAST_CONFIDENCE, Recognition, nearest_prompts, slice_embeddings, weighting
 from ..inference.synthesizer import Synthesizer
-from ..inference.unusual import find_unusual
+from ..inference.unusual import find_unusual, usual_sha256
 from ..phantom.signal import random_protocol
 from ..study.build import build_study
 from ..study.identify import identify
@@ -103,7 +103,7 @@ def run(context: Context) -> Section:
     """Accuracy, confusion, what is told of foreign images, and files under a wrong name."""
     synthesizer = context.synthesizer
     kept = context.kept("recognition")
-    weights = synthesizer.loaded.identity["sha256"]
+    weights, usual = synthesizer.loaded.identity["sha256"], usual_sha256(synthesizer.loaded)
 
     def seen(name: str, read) -> dict:
         def answer() -> dict:
@@ -112,10 +112,10 @@ def run(context: Context) -> Section:
             except InputError as error:
                 return {"error": str(error)}
 
-        return kept.get({"weights": weights, "image": name, "asked": "what it is and whether it is unusual"}, answer)
+        return kept.get({"weights": weights, "usual": usual, "image": name}, answer)
 
     def recognition(probabilities: dict) -> Recognition:
-        return Recognition(max(probabilities, key=probabilities.get), probabilities)
+        return Recognition(probabilities, synthesizer.loaded.manifest.get(LEAST_CONFIDENCE, 0.0))
 
     named = []
     listed = list(named_images(context))

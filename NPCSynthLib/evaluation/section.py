@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import InputError, OutputError, UsageError
+from ..resources import resource_path
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -36,7 +37,8 @@ SECTIONS: dict[str, str] = {
 
 
 #: Rooms of the library on which figures depend, and folders of the data.
-_JUDGING = ("evaluation", "inference", "model", "phantom", "qa", "study", "training")
+_JUDGING = ("evaluation", "inference", "model", "phantom", "qa", "study", "training", "vocabulary")
+_TABLES = ("sequences.json", "structures.json")
 _READ = ("cohorts", "dicom", "heads", "npc_t2")
 
 
@@ -111,15 +113,16 @@ class Context:
 
     def kept(self, name: str) -> "Kept":
         """Rows that outlive a stopped run, in ``<out>/kept/<name>.jsonl``."""
-        return Kept(self.out / "kept" / f"{name}.jsonl", {"code": code_digest(), "data": data_digest(self.data)})
+        common = {"code": code_digest(), "data": data_digest(self.data), "device": self.synthesizer.device.label}
+        return Kept(self.out / "kept" / f"{name}.jsonl", common)
 
 
 class Kept:
     """Rows in a file, one JSON object a line, written as they come and found again by their key.
 
     ``key`` holds everything that the answer depends on, the weights' hash included; ``common``, what all rows depend
-    on (the code and the patients' files), is added to it. A row under another key is another question, never a stale
-    answer: after a change to either, all is asked again.
+    on (the code, the patients' files and the device), is added to it. A row under another key is another question,
+    never a stale answer: after a change to one of them, all is asked again.
     """
 
     def __init__(self, path: Path, common: dict):
@@ -149,10 +152,12 @@ class Kept:
 
 @cache
 def code_digest() -> str:
-    """Changes with the sources of the rooms that make or judge an image; the version alone would hide that."""
+    """Changes with the sources of the rooms that make or judge an image, and the tables that they read; the version
+    alone would hide that."""
     library = Path(__file__).parents[1]
-    return _digest((path.relative_to(library).as_posix(), path.read_bytes().hex())
-                   for room in _JUDGING for path in sorted((library / room).glob("*.py")))
+    sources = [path for room in _JUDGING for path in sorted((library / room).glob("*.py"))]
+    tables = [resource_path("Resources", name) for name in _TABLES]
+    return _digest((f"{path.parent.name}/{path.name}", path.read_bytes().hex()) for path in (*sources, *tables))
 
 
 def data_digest(data: Path) -> str:

@@ -1,6 +1,6 @@
 """Learn what the training images look like, so that unusual ones are noticed (``inference.unusual``)."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ from ..phantom.signal import random_protocol
 from ..study.image_files import sequence_files
 from ..study.read import read_file
 from ..study.volume import Volume
+from ..training.layouts import PatientFiles, read_image
 from ..training.split import is_validation
 from .strange import mirrored
 
@@ -22,18 +23,28 @@ _AXES = 24
 _MARGIN = 1.25
 #: Patients who are all alike must not make everyone else unusual.
 _LEAST = 0.02
+#: An image looks like no sequence that was learnt below this share of the least confidence in an acquired one.
+_CONFIDENT = 0.9
 #: Digital patients among the training images, and sequences of each.
 _PHANTOMS, _PHANTOM_SEQUENCES = 4, 3
 #: From fewer nobody can say what is unusual.
 LEAST_PATIENTS = 3
 
 
-def learn_usual(weights: Path, data: Path, on_progress: Callable[[float, str], None] | None = None) -> Usual | None:
+def learn_usual(
+    weights: Path, data: Path, on_progress: Callable[[float, str], None] | None = None,
+    cohort: Sequence[PatientFiles] = (), held_out: Sequence[PatientFiles] = (),
+) -> Usual | None:  # fmt: skip
     """Measure training images and write what they have in common into the weights folder and its manifest.
 
-    They are the acquired ones in ``data`` (cohorts/ and heads/, without the validation patients), and some digital
-    patients when the weights learned from such. Limits come from leaving one patient out at a time. Nothing is
-    written, and None returned, when there are fewer than ``LEAST_PATIENTS``.
+    They are the acquired ones in ``data`` (cohorts/ and heads/, without the validation patients), those of ``cohort``
+    and some digital patients when the weights learned from such. Limits come from leaving one patient out at a time,
+    ``Recognition.least`` from the acquired images alone. Nothing is written, and None returned, when there are fewer
+    patients than ``LEAST_PATIENTS``.
+
+    Args:
+        cohort: patients that the weights were trained on beside those of ``data``.
+        held_out: patients that they were not trained on, wherever they lie.
 
     Raises:
         WeightsError: the weights cannot be read. InputError: an image cannot be.
@@ -41,7 +52,8 @@ def learn_usual(weights: Path, data: Path, on_progress: Callable[[float, str], N
     synthesizer = Synthesizer(weights)
     pairs: dict[str, list[tuple[Look, Look]]] = {}
     simulated = any("phantom" in line for line in synthesizer.loaded.manifest.get("training_data", ()))
-    images = list(_acquired(Path(data))) + (list(_simulated(synthesizer.sequences)) if simulated else [])
+    acquired, confidences = list(_acquired(Path(data), cohort, held_out)), []
+    images = acquired + (list(_simulated(synthesizer.sequences)) if simulated else [])
     for number, (patient, read) in enumerate(images):
         if on_progress is not None:
             on_progress(number / len(images), f"Learning what images look like: {patient}")
@@ -49,10 +61,12 @@ def learn_usual(weights: Path, data: Path, on_progress: Callable[[float, str], N
         turned = mirrored(volume, "P")
         pairs.setdefault(patient, []).append(
             tuple(look_at(synthesizer.loaded, synthesizer.device, v) for v in (volume, turned)))
+        if number < len(acquired):
+            confidences.append(synthesizer.recognize(volume).confidence)
     if len(pairs) < LEAST_PATIENTS:
         return None
     usual = fit(pairs)
-    save_usual(Path(weights), usual)
+    save_usual(Path(weights), usual, round(_CONFIDENT * min(confidences, default=0.0), 2))
     return usual
 
 
@@ -95,13 +109,20 @@ def _ridge(inputs: np.ndarray, answers: np.ndarray) -> np.ndarray:
     return np.linalg.solve(square + shrink * np.eye(len(square)), inputs.T @ answers)
 
 
-def _acquired(data: Path) -> Iterator[tuple[str, Callable[[], Volume]]]:
+def _acquired(
+    data: Path, cohort: Sequence[PatientFiles], held_out: Sequence[PatientFiles]
+) -> Iterator[tuple[str, Callable[[], Volume]]]:
     """(patient, function that reads the image) of every training image."""
+    taken = {image.path for one in (*cohort, *held_out) for image in one.images.values()}
     for folder in sorted([*data.glob("cohorts/*/*"), *data.glob("heads/*")]):
         if is_validation(folder.parent.name, folder.name):
             continue
         for file in sequence_files(folder).values():
-            yield f"{folder.parent.name}/{folder.name}", lambda file=file: read_file(file)
+            if file.resolve() not in taken:
+                yield f"{folder.parent.name}/{folder.name}", lambda file=file: read_file(file)
+    for number, one in enumerate(cohort, start=1):
+        for sequence, file in one.images.items():
+            yield f"{number} of the cohort", lambda sequence=sequence, file=file: read_image(sequence, file)
 
 
 def _simulated(sequences: tuple[str, ...]) -> Iterator[tuple[str, Callable[[], Volume]]]:

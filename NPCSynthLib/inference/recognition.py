@@ -24,9 +24,8 @@ _LEAST_BODY = 0.3
 _DOUBT = 0.05
 #: ... and another one more probable than that. Contrast agent and fat suppression are too hard to see to be judged.
 _SURE = 0.6
-#: An image whose weighting is less probable than this looks like nothing that was learnt: nine tenths of the least
-#: probable one of the 20 real images of cohorts that the shipped weights were trained on (0.727).
-_KNOWN = 0.65
+#: Entry of the manifest: an image whose weighting is less probable than this looks like nothing that was learnt.
+LEAST_CONFIDENCE = "least_confidence"
 
 
 @dataclass(frozen=True)
@@ -34,12 +33,17 @@ class Recognition:
     """What one image looks like.
 
     Attributes:
-        sequence: the most probable sequence id.
         probabilities: sequence id -> 0..1, over the sequences that the weights know; they add up to 1.
+        least: confidence of an image that looks like one of them; 0 when the weights were not asked what is usual.
     """
 
-    sequence: str
     probabilities: dict[str, float]
+    least: float = 0.0
+
+    @property
+    def sequence(self) -> str:
+        """The most probable sequence id."""
+        return max(self.probabilities, key=self.probabilities.get)
 
     @property
     def confidence(self) -> float:
@@ -49,7 +53,7 @@ class Recognition:
     @property
     def known(self) -> bool:
         """False when the image looks like no sequence that was learnt."""
-        return self.confidence >= _KNOWN
+        return self.confidence >= self.least
 
     def contradiction(self, said: str) -> str | None:
         """A sentence for the user when the image does not look like the sequence that it is ``said`` to be."""
@@ -101,7 +105,7 @@ def nearest_prompts(loaded: LoadedModel, vector: torch.Tensor) -> Recognition:
     texts = loaded.model.text_embedding(torch.cat(prompts).to(vector.device))
     logits = texts @ F.normalize(vector, dim=0) * loaded.model.logit_scale.exp().clamp(max=100)
     probabilities = dict(zip(ids, logits.softmax(dim=0).tolist(), strict=True))
-    return Recognition(max(probabilities, key=probabilities.get), probabilities)
+    return Recognition(probabilities, loaded.manifest.get(LEAST_CONFIDENCE, 0.0))
 
 
 @torch.inference_mode()

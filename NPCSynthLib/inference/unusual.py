@@ -28,6 +28,7 @@ from ..study.study import Study
 from ..study.volume import Grid, Volume
 from .device import Device
 from .geometry import axis_steps
+from .recognition import LEAST_CONFIDENCE
 
 _FILE = "usual.safetensors"
 _COARSE_MM = 2.5
@@ -340,10 +341,13 @@ def _sample(array: np.ndarray, grid: Grid, z, y, x, order: int, outside: float) 
     return np.nan_to_num(values)
 
 
-def save_usual(folder: Path, usual: Usual) -> None:
-    """Write ``usual`` beside the weights and name it in their manifest."""
+def save_usual(folder: Path, usual: Usual, least_confidence: float) -> None:
+    """Write ``usual`` beside the weights and name it in their manifest, with ``Recognition.least``.
+
+    Raises OutputError; the weights are as they were then.
+    """
     arrays = {f.name: np.array(getattr(usual, f.name), np.float32, order="C") for f in fields(usual)}
-    add_file(folder, _FILE, arrays)
+    add_file(folder, _FILE, arrays, {LEAST_CONFIDENCE: least_confidence})
 
 
 def load_usual(loaded: LoadedModel) -> Usual | None:
@@ -357,7 +361,12 @@ def load_usual(loaded: LoadedModel) -> Usual | None:
 
 def knows_usual(loaded: LoadedModel) -> bool:
     """Whether images are compared with the training images at all."""
-    return loaded.further(_FILE) is not None
+    return usual_sha256(loaded) is not None
+
+
+def usual_sha256(loaded: LoadedModel) -> str | None:
+    """By the manifest, the hash of what images are compared with; None when nothing is kept with the weights."""
+    return loaded.manifest["files"].get(_FILE, {}).get("sha256")
 
 
 def find_unusual(

@@ -90,6 +90,7 @@ def write_manifest(folder: Path, manifest: dict, files: Mapping[str, bytes] = Ma
     contents = {**files, MANIFEST: (json.dumps(manifest, indent=1) + "\n").encode("utf-8")}
     partial = {name: folder / f"{name}.part" for name in contents}
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         for name, content in contents.items():
             partial[name].write_bytes(content)
         for name, path in partial.items():

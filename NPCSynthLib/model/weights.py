@@ -1,15 +1,17 @@
 """Weights on disk: ``manifest.json`` beside ``*.safetensors``; verified before use, no pickle anywhere."""
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save, save_file
+from safetensors.torch import load_file, save
 
 from ..errors import WeightsError
-from .manifest import MANIFEST, MODEL, REMEDY, TEXT, file_sha256, read_manifest, verify_file, write_manifest
+from .manifest import MANIFEST, MODEL, REMEDY, TEXT, read_manifest, verify_file, write_manifest
 from .network import AnyToAll, ModelConfig, TextFeatures
 from .text import TextTower
 
@@ -114,21 +116,20 @@ def save_weights(
 
     Args:
         about: further entries of the manifest; needs "name", "version" and "prompts" {sequence id: prompt}.
+
+    Raises OutputError, and the folder is as it was then.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     tensors = {name: value.half().contiguous() for name, value in model.state_dict().items()}
     with torch.inference_mode():
         for sequence, prompt in about["prompts"].items():
             features, _ = tower.encode([prompt])
             tensors[f"prompt.{sequence}.pooled"] = features.pooled.half().contiguous()
             tensors[f"prompt.{sequence}.tokens"] = features.tokens.half().contiguous()
-    save_file(tensors, folder / MODEL)
-    save_file({name: value.half().contiguous() for name, value in tower.state_dict().items()}, folder / TEXT)
-    for name in (MODEL, TEXT):
-        (folder / name).chmod(0o644)  # safetensors makes them readable by their owner alone
-    files = {name: {"sha256": file_sha256(folder / name)} for name in (MODEL, TEXT)}
+    words = {name: value.half().contiguous() for name, value in tower.state_dict().items()}
+    contents = {MODEL: save(tensors), TEXT: save(words)}
+    files = {name: {"sha256": hashlib.sha256(content).hexdigest()} for name, content in contents.items()}
     manifest = {**about, "files": files, "model": model.config.to_dict(), "tokens": tower.tokens}
-    write_manifest(folder, manifest)
+    write_manifest(folder, manifest, contents)
     return manifest
 
 
@@ -166,13 +167,15 @@ def _save_again(folder: Path, base: LoadedModel, changed: str, tensors: dict, ab
     contents[changed] = save(tensors)
     files = {**base.manifest["files"], changed: {"sha256": hashlib.sha256(contents[changed]).hexdigest()}}
     manifest = {**base.manifest, **about, "files": files}
-    folder.mkdir(parents=True, exist_ok=True)
     write_manifest(folder, manifest, contents)
     return manifest
 
 
-def add_file(folder: Path, name: str, arrays: dict) -> None:
+def add_file(folder: Path, name: str, arrays: dict, about: Mapping = MappingProxyType({})) -> None:
     """Write NumPy arrays as a further file of weights that lie in ``folder``, and its hash into their manifest.
+
+    Args:
+        about: further entries of the manifest.
 
     Raises OutputError; the weights are as they were then. WeightsError: there are none.
     """
@@ -180,5 +183,6 @@ def add_file(folder: Path, name: str, arrays: dict) -> None:
 
     _, manifest = read_manifest(folder)
     content = to_bytes(arrays)
+    manifest.update(about)
     manifest["files"][name] = {"sha256": hashlib.sha256(content).hexdigest()}
     write_manifest(folder, manifest, {name: content})

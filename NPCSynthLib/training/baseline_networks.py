@@ -4,17 +4,18 @@ All are MONAI's. Each is told sequences by number, not by text, and makes intens
 segmentation. ``forward`` gives the losses of a batch, as ``TrainingModule`` does; evaluation calls ``synthesize``.
 """
 
+import hashlib
 import json
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from monai.networks.nets import BasicUNet, PatchDiscriminator, SwinUNETR
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from ..errors import WeightsError
-from ..model.manifest import MANIFEST, file_sha256
+from ..model.manifest import MANIFEST, write_manifest
 from ..model.network import IN_SLICES
 from ..vocabulary import load_sequences
 from .dataset import Batch
@@ -172,12 +173,14 @@ NETWORKS = {
 
 
 def save_baseline(folder: Path, network: str, module: Baseline, about: dict) -> None:
-    """Write a trained baseline: ``model.safetensors`` (float16) and a manifest with its "network"."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write a trained baseline: ``model.safetensors`` (float16) and a manifest with its "network".
+
+    Raises OutputError, and the folder is as it was then.
+    """
     tensors = {k: (v.half() if v.is_floating_point() else v).contiguous() for k, v in module.state_dict().items()}
-    save_file(tensors, folder / _FILE)
-    manifest = {**about, "network": network, "files": {_FILE: {"sha256": file_sha256(folder / _FILE)}}}
-    (folder / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+    content = save(tensors)
+    files = {_FILE: {"sha256": hashlib.sha256(content).hexdigest()}}
+    write_manifest(folder, {**about, "network": network, "files": files}, {_FILE: content})
 
 
 def load_baseline(folder: Path) -> Baseline:

@@ -18,8 +18,7 @@ def read_checkpoint(path: Path, config: TrainingConfig, base: str | None) -> dic
     """
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-        same = (state["network"], state["model"]) == (config.network, config.model.to_dict())
-        same &= state.get("base") == base
+        same = (state.get("config"), state.get("base")) == (config.text(), base)
         state["module"], state["optimizer"], state["average"], state["step"], state["tokens"]
     except Exception as error:  # torch raises whatever its unpickler met
         raise InputError(
@@ -33,8 +32,8 @@ def read_checkpoint(path: Path, config: TrainingConfig, base: str | None) -> dic
 
 def _of_another_run(checkpoint: Path) -> InputError:
     return InputError(
-        f'The checkpoint in "{checkpoint.parent.name}" is of a run with another network or configuration, on from '
-        "other weights, or of an older NPCSynth. Choose another folder, or begin again with --fresh."
+        f'The checkpoint in "{checkpoint.parent.name}" is of a run with another configuration, on from other weights, '
+        "or of an older NPCSynth. Choose another folder, or begin again with --fresh."
     )
 
 

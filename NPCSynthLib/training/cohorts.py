@@ -1,6 +1,6 @@
 """Real images for training: every patient's sequences on one grid."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,9 @@ from .augmentation import degrade, smooth_field
 from .labels import read_labels
 from .layouts import PatientFiles, find_cohort, read_image
 from .sample import IGNORE, NO_TUMOR, Sample, choose_plane, random_frame
+
+#: Of the data folder: patients with several sequences, and heads with one or two.
+_FOLDERS = ("cohorts", "heads")
 
 
 @dataclass(frozen=True)
@@ -120,17 +123,29 @@ def _on_grid(
 
 
 def load_training_patients(
-    data_dir: Path | None, cohort: Iterable[PatientFiles] = (), note: Callable[[str], None] = lambda text: None
-) -> list[Patient]:
+    data_dir: Path | None, cohort: Sequence[PatientFiles] = (), note: Callable[[str], None] = lambda text: None,
+    held_out: Sequence[PatientFiles] = (),
+) -> list[Patient]:  # fmt: skip
     """Every patient of ``cohorts`` that is not for validation, the single sequences of ``heads``, and those given.
 
     A patient whose sequences have grids of their own comes once for each of the grids.
+
+    Args:
+        held_out: whoever is one of them, or of ``cohort``, by files or headers is not taken from ``data_dir``.
     """
-    files = list(find_cohort(data_dir / "cohorts").patients) if data_dir and (data_dir / "cohorts").is_dir() else []
+    files, heads = (_patients_in(data_dir / name, (*cohort, *held_out)) if data_dir else [] for name in _FOLDERS)
     patients = [patient for one in (*files, *cohort) if not one.validation for patient in load_patient(one, note)]
-    if data_dir and (data_dir / "heads").is_dir():  # single ones for the most part; on one grid where they are not
-        patients += [p for one in find_cohort(data_dir / "heads").patients for p in load_patient(one, note)[:1]]
-    return patients
+    # single sequences for the most part; on one grid where they are not
+    return patients + [p for one in heads if not one.validation for p in load_patient(one, note)[:1]]
+
+
+def _patients_in(folder: Path, but: Sequence[PatientFiles]) -> list[PatientFiles]:
+    """Who lies in a folder; none when it is not there."""
+    people = {one.person for one in but} - {""}
+    paths = {image.path for one in but for image in one.images.values()}
+    found = find_cohort(folder).patients if folder.is_dir() else ()
+    return [one for one in found
+            if one.person not in people and paths.isdisjoint(image.path for image in one.images.values())]
 
 
 def _grid_key(grid: Grid) -> tuple:

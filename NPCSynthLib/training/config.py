@@ -1,7 +1,7 @@
 """What a training run is made of, read from a file."""
 
 import json
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -74,6 +74,10 @@ class TrainingConfig:
             return config
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise _unreadable(name, error) from error
+
+    def text(self) -> str:
+        """All values, by which a checkpoint knows its run."""
+        return json.dumps(asdict(self), sort_keys=True)
 
     @staticmethod
     def stages(name: str) -> list[str]:

@@ -102,6 +102,7 @@ class TrainingBatches(Dataset):
             (self-reconstruction); after it the number of sources falls from all but one towards one.
         part: (number, count) of this process among those that share every batch.
         cohort: patients of one's own beside those of ``data_dir``.
+        held_out: patients that are never met, wherever they lie.
         note: takes a sentence for each file that is not used, or not as it came.
         echo_times: every batch is of T2-weighted targets alone, simulated at echo times that their prompts tell; real
             images are not read then.
@@ -109,12 +110,13 @@ class TrainingBatches(Dataset):
 
     def __init__(self, data_dir: Path | None, steps: int, batch_size: int, size: int, warmup: int, phantoms: int,
                  mixture: Mixture, seed: int, part: tuple[int, int] = (0, 1), cohort: Sequence[PatientFiles] = (),
-                 note: Callable[[str], None] = lambda text: None, echo_times: bool = False):  # fmt: skip
+                 note: Callable[[str], None] = lambda text: None, echo_times: bool = False,
+                 held_out: Sequence[PatientFiles] = ()):  # fmt: skip
         self.part = part
         self.steps, self.batch_size, self.size, self.warmup, self.seed = steps, batch_size, size, warmup, seed
         self.mixture, self.echo_times = mixture, echo_times
         self.own = {files.name for files in cohort}
-        patients = [] if echo_times else load_training_patients(data_dir, cohort, note)
+        patients = [] if echo_times else load_training_patients(data_dir, cohort, note, held_out)
         names = self._part(list(dict.fromkeys(p.name for p in patients)))
         self.patients = [p for p in patients if p.name in names and set(p.sequences) - set(mixture.without)]
         maps = self._part(find_labelmaps(data_dir) if data_dir else [])

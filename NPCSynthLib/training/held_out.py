@@ -1,6 +1,7 @@
 """Who was trained on and who was held out, remembered beside the checkpoint: a resumed run must not mix them up."""
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,7 +13,7 @@ _FILE = "held_out.json"
 
 
 def remember(folder: Path, trained: Sequence[PatientFiles], held: Sequence[PatientFiles], resume: bool) -> None:
-    """Write the split into the folder of a run.
+    """Write the split into the folder of a run; of several processes the first one does.
 
     Raises:
         InputError: the run that is resumed was trained on somebody who is now held out.
@@ -30,11 +31,15 @@ def remember(folder: Path, trained: Sequence[PatientFiles], held: Sequence[Patie
     if mixed:
         raise InputError(f'The run in "{folder.name}" was trained on {", ".join(mixed)} already: no comparison on them '
                          "would be fair. Choose another folder, or begin again with --fresh.")
-    trained_on = sorted({one.name for one in trained} | set(before))
+    if os.environ.get("RANK", "0") != "0":
+        return
+    document = {"trained_on": sorted({one.name for one in trained} | set(before)),
+                "held_out": [one.name for one in held]}
+    partial = path.with_suffix(".part")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        document = {"trained_on": trained_on, "held_out": [one.name for one in held]}
-        path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+        partial.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+        partial.replace(path)  # the others read it meanwhile
     except OSError as error:
         raise OutputError(f'"{folder.name}" cannot be written to ({error.strerror or error}). Choose another '
                           "folder.") from error

@@ -23,7 +23,7 @@ from ..study.identify import SURE_REFUSAL, identify
 from ..study.image_files import nifti_files, sequence_files
 from ..study.pixels import SlicePixels
 from ..study.read import read_file
-from ..study.scan import check_one_patient, scan, series_name
+from ..study.scan import check_one_patient, is_medium_index, scan, series_name
 from ..study.series import identify_parts, read_series
 from ..study.stacks import arrange, grid_of
 from ..study.volume import Grid, Volume
@@ -148,7 +148,8 @@ def find_cohort(folder: str | Path, on_progress: Callable[[float, str], None] | 
             problems += [f"{name}: {problem}" for problem in found.problems or ("it holds no usable sequence.",)]
             continue
         ordered = {s: found.images[s] for s in load_sequences() if s in found.images}
-        patients.append(replace(found, images=ordered, validation=is_validation(place.parent.name, place.name)))
+        patients.append(replace(found, images=ordered,
+                                validation=found.validation or is_validation(place.parent.name, place.name)))
     if not patients:
         raise InputError(f"No patient of {folder.name} can be used. {' '.join(problems[:5])}")
     return Cohort(folder, tuple(patients), tuple(problems))
@@ -232,7 +233,7 @@ def _places(folder: Path, depth: int) -> Iterator[tuple[str, Path]]:
 def _dicom_places(folder: Path) -> list[Path]:
     """Folders directly below that hold DICOM; the folder itself when all of it is one examination."""
     places = [sub for sub in _folders(folder) if _first_dicom(sub) is not None]
-    loose = any(p.is_file() and looks_like_dicom(p) for p in folder.iterdir())
+    loose = any(_is_image(p) for p in folder.iterdir())
     if loose:
         return [folder]
     studies = set()
@@ -249,7 +250,12 @@ def _facts_of(file: Path) -> dict:
 
 
 def _first_dicom(folder: Path) -> Path | None:
-    return next((p for p in sorted(folder.rglob("*")) if p.is_file() and looks_like_dicom(p)), None)
+    return next((p for p in sorted(folder.rglob("*")) if _is_image(p)), None)
+
+
+def _is_image(path: Path) -> bool:
+    """Whether it is DICOM, and not the table of contents of a medium."""
+    return path.is_file() and not is_medium_index(path) and looks_like_dicom(path)
 
 
 def _header_grid(path: Path) -> Grid:
@@ -295,11 +301,16 @@ def _sequence_files(folder: Path, name: str) -> PatientFiles:
 
 
 def _brats(folder: Path, name: str) -> PatientFiles:
-    matches = {path: _BRATS.match(stem) for stem, path in nifti_files(folder).items()}
-    what = {path: match["what"].lower() for path, match in matches.items() if match}
+    matches = {path: match for stem, path in nifti_files(folder).items() if (match := _BRATS.match(stem))}
+    people = sorted({match["id"] for match in matches.values()})
+    if len(people) > 1:
+        raise InputError(f"It holds files of {len(people)} patients ({people[0]}, {people[1]}"
+                         f"{', …' if people[2:] else ''}). Give each patient a folder.")
+    what = {path: match["what"].lower() for path, match in matches.items()}
     images, problems = _images_of({_BRATS_SEQUENCES[w]: path for path, w in what.items() if w != "seg"})
     labels = tuple(LabelFile(path) for path, w in what.items() if w == "seg")
-    return PatientFiles(name, "BraTS", images, labels, problems=tuple(problems))
+    validation = is_validation(folder.name, people[0])
+    return PatientFiles(name, "BraTS", images, labels, validation, problems=tuple(problems))
 
 
 def _segments(folder: Path, name: str) -> PatientFiles:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from ..errors import OutputError, UsageError
+from ..errors import InputError, OutputError, UsageError
 from ..model.manifest import MANIFEST, MODEL, read_manifest
 from .checkpoint import CHECKPOINT
 from .config import TrainingConfig
@@ -19,6 +19,7 @@ def train_in_stages(
     config_name: str, data_dir: Path | None, out_dir: Path, resume: bool = True, max_minutes: float | None = None,
     start: Path | None = None, on_step: Callable[[str, int, int, dict], None] | None = None,
     cohort: Sequence[PatientFiles] = (), note: Callable[[str], None] = lambda text: None,
+    held_out: Sequence[PatientFiles] = (),
 ) -> tuple[Path, str]:  # fmt: skip
     """Train all that a configuration consists of; most are of one stage alone, and then this is :func:`train`.
 
@@ -33,8 +34,8 @@ def train_in_stages(
         The weights folder; and in which stage time was up, "" when none is missing.
 
     Other arguments and errors are those of :func:`train`. UsageError comes before the first stage and tells of a
-    later one too, or that a cohort was given where words are learned. OutputError: a run before could not be
-    removed.
+    later one too, or that a cohort was given where words are learned. InputError, before a stage is trained, when a
+    later one has a checkpoint already. OutputError: a run before could not be removed.
     """
     stages = TrainingConfig.stages(config_name)
     configs = [TrainingConfig.load(stage) for stage in stages]
@@ -54,11 +55,18 @@ def train_in_stages(
             if resume and folder != out_dir and _finished(weights, start, config.steps):
                 start = weights
                 continue
+            stale = next((later for later in [*folders, out_dir][number:] if (later / CHECKPOINT).exists()), None)
+            if stale is not None:
+                raise InputError(
+                    f'"{stale.name}" holds a checkpoint of a run on from other weights than these stages make. Choose '
+                    "another folder, or begin again with --fresh."
+                )
             left = None if max_minutes is None else max(0.0, max_minutes - (time.monotonic() - started) / 60)
             label = f"{Path(stage).stem}, {number} of {len(stages)}" if several else ""
             train(
                 stage, data_dir, folder, resume=resume, max_minutes=left, start=start, cohort=cohort, note=note,
-                called=config_name, on_step=on_step and (lambda *told, label=label: on_step(label, *told)),
+                called=config_name, held_out=held_out,
+                on_step=on_step and (lambda *told, label=label: on_step(label, *told)),
             )  # fmt: skip
             if several and not _finished(weights, start, config.steps):
                 return weights, label

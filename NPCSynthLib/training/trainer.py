@@ -184,8 +184,7 @@ class _Run:
         if self._fabric.is_global_zero:
             state = {
                 "module": self._plain.state_dict(), "optimizer": self._optimizer.state_dict(),
-                "average": self._average.values, "step": self.step, "model": self.config.model.to_dict(),
-                "network": self.config.network, "base": self.base,
+                "average": self._average.values, "step": self.step, "config": self.config.text(), "base": self.base,
                 "tokens": getattr(getattr(self._plain, "text", None), "tokens", []),
             }  # fmt: skip
             save_checkpoint(state, self.checkpoint)
@@ -194,7 +193,7 @@ class _Run:
 def train(
     config_name: str, data_dir: Path | None, out_dir: Path, resume: bool = True, max_minutes: float | None = None,
     start: Path | None = None, on_step=None, cohort: Sequence[PatientFiles] = (),
-    note: Callable[[str], None] = lambda text: None, called: str | None = None,
+    note: Callable[[str], None] = lambda text: None, called: str | None = None, held_out: Sequence[PatientFiles] = (),
 ) -> Path:  # fmt: skip
     """Train and leave ``weights/``, ``checkpoint.ckpt`` and what ``Journal`` writes in ``out_dir``.
 
@@ -210,19 +209,25 @@ def train(
         cohort: patients of one's own beside those of ``data_dir``.
         note: takes a sentence for each file that is not used, or not as it came.
         called: what the weights are named after, instead of the configuration.
+        held_out: patients that are never met, not even where ``data_dir`` has them too.
 
     Returns:
         The weights folder, ready for ``Synthesizer(weights=...)``.
 
     Raises:
-        UsageError: unknown configuration, or one that needs ``start``. InputError: there is nothing to train on, or the
-        checkpoint is damaged or another run's. WeightsError: the weights to start from cannot be used. OutputError: a
-        checkpoint could not be written.
+        UsageError: unknown configuration, one that needs ``start``, or more processes than a batch has samples.
+        InputError: there is nothing to train on, or the checkpoint is damaged or another run's. WeightsError: the
+        weights to start from cannot be used. OutputError: a checkpoint or the weights could not be written.
     """
     config, base = _configuration(config_name, start)
     out_dir = Path(out_dir)
     out_dir.mkdir(parents=True, exist_ok=True)
     fabric = _launch()
+    if fabric.world_size > config.batch_size:
+        raise UsageError(
+            f'"{config_name}" has batches of {config.batch_size}, too few for {fabric.world_size} processes. Start '
+            'fewer with torchrun, or raise "batch_size".'
+        )
     checkpoint, begun_from = out_dir / CHECKPOINT, None if base is None else base.identity["sha256"]
     state = read_checkpoint(checkpoint, config, begun_from) if resume and checkpoint.exists() else None
     module = _module(config, base, state, fabric, on_step)
@@ -230,7 +235,7 @@ def train(
     batches = TrainingBatches(
         data_dir, config.steps, config.batch_size, config.size, config.warmup_steps, config.phantoms,
         config.mixture, config.seed, part=(fabric.global_rank, fabric.world_size), cohort=cohort, note=note,
-        echo_times=config.learns == "words",
+        echo_times=config.learns == "words", held_out=held_out,
     )  # fmt: skip
     if not (batches.patients or batches.labelmaps or batches.phantoms):
         where = data_dir or "The cohort"
