@@ -169,7 +169,9 @@ def real_worker_fixture(tiny_weights):
 def errors_fixture(monkeypatch):
     """What was shown as an error."""
     shown = []
-    monkeypatch.setattr(slicer.util, "errorDisplay", lambda text, **kw: shown.append(text))
+    for name in ("errorDisplay", "messageBox"):
+        monkeypatch.setattr(slicer.util, name, lambda text, **kw: shown.append(text))
+    monkeypatch.setattr(slicer.util, "mainWindow", lambda: "a window")
     return shown
 
 

@@ -90,6 +90,23 @@ def test_a_run_without_its_packages_does_not_begin(nodes, make_panel, lacking, a
     assert said in panel.run.statusLabel.text and len(errors) == 1
 
 
+def test_while_packages_are_installed_nothing_else_installs_or_runs(nodes, make_panel, lacking, asked, errors,
+                                                                    monkeypatch):  # fmt: skip
+    """The buttons work on while pip does."""
+    panel = make_panel()
+    tried = []
+
+    def while_installing(packages, **_keywords):
+        tried.append(packages)
+        panel.run.runButton.click()
+        panel.run._parameterNode.setAction("T1C", "leave")
+
+    monkeypatch.setattr(slicer.packaging, "pip_ensure", while_installing)
+    panel.run.runButton.click()
+    assert len(tried) == 1 and not panel.runner.running
+    assert "being installed" in errors[0] and "has changed meanwhile" in errors[-1]
+
+
 def test_pip_is_told_to_leave_slicers_packages_alone():
     slicer.packaging.requested.clear()
     dependencies.ensureDependencies()

@@ -16,6 +16,7 @@ from panel_cases import (  # noqa: F401
     MeanOfSources,
     act,
     actions,
+    errors_fixture,
     head,
     make_panel_fixture,
     module,
@@ -406,6 +407,16 @@ def test_an_error_of_ours_is_shown_in_plain_words(nodes, make_panel, caplog):
     assert panel.run.statusLabel.text == '"T2 tra" is constant. Choose another volume.'
     assert "T2 tra" in caplog.text and "Traceback" not in caplog.text
     assert panel.run.runButton.enabled and not synthetic_names()
+
+
+def test_an_error_that_may_name_a_patient_is_shown_and_not_logged(nodes, make_panel, errors, monkeypatch, caplog):
+    """slicer.util.errorDisplay writes what it shows to the application's log."""
+    monkeypatch.setattr(slicer.app, "testingEnabled", lambda: False)
+    monkeypatch.setattr(slicer.util, "errorDisplay", lambda *_args, **_keywords: pytest.fail("logged"))
+    panel = make_panel()
+    nodes["T1"].SetName("Doe^Jane")
+    panel.messages.showError(UsageError('"Doe^Jane" cannot be used.'))
+    assert errors == ['"Doe^Jane" cannot be used.'] and "Doe" not in caplog.text
 
 
 def test_an_unforeseen_error_is_shown_too(nodes, make_panel):

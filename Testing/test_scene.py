@@ -664,6 +664,29 @@ def test_a_reference_removed_meanwhile_is_said(scene):
     assert node_ids(scene) == before
 
 
+def harden(node):
+    node.SetIJKToRASMatrix(to_vtk(world_matrix(node)))
+    node.SetAndObserveTransformNodeID(None)
+
+
+def crop(node):
+    slicer.util.updateVolumeFromArray(node, slicer.util.arrayFromVolume(node)[:, 1:])
+
+
+@pytest.mark.parametrize("change", [harden, crop])
+def test_a_reference_with_another_grid_than_at_the_start_is_said(scene, change):
+    """Slicer can be worked with during a run; results must not lie beside the image that they are checked on."""
+    nodes = {"T1": add_volume(scene, GRIDS["oblique"])}
+    transform = add_transform(scene, rigid((0, 1, 1), 25, (3, -8, 2)))
+    nodes["T1"].SetAndObserveTransformNodeID(transform.GetID())
+    study = make_study(study_volumes(nodes))
+    change(nodes["T1"])
+    before = node_ids(scene)
+    with pytest.raises(InputError, match="T1 volume.*moved, resampled or cropped during the run"):
+        add_result(make_result(study), study, nodes, scene)
+    assert node_ids(scene) == before
+
+
 # ---- bundles ---------------------------------------------------------------------------------------------------
 
 

@@ -3,6 +3,7 @@
 Each part names what it is held against; otherwise a panel could pass here and fail in Slicer.
 """
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -233,6 +234,16 @@ def test_parameters_are_kept_as_slicer_keeps_them(choices):
     assert (node.GetParameter("actions_0_0"), node.GetParameter("actions_0_1")) == ("T2", "leave")
     again = Choices(node)
     assert again.names == ["a"] and again.actions == {"T2": "leave"} and again.slices == 3
+
+
+def test_a_dictionary_parameter_knows_no_default(choices):
+    """serializers.py: ``ObservedDict.get(self, key)``, and no dict for json."""
+    choices.actions = {"T2": "leave"}
+    assert choices.actions.get("T2") == "leave" and choices.actions.get("T1") is None
+    with pytest.raises(TypeError):
+        choices.actions.get("T1", "use")
+    with pytest.raises(TypeError):
+        json.dumps(choices.actions)
 
 
 @pytest.mark.parametrize("name, value", [

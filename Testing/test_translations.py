@@ -21,9 +21,10 @@ SHOWN_CALLS = {
     "QAction", "QCheckBox", "QGroupBox", "QLabel", "QPushButton", "QRadioButton", "QTableWidgetItem", "QToolButton",
     "addAction", "addItem", "addItems", "addRow", "addTab", "confirmOkCancelDisplay", "confirmRetryCloseDisplay",
     "confirmYesNoDisplay", "ctkCollapsibleButton", "errorDisplay", "getExistingDirectory", "getOpenFileName",
-    "getOpenFileNames", "getSaveFileName", "getText", "infoDisplay", "insertItem", "setHorizontalHeaderLabels",
-    "setItemText", "setPlaceholderText", "setStatusTip", "setText", "setTitle", "setToolTip",
-    "setVerticalHeaderLabels", "setWindowTitle", "show", "showStatus", "showStatusMessage", "warningDisplay",
+    "getOpenFileNames", "getSaveFileName", "getText", "infoDisplay", "insertItem", "messageBox",
+    "setHorizontalHeaderLabels", "setItemText", "setPlaceholderText", "setStatusTip", "setText", "setTitle",
+    "setToolTip", "setVerticalHeaderLabels", "setWindowTitle", "show", "showStatus", "showStatusMessage",
+    "warningDisplay",
 }  # fmt: skip
 #: Names, which are the same in every language.
 NAMES = re.compile(r"NPCSynth|DICOM|SYNTH|RTSTRUCT|HD95|Dice|CSV|HTML|PDF|GPU|CPU|mm|OK")

@@ -219,7 +219,7 @@ class ContourSection:
             with slicer.util.WaitCursor():
                 compute = self.logic.contours.prepare(
                     chosen[REFERENCE], chosen[COMPARED], chosen[IMAGE],
-                    self.logic.contours.images(self._parameterNode, chosen[IMAGE]), self._parameterNode.pairs)
+                    self.logic.contours.images(self._parameterNode, chosen[IMAGE]), dict(self._parameterNode.pairs))
             self.logic.ensureDependencies()
         except Exception as error:
             self.messages.showError(error)
@@ -392,7 +392,7 @@ class ContourSection:
         self._offered += self._shown.compared
         for name in self._shown.compared:
             self.pairComboBox.addItem(name)
-        paired = self._parameterNode.pairs.get(one.name, "")
+        paired = self._parameterNode.pairs.get(one.name) or ""  # its dictionaries know no default
         self.pairComboBox.currentIndex = self._offered.index(paired) if paired in self._offered else 0
 
     def _onPaired(self, index):

@@ -1,10 +1,12 @@
 """Installs the Python packages that Slicer lacks, after asking, and keeps pip away from Slicer's own."""
 
+import functools
 import importlib.metadata
 import importlib.util
 import os
 import subprocess
 import tempfile
+import threading
 from pathlib import Path
 
 import slicer
@@ -19,19 +21,51 @@ TORCH_REQUIREMENT = ">=2.6"
 PINNED = ("numpy", "SimpleITK", "pydicom", "highdicom", "vtk", "scipy", "torch", "torchvision")
 
 
+_installing = threading.Lock()
+
+
+def _alone(ensure):
+    """While pip works, the buttons do too: whatever else needs packages then is refused, lest pip run twice."""
+
+    @functools.wraps(ensure)
+    def once():
+        if not _installing.acquire(blocking=False):
+            raise NPCSynthError(_("Python packages are being installed. Wait until that is done, then start again."))
+        try:
+            ensure()
+        finally:
+            _installing.release()
+
+    return once
+
+
+@_alone
 def ensureDependencies():
     """Install what is missing after asking; main thread only, and only when a run is about to begin.
 
-    :raises NPCSynthError: the user declined, or something could not be installed.
+    :raises NPCSynthError: the user declined, or something could not be installed, or is being installed.
     """
     if importlib.util.find_spec("torch") is None:
         _installTorch()
     _checkTorch()
-    ensurePackages()
+    _ensure("requirements.txt")
 
 
-def ensurePackages(file="requirements.txt"):
-    """The part of ``ensureDependencies`` that is not PyTorch; or what another file in Resources asks for."""
+@_alone
+def ensurePackages():
+    """The part of ``ensureDependencies`` that is not PyTorch."""
+    _ensure("requirements.txt")
+
+
+@_alone
+def ensurePromptPackages():
+    """What prompts in the user's own words need beside ``ensureDependencies``."""
+    if importlib.util.find_spec("open_clip") is None:
+        _ensure("requirements-prompts.txt")
+
+
+def _ensure(file):
+    """What a file in Resources asks for."""
     requirements = resource_path("Resources", file)
     constraints = _writeConstraints()
     try:
@@ -60,12 +94,6 @@ def missingPackages():
     """Names of the packages that ``ensureDependencies`` would install."""
     torch = ["torch"] if importlib.util.find_spec("torch") is None else []
     return torch + [requirement.name for requirement in _missing(resource_path("Resources", "requirements.txt"))]
-
-
-def ensurePromptPackages():
-    """What prompts in the user's own words need beside ``ensureDependencies``."""
-    if importlib.util.find_spec("open_clip") is None:
-        ensurePackages("requirements-prompts.txt")
 
 
 def _installTorch():

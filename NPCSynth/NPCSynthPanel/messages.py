@@ -2,6 +2,7 @@
 
 import traceback
 
+import qt
 import slicer
 from slicer.i18n import tr as _
 
@@ -28,4 +29,8 @@ class Messages:
             text = (unforeseen or _("Something went wrong: {error}")).format(error=str(error) or type(error).__name__)
             details = {"detailedText": "".join(traceback.format_exception(error))}
         self.show(text)
-        slicer.util.errorDisplay(text, windowTitle="NPCSynth", **details)
+        if details or slicer.app.testingEnabled():
+            slicer.util.errorDisplay(text, windowTitle="NPCSynth", **details)
+        elif slicer.util.mainWindow() is not None:
+            # errorDisplay would write the text to the application's log, and nodes may be called as patients are.
+            slicer.util.messageBox(text, windowTitle="NPCSynth", icon=qt.QMessageBox.Critical)

@@ -69,8 +69,9 @@ class PromptSection:
         for sequence, (label, edit, _mark) in self.rows.items():
             label.visible = edit.visible = sequence in targets
             edit.enabled = not self._running
-            if edit.text.strip() != prompts.get(sequence, ""):
-                edit.text = prompts.get(sequence, "")  # unlike the user's letters, this is not textEdited
+            words = prompts.get(sequence) or ""  # a parameter node's dictionaries know no default
+            if edit.text.strip() != words:
+                edit.text = words  # unlike the user's letters, this is not textEdited
 
     def mark(self, checks):
         """Say below each line what was found about its words; what was said before is gone."""

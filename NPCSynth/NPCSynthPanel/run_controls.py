@@ -128,6 +128,7 @@ class RunSection:
         """What is to be run, copied out of the scene; None when it cannot be, which the user has been told."""
         self._forgetFound()
         try:
+            choice = self._choice()
             sources, targets = self._parameterNode.sources(), self._parameterNode.targets()
             request = SynthesisRequest(
                 tuple(targets),
@@ -140,10 +141,12 @@ class RunSection:
             with slicer.util.WaitCursor():
                 volumes = self.logic.prepare(sources, targets)
             self.logic.ensureDependencies(prompts=bool(request.prompts))
+            if self._parameterNode is None or self._choice() != choice:  # the panel works on while pip does
+                raise UsageError(_("Not run, because the scene or the choice has changed meanwhile. Press Run again."))
         except Exception as error:
             self.messages.showError(error)
             return None
-        self._findings = _Findings(self._choice())
+        self._findings = _Findings(choice)
         return _Job(self.logic.computer, self._findings, sources, volumes, request)
 
     def _choice(self):

@@ -15,6 +15,7 @@ from ..errors import InputError
 from ..inference.result import INTENSITY_HIGH, INTENSITY_LOW, SegmentationResult, SynthesisResult
 from ..output.provenance import provenance
 from ..study.study import Study
+from ..study.volume import Grid
 from .collect import (
     DIGEST,
     GRID,
@@ -28,7 +29,7 @@ from .collect import (
     UNCERTAINTY,
     digest,
 )  # fmt: skip
-from .matrices import swap_ras_lps, to_vtk
+from .matrices import ijk_to_ras, swap_ras_lps, to_vtk
 from .terminology import terminology_entry
 from .transaction import scene_transaction
 from .volumes import STUDY_TO_NODE
@@ -37,6 +38,8 @@ UNITS = f"{INTENSITY_LOW} and {INTENSITY_HIGH} are the 0.5 and 99.5 percentiles 
 #: Upper end of the uncertainty's color scale, the same for every patient so that pictures compare.
 UNCERTAINTY_DISPLAY_MAX = 300
 _UNCERTAINTY_COLORS = "vtkMRMLColorTableNodeIron"
+#: A reference that moved by less than this during a run is where it was.
+_SAME_PLACE_MM = 0.01
 #: Tag of segments that a program made.
 SYNTHETIC_TAG = "NPCSynth.Synthetic"
 
@@ -65,7 +68,8 @@ def add_result(result: SynthesisResult, study: Study, source_nodes: Mapping, sce
         source_nodes: sequence id -> the volume node that it came from; must hold ``study.reference``.
         scene: a vtkMRMLScene, by default ``slicer.mrmlScene``.
 
-    Raises InputError when the reference volume has been removed from the scene meanwhile. Whenever anything
+    Raises InputError when the reference volume has been removed from the scene meanwhile, or has another grid in its
+    own frame (that under a moved parent transform is the same). Whenever anything
     is raised the scene holds exactly the nodes that it held before.
     """
     scene = slicer.mrmlScene if scene is None else scene
@@ -75,8 +79,14 @@ def add_result(result: SynthesisResult, study: Study, source_nodes: Mapping, sce
             f"The {study.reference} volume that gives the grid was removed from the scene, so the result has no "
             "place. Load it again and run once more."
         )
+    original = study.source(study.reference).original
     # A study read from files has no nodes behind it: its frame is the scene's.
-    study_to_node = study.source(study.reference).original.metadata.get(STUDY_TO_NODE, np.eye(4))
+    study_to_node = original.metadata.get(STUDY_TO_NODE, np.eye(4))
+    if STUDY_TO_NODE in original.metadata and not _lies(reference, original.grid, study_to_node):
+        raise InputError(
+            f"The {study.reference} volume that gives the grid was moved, resampled or cropped during the run, so the "
+            "result has no place. Run once more."
+        )
     ijk_to_node = study_to_node @ swap_ras_lps(result.grid.ijk_to_lps)
     about = {
         **_provenance(result), RUN: uuid.uuid4().hex, PROVENANCE: json.dumps(provenance(result, study)),
@@ -111,6 +121,16 @@ def add_result(result: SynthesisResult, study: Study, source_nodes: Mapping, sce
 
 def _is_in(scene, node) -> bool:
     return scene.GetNodeByID(node.GetID() or "") is node
+
+
+def _lies(node, grid: Grid, to_node: np.ndarray) -> bool:
+    """Whether a volume node has this grid, brought to the node's own frame."""
+    image = node.GetImageData()
+    if image is None or image.GetDimensions() != tuple(reversed(grid.shape)):
+        return False
+    corners = np.array([[*(np.array(grid.shape[::-1]) * corner), 1] for corner in np.ndindex(2, 2, 2)])
+    apart = (ijk_to_ras(node) - to_node @ swap_ras_lps(grid.ijk_to_lps)) @ corners.T
+    return bool(np.abs(apart).max() < _SAME_PLACE_MM)
 
 
 def synthetic_name(scene, what: str) -> str:

@@ -10,6 +10,7 @@ that write themselves when they are changed in place (here they do not, so that 
 connectGui.
 """
 
+import collections.abc
 import typing
 
 import qt
@@ -120,7 +121,35 @@ class _Dict(_List):
         super().write(node, name, list(values.items()))
 
     def read(self, node, name):
-        return dict(super().read(node, name))
+        return _Dictionary(super().read(node, name))
+
+
+class _Dictionary(collections.abc.MutableMapping):
+    """What a dictionary parameter is read as: no dict, and its ``get`` and ``pop`` take no default."""
+
+    def __init__(self, pairs):
+        self._pairs = dict(pairs)
+
+    def __getitem__(self, key):
+        return self._pairs[key]
+
+    def __setitem__(self, key, value):
+        self._pairs[key] = value
+
+    def __delitem__(self, key):
+        del self._pairs[key]
+
+    def __iter__(self):
+        return iter(self._pairs)
+
+    def __len__(self):
+        return len(self._pairs)
+
+    def get(self, key):
+        return self._pairs.get(key)
+
+    def pop(self, key):
+        return self._pairs.pop(key)
 
 
 def _serializer(kind):
