@@ -10,6 +10,7 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
+import highdicom
 import numpy as np
 import pydicom
 import pytest
@@ -72,6 +73,12 @@ def on_grid(volume: Volume, study, tolerance_mm: float = 1e-4) -> np.ndarray:
         placed[index] = plane
     np.testing.assert_allclose(grid.ijk_to_lps[:3, :2], target.ijk_to_lps[:3, :2], rtol=0, atol=1e-6)
     return placed
+
+
+def volume_of(image) -> Volume:
+    """A highdicom volume as one of ours; its axes are k, j, i, too."""
+    matrix = image.affine[:, [2, 1, 0, 3]]
+    return Volume(image.array, Grid(image.array.shape[:3], matrix))
 
 
 # --- dciodvfy --------------------------------------------------------------------------------------------------------
@@ -144,6 +151,8 @@ def test_results_on_real_series_lie_where_simpleitk_finds_the_series(name, enhan
     study = Study(volume.grid, "T1", (acquired,), body)
     result = replace(make_result(study), sources=("T1",), segmentation=None)
     export_dicom(result, provenance(result, study), dicom_files(source), tmp_path / "out", enhanced=enhanced)
+    uncertainty = highdicom.imread(tmp_path / "out" / "T1C_uncertainty.dcm").get_volume()
+    np.testing.assert_array_equal(on_grid(volume_of(uncertainty), study, 0.1), result.sequences[0].uncertainty)
     names = str(tmp_path / "out" / "T1C.dcm") if enhanced else \
         sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(tmp_path / "out" / "T1C"))
     np.testing.assert_array_equal(on_grid(from_sitk(sitk.ReadImage(names)), study, 1e-3), result.sequences[0].array)
@@ -151,16 +160,8 @@ def test_results_on_real_series_lie_where_simpleitk_finds_the_series(name, enhan
 
 # --- highdicom -------------------------------------------------------------------------------------------------------
 
-def volume_of(image) -> Volume:
-    """A highdicom volume as one of ours; its axes are k, j, i, too."""
-    matrix = image.affine[:, [2, 1, 0, 3]]
-    return Volume(image.array, Grid(image.array.shape[:3], matrix))
-
-
 @pytest.mark.parametrize("kind", ["classic", "enhanced"])
 def test_highdicom_reads_segments_and_uncertainty_at_the_sources_place(case, kind):
-    import highdicom
-
     study, result, folder = case
     segmentation = highdicom.seg.segread(folder / kind / "segmentation.dcm")
     voxels = on_grid(volume_of(segmentation.get_volume(rescale_fractional=False)), study)
@@ -172,8 +173,6 @@ def test_highdicom_reads_segments_and_uncertainty_at_the_sources_place(case, kin
 
 
 def test_highdicom_reads_the_synthetic_series_at_the_sources_place(case):
-    import highdicom
-
     study, result, folder = case
     slices = [pydicom.dcmread(path) for path in dicom_files(folder / "classic" / "T1C")]
     volume = highdicom.get_volume_from_series(slices)

@@ -122,3 +122,32 @@ def test_a_series_of_another_maker_is_refused_and_nothing_is_added(exported, sce
     with pytest.raises(InputError, match="not from NPCSynth"):
         load_exported(files[:1])
     assert scene.GetNumberOfNodes() == before
+
+
+def test_what_was_made_of_slices_with_rounded_positions_comes_back_at_its_place(scene, tmp_path):
+    """Some scanners write positions to 0.1 mm; multi-frame files of them are even, classic ones as the scanner's."""
+    files = dicom_files(write_study(tmp_path / "study", "oblique"))
+    grid = read_study(tmp_path / "study").grid
+    normal = grid.ijk_to_lps[:3, 2] / np.linalg.norm(grid.ijk_to_lps[:3, 2])
+    for file in files:
+        dataset = pydicom.dcmread(file)
+        if dataset.Modality == "MR":
+            position = np.array(dataset.ImagePositionPatient, float)
+            if np.abs(position - grid.ijk_to_lps[:3] @ [0, 0, 1, 1]).max() < 0.01:  # one slice, rounded up
+                dataset.ImagePositionPatient = [f"{value:.4f}" for value in position + 0.09 * normal]
+                dataset.save_as(file)
+    study = read_study(tmp_path / "study")
+    result = make_result(study)
+    series = export_dicom(result, provenance(result, study), files, tmp_path / "out")
+    made = result.sequences[0]
+    arrays = {"SYNTH T1C": made.array, "SYNTH T1C uncertainty": made.uncertainty}
+    for one in series:
+        if one.description in arrays:
+            node = load_exported([tmp_path / "out" / file for file in one.files])
+            there, voxels = swap_ras_lps(ijk_to_ras(node)), slicer.util.arrayFromVolume(node)
+            last = there @ [0, 0, len(voxels) - 1, 1]
+            ends = {tuple(np.round(end, 1)) for end in (there[:, 3], last)}
+            assert ends == {tuple(np.round(grid.ijk_to_lps @ [0, 0, k, 1], 1)) for k in (0, grid.shape[0] - 1)}
+            np.testing.assert_array_equal(
+                at_the_voxels_of(voxels, there, result.grid.shape, result.grid.ijk_to_lps), arrays[one.description]
+            )

@@ -116,7 +116,7 @@ def uncertainty_object(
         content_label="UNCERTAINTY", content_creator_name="", transfer_syntax_uid=ExplicitVRLittleEndian,
         content_description=f"Uncertainty of {synthetic.sequence}, as the network estimates it", **equipment(origin),
     )  # fmt: skip
-    _sort_frames(dataset, synthetic.uncertainty.shape, origin)
+    _arrange_frames(dataset, synthetic.uncertainty.shape, origin)
     # Optional, but dcmqi reads it unasked.
     dataset.SharedFunctionalGroupsSequence[0].FrameAnatomySequence = frame_anatomy()
     copy_patient_and_study(dataset, origin.reference.header)
@@ -124,17 +124,19 @@ def uncertainty_object(
     return dataset
 
 
-def _sort_frames(dataset: Dataset, shape: tuple, origin: Origin) -> None:
+def _arrange_frames(dataset: Dataset, shape: tuple, origin: Origin) -> None:
     """Put the frames in order along the normal: dcmqi takes them to be, whatever positions they state, and would show
-    the map of a patient upside down otherwise."""
+    the map of a patient upside down otherwise. They lie evenly (``SourceSeries.even_positions``)."""
     first = origin.reference.frames[0].orientation
     normal = np.cross(first[:3], first[3:])
     groups = dataset.PerFrameFunctionalGroupsSequence
     places = [np.array(g.PlanePositionSequence[0].ImagePositionPatient, float) @ normal for g in groups]
     order = np.argsort(places)
     dataset.PerFrameFunctionalGroupsSequence = [groups[n] for n in order]
-    for index, group in enumerate(dataset.PerFrameFunctionalGroupsSequence, 1):
+    even = sorted(origin.reference.even_positions, key=lambda position: float(position @ normal))
+    for index, (group, position) in enumerate(zip(dataset.PerFrameFunctionalGroupsSequence, even, strict=True), 1):
         group.FrameContentSequence[0].DimensionIndexValues = [index]
+        group.PlanePositionSequence[0].ImagePositionPatient = [format_number_as_ds(float(p)) for p in position]
     voxels = np.frombuffer(dataset.FloatPixelData, "<f4").reshape(shape)
     dataset.FloatPixelData = voxels[order].tobytes()
 

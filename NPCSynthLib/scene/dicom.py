@@ -13,7 +13,8 @@ from pydicom.dataset import Dataset
 from ..errors import InputError
 from ..inference.result import Segment, SegmentationResult
 from ..output.dicom_header import MARK, NAME, PRIVATE_CREATOR, PRIVATE_GROUP, PRIVATE_PROVENANCE
-from ..study.headers import source_instances
+from ..study.headers import frames_of, source_instances
+from ..study.stacks import arrange, grid_of
 from ..study.volume import Grid
 from ..vocabulary import load_structures
 from .collect import IMAGE, QUANTITY, SEGMENTATION, SEQUENCE, UNCERTAINTY
@@ -46,11 +47,11 @@ def load_exported(files: Sequence[str | Path], scene=None):
         what = str(header.SeriesDescription).removeprefix(f"{MARK} ")
         if kind == _SEG:
             segmentation, grid = _segmentation(highdicom.seg.segread(first))
+        elif len(datasets) > 1:
+            array, grid = _slices(datasets, files)
         else:
-            volume = highdicom.get_volume_from_series(datasets) if len(datasets) > 1 else \
-                highdicom.imread(first).get_volume()
-            array, grid = _geometry(volume)
-    except (OSError, ValueError, KeyError, AttributeError, TypeError, RuntimeError) as error:
+            array, grid = _geometry(highdicom.imread(first).get_volume())
+    except (OSError, ValueError, KeyError, AttributeError, TypeError, RuntimeError, InputError) as error:
         raise InputError(
             f"The series of {first.name} is damaged, incomplete or not from NPCSynth. Export it again."
         ) from error
@@ -90,6 +91,18 @@ def _segmentation(seg) -> tuple[SegmentationResult, Grid]:
         else:
             labelmap[mask] = structure.label
     return SegmentationResult(labelmap, external, tuple(segments)), grid
+
+
+def _slices(datasets: Sequence[Dataset], files: Sequence[str | Path]) -> tuple[np.ndarray, Grid]:
+    """Voxels (k, j, i) and grid of classic images, read as their source is: positions may be rounded as there."""
+    pixels = {str(dataset.SOPInstanceUID): dataset.pixel_array for dataset in datasets}
+    frames = [frame for dataset, path in zip(datasets, files, strict=True) for frame in frames_of(dataset, Path(path))]
+    [(_, ordered)] = arrange(frames, lambda frame: pixels[frame.uid], _nobody)
+    return np.stack([pixels[frame.uid] for frame in ordered]), grid_of(ordered)
+
+
+def _nobody(sentence: str) -> None:
+    """Duplicates are no news here."""
 
 
 def _geometry(volume) -> tuple[np.ndarray, Grid]:
