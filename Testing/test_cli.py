@@ -1,6 +1,7 @@
 """The command line on a digital patient, from DICOM to results."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -112,6 +113,19 @@ def test_all_missing_sequences_that_the_weights_know_are_made_unless_targets_are
     made = {entry["sequence"] for entry in json.loads(out)["outputs"]}
     assert made == {"T1C", "T2FS"}
     assert not (tmp_path / "out" / "segmentation_synthetic.seg.nrrd").exists()
+
+
+def test_the_folder_of_a_series_is_a_source_too(patient, weights, tmp_path):
+    t1, t2 = (min(patient.glob(f"*{name}*")) for name in ("t1", "t2"))
+    options = ("--targets", "T1C", "--no-segment", "--json", "--weights", weights)
+    code, out, said = npcsynth("synthesize", "--source", f"T1={t1}", *options, "--dicom", "--out", tmp_path / "out")
+    assert code == 0, said
+    assert json.loads(out)["sources"][0]["sequence"] == "T1" and (tmp_path / "out" / "dicom" / "T1C").is_dir()
+    (tmp_path / "both").mkdir()
+    for folder in (t1, t2):
+        shutil.copytree(folder, tmp_path / "both" / folder.name)
+    code, _, said = npcsynth("synthesize", "--source", f"T1={tmp_path / 'both'}", *options, "--out", tmp_path / "no")
+    assert code == 2 and "both holds 2 images" in said and not (tmp_path / "no").exists()
 
 
 def test_overwrite_replaces_earlier_results(synthesized, patient, weights):

@@ -4,6 +4,7 @@ import csv
 import json
 import math
 
+import nibabel
 import numpy as np
 import pytest
 import SimpleITK
@@ -243,6 +244,21 @@ def test_the_command_compares_a_planning_systems_contours_with_a_segmentation(tm
         assert str(rows["GTVp"][figure]) in table.stdout, "cut off in a terminal of 80 columns"
     assert "GTVnx" in table.stdout and table.stdout.count("name") == 1, "the reference says GTVp"
     assert "Brain: Not drawn in the compared contours." in table.stdout
+
+
+def test_the_command_tells_what_is_wrong_with_the_image(tmp_path):
+    """A file that does not say how it lies: whether Parotid_L is the left one, nobody can tell."""
+    series, _ = write_dicom(make_patient(6, ("T1",), "small"), tmp_path / "study")
+    volume = read_folder(series).volumes[0]
+    image = nibabel.Nifti1Image(volume.array.T, None)
+    image.header.set_zooms(volume.grid.spacing)
+    nibabel.save(image, tmp_path / "T1.nii")
+    nibabel.save(nibabel.Nifti1Image((volume.array.T > 100).astype(np.uint8), None, image.header),
+                 tmp_path / "Parotid_L.nii")
+    arguments = [str(tmp_path / "Parotid_L.nii")] * 2
+    done = CliRunner().invoke(app, ["contours", *arguments, "--image", str(tmp_path / "T1.nii"), "--json"])
+    assert done.exit_code == 0, done.stderr
+    assert any("left and right may be swapped" in note for note in json.loads(done.stdout)["notes"])
 
 
 def test_the_command_wants_one_series(tmp_path):

@@ -257,7 +257,8 @@ def test_synthesize_writes_dicom_beside_the_rest(study_folder, weights, tmp_path
     code, out, said = npcsynth("synthesize", study_folder, *options, "--dicom")
     assert code == 0, said
     document = json.loads(out)
-    assert {path.name for path in (tmp_path / "out").iterdir()} == set(document["files"])
+    assert {path.relative_to(tmp_path / "out").as_posix() for path in dicom_files(tmp_path / "out")} == set(
+        document["files"])
     image = sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "out" / "T1C_synthetic.nii.gz")))
     slices = [pydicom.dcmread(path) for path in dicom_files(tmp_path / "out" / "dicom" / "T1C")]
     np.testing.assert_array_equal(np.stack([dataset.pixel_array for dataset in slices]), image)

@@ -20,7 +20,7 @@ from NPCSynthLib.output.report import report
 from NPCSynthLib.output.segmentation import write_segmentation
 from NPCSynthLib.output.slices import slice_view, telling_slices
 from NPCSynthLib.output.truth import Truth
-from NPCSynthLib.output.write import SCENE, write_nifti, write_result
+from NPCSynthLib.output.write import SCENE, write_files, write_nifti, write_result
 from NPCSynthLib.study.identify import SURE_REFUSAL
 from NPCSynthLib.study.image_files import named_synthetic
 from NPCSynthLib.study.read import list_series, read_file, read_folder
@@ -206,6 +206,16 @@ def test_a_folder_with_files_is_refused_and_left_alone(result, study, tmp_path):
     with pytest.raises(UsageError, match="notes.txt"):
         write_result(result, study, tmp_path, overwrite=True)
     assert [p.name for p in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_files_that_somebody_put_into_a_folder_of_the_results_are_not_overwritten(result, study, tmp_path):
+    out = tmp_path / "out"
+    (out / "dicom").mkdir(parents=True)
+    write_files(result, study, out, scene=False)
+    (out / "dicom" / "corrected.dcm").write_text("mine")
+    with pytest.raises(UsageError, match="dicom/corrected.dcm"):
+        write_result(result, study, out, overwrite=True, scene=False)
+    assert (out / "dicom" / "corrected.dcm").read_text() == "mine"
 
 
 def test_overwriting_replaces_earlier_results_as_a_whole(result, study, tmp_path):

@@ -502,6 +502,33 @@ def test_slanted_stack_is_refused(tmp_path):
     assert "slanted" in refusal(tmp_path) or "unevenly" in refusal(tmp_path)
 
 
+def files_of(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_orientations_with_three_decimals_give_a_grid_that_can_be_written(tmp_path, seed):
+    """A whole run would be lost otherwise: no image file holds axes that are not at right angles."""
+    turn, _ = np.linalg.qr(np.random.default_rng(seed).normal(size=(3, 3)))
+    turn[:, 2] *= np.linalg.det(turn)
+    true = Grid.from_parts((24, 60, 50), (4.0, 3.6, 6.0), (-80.0, 70.0, 11.0), turn)
+    write_series(tmp_path / "rounded", grid=true)
+    for path in files_of(tmp_path / "rounded"):
+        edit(path, ImageOrientationPatient=turn[:, :2].T.ravel().round(3).tolist())
+    (volume,) = read_folder(tmp_path).volumes
+    axes = volume.grid.direction
+    np.testing.assert_allclose(axes.T @ axes, np.eye(3), atol=1e-5)
+    far = np.array([*(np.array(true.shape[::-1]) - 1), 1])
+    assert np.abs((volume.grid.ijk_to_lps - true.ijk_to_lps) @ far).max() < 0.2
+
+
+def test_axes_that_no_rounding_takes_from_right_angles_are_refused(tmp_path):
+    write_series(tmp_path / "bad", grid=Grid.from_parts((6, 400, 400), (1, 1, 5), (0, 0, 0), np.eye(3)))
+    for path in files_of(tmp_path / "bad"):
+        edit(path, ImageOrientationPatient=[1, 0, 0, 0.004, 1, 0])
+    assert "right angles" in refusal(tmp_path)
+
+
 def test_headers_without_pixels_are_refused_but_can_be_listed(tmp_path):
     write_series(tmp_path / "bad")
     for k in range(6):

@@ -74,6 +74,20 @@ def test_everybody_can_read_it(result, study):
     assert named <= set(ids)
 
 
+@pytest.mark.parametrize("axes, side", [
+    ((1, 2, 3), "below"), ((1, 2, -3), "above"), ((2, -3, 1), "the right"), ((2, -3, -1), "the left"),
+    ((1, -3, 2), "the front"), ((1, -3, -2), "the back"),
+])  # fmt: skip
+def test_it_is_said_from_where_slices_are_counted(axes, side):
+    """Axes i, j, k toward left (1), posterior (2), superior (3), or against."""
+    direction = np.zeros((3, 3))
+    for column, axis in enumerate(axes):
+        direction[abs(axis) - 1, column] = np.sign(axis)
+    tilt, _ = np.linalg.qr(direction + 0.1 * np.ones((3, 3)))
+    tilt *= np.sign((tilt * direction).sum(axis=0))
+    assert Grid.from_parts((4, 5, 6), (1, 1, 3), (0, 0, 0), tilt).first_side == side
+
+
 def test_where_nothing_was_acquired_nothing_is_judged(result, study):
     """The acquired image ends half way; where it is, the synthetic one is right to the last gray."""
     made = result.sequences[0]
@@ -132,7 +146,7 @@ def test_pictures_show_the_worst_and_the_middle_slice_of_each_synthetic_sequence
     second = replace(uneven.sequences[0], sequence="FLAIR", uncertainty=uneven.sequences[0].uncertainty[::-1].copy())
     both = replace(uneven, sequences=(*uneven.sequences, second))
     page = Page(report(both, study, provenance(both, study)))
-    captions = re.findall(r"Slice (\d+) of 12: ([^.]*)", page.text)
+    captions = re.findall(r"Slice (\d+) of 12 from [a-z ]+: ([^.]*)", page.text)
     worst = [int(k) for k, why in captions if "highest mean uncertainty within the body (90)" in why]
     assert worst == [5, 8]
     assert [int(k) for k, why in captions if "middle of the body" in why] == [middle_slice(study.body) + 1] * 2

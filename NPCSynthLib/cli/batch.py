@@ -100,10 +100,10 @@ def run(
             {key: value for key, value in asdict(patient).items() if not (numbered and key in ("folder", "error"))}
             | {"error": error_of(batch, patient)} for patient in batch.patients
         ]})  # fmt: skip
+    if deidentify:
+        warn(["Only the folders dicom are de-identified: what lies beside them still identifies the patients."])
     failed = total.get(FAILED, 0)
     if failed:
         raise BatchError(f"{failed} of {len(batch.patients)} patients failed, see {CSV} in {out}. When the cause is "
                          "removed, the same command with --retry does them again.")  # fmt: skip
-    if deidentify:
-        warn(["Only the folders dicom are de-identified: what lies beside them still identifies the patients."])
     say(f"Wrote {len(batch.patients)} patients to {out}; {PAGE} sums up. Synthetic images: research use only.")

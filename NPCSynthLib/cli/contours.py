@@ -23,13 +23,16 @@ def run(
     csv: Annotated[Path | None, typer.Option("--csv", help="Also write table and notes to this new file.")] = None,
     json: AsJson = False,
 ) -> None:
-    """Compare contours structure by structure: Dice, surface Dice, distances, volumes, worst slice (counted from 1).
+    """Compare contours structure by structure: Dice, surface Dice, distances, volumes, worst slice.
+
+    Slices are counted from 1 as they lie in the image, in axial DICOM series from below, whatever numbers its files
+    have.
 
     Structures are matched by their TG-263 names and the usual aliases (GTVnx is GTVp, Lt Parotid is Parotid_L).
 
     [bold]Examples[/]
 
-    [cyan]npcsynth contours RTSTRUCT.dcm result/segmentation_synthetic.seg.nrrd --image patient/01_T1[/]
+    [cyan]npcsynth contours RTSTRUCT.dcm result/segmentation_synthetic.seg.nrrd --image patient/01_t1_tse_tra[/]
 
     [cyan]npcsynth contours mine.seg.nrrd yours.seg.nrrd --image t1.nii.gz --csv agreement.csv[/]
     """
@@ -38,12 +41,13 @@ def run(
     from ..study.contours import read_contours
     from ..study.read import read_folder
 
-    volumes = read_folder(image).volumes
+    found = read_folder(image)
+    volumes = found.volumes
     if len(volumes) > 1:
         raise UsageError(f"{image.name} holds {len(volumes)} series ({', '.join(v.name for v in volumes)}). Give the "
                          "folder of the one that the contours belong to.")
     sides = [read_contours(path, volumes[0]) for path in (reference, predicted)]
-    notes = tuple(dict.fromkeys(note for side in sides for note in side.notes))
+    notes = tuple(dict.fromkeys([*found.warnings, *(note for side in sides for note in side.notes)]))
     warn(notes)
     agreements = compare_contours(*sides)
     if csv:

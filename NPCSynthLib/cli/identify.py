@@ -59,6 +59,7 @@ def _look(folder: Path, entries: list[dict]) -> None:
     "unknown" for an image that looks like none of the sequences."""
     from ..errors import InputError
     from ..inference.synthesizer import Synthesizer
+    from ..study.identify import identify
     from ..study.read import read_folder
 
     synthesizer = Synthesizer()
@@ -68,11 +69,13 @@ def _look(folder: Path, entries: list[dict]) -> None:
         for number, volume in enumerate(volumes):
             on_progress(0.7 + 0.3 * number / len(volumes), "Looking at the images")
             try:
-                seen[volume.metadata.get("SeriesInstanceUID") or volume.name] = synthesizer.recognize(volume)
+                one = volume.metadata.get("SeriesInstanceUID") or volume.name
+                # Two echoes come in one series.
+                seen[one, identify(volume.metadata, volume.name).sequence] = synthesizer.recognize(volume)
             except InputError:  # the header's verdict stands alone
                 continue
     for entry in entries:
-        found = seen.get(entry["series_uid"] or entry["description"]) if entry["sequence"] else None
+        found = seen.get((entry["series_uid"] or entry["description"], entry["sequence"]))
         entry["image_sequence"] = (found.sequence if found.known else "unknown") if found else None
         entry["image_confidence"] = round(found.confidence, 3) if found else None
         doubt = found.contradiction(entry["sequence"]) if found else None

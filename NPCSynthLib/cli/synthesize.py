@@ -36,7 +36,8 @@ def run(
     source: Annotated[
         list[str] | None,
         typer.Option(
-            "--source", metavar="SEQUENCE=FILE", help="A source by file, instead of a folder. [dim]Repeatable.[/]"
+            "--source", metavar="SEQUENCE=FILE",
+            help="A source by its file, or the folder of its series, instead of a study folder. [dim]Repeatable.[/]",
         ),
     ] = None,
     targets: Targets = None,
@@ -123,24 +124,35 @@ def run(
 def _study(folder, files, reference, on_progress):
     from ..study.build import build_study, study_from_folder
     from ..study.identify import identify
-    from ..study.read import check_usable, read_file
 
     if folder is not None:
         return study_from_folder(folder, reference=reference, on_progress=on_progress)
-    volumes = {name: read_file(path) for name, path in files.items()}
-    warnings = []
-    for name, volume in volumes.items():
-        warnings += check_usable(volume)
+    volumes, warnings = {}, []
+    for name, path in files.items():
+        volume = volumes[name] = _source(name, path, warnings)
         seen = identify(volume.metadata, volume.name).sequence
         if seen not in (name, None):
             warnings.append(f"{volume.name} was used as {name}, as named, but looks like {seen}.")
     return build_study(volumes, reference=reference, on_progress=on_progress, warnings=warnings)
 
 
+def _source(name: str, path: Path, warnings: list[str]):
+    """The only volume of a file or folder."""
+    from ..study.read import read_folder
+
+    found = read_folder(path)
+    if len(found.volumes) > 1:
+        raise UsageError(f"--source {name}: {path.name} holds {len(found.volumes)} images "
+                         f"({', '.join(volume.name for volume in found.volumes)}). Give the folder of one series.")
+    warnings += found.warnings
+    return found.volumes[0]
+
+
 def _dicom_files(folder, files) -> list[Path]:
     from ..output.dicom_source import files_below
 
-    return files_below(folder) if folder is not None else list(files.values())
+    places = [folder] if folder is not None else files.values()
+    return [file for place in places for file in (files_below(place) if place.is_dir() else [place])]
 
 
 def _missing(study, synthesizer) -> tuple[str, ...]:
@@ -148,7 +160,7 @@ def _missing(study, synthesizer) -> tuple[str, ...]:
     missing = tuple(name for name in synthesizer.sequences if name not in present)
     if not missing:
         raise UsageError("Nothing is missing: the study has every sequence that these weights know. "
-                         "Name files with --source to leave one out.")
+                         "Name files or folders of series with --source to leave one out.")
     return missing
 
 

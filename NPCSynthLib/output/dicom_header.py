@@ -12,8 +12,10 @@ from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
 from .. import __version__
 from ..inference.result import ENHANCEMENT_GUESSED
+from ..study.volume import Grid
 from .dicom_source import SourceSeries
 from .discretion import is_usual_prompt
+from .provenance import reference_grid
 
 NAME = "NPCSynth"
 SOFTWARE = f"{NAME} {__version__}"
@@ -45,6 +47,11 @@ class Origin:
     def reference(self) -> SourceSeries:
         """The source on whose grid everything lies."""
         return self.sources[0]
+
+    @property
+    def grid(self) -> Grid:
+        """The one that everything lies on."""
+        return reference_grid(self.document)
 
     @property
     def day(self) -> str:
@@ -111,7 +118,7 @@ def mark_synthetic(dataset: Dataset, origin: Origin, series: NewSeries, what: st
         output: the entry of the document's "outputs" that the object shows, None for structures.
     """
     document, header = origin.document, origin.reference.header
-    copy_elements(dataset, header, _FRAME_OF_REFERENCE)
+    copy_elements(dataset, header, (*_FRAME_OF_REFERENCE, "LongitudinalTemporalInformationModified"))
     if dataset.Modality != "RTSTRUCT":
         # Without a body part, whether the examined part is one of a pair would have to be said.
         dataset.BodyPartExamined = header.get("BodyPartExamined") or "HEADNECK"

@@ -6,6 +6,7 @@ from pydicom.sr.codedict import codes
 from pydicom.uid import EnhancedMRImageStorage, MRImageStorage, generate_uid
 from pydicom.valuerep import format_number_as_ds
 
+from ..inference.geometry import cut_across
 from ..inference.result import INTENSITY_HIGH, INTENSITY_LOW, SynthesizedSequence
 from ..study.headers import Frame
 from .dicom_header import (
@@ -104,10 +105,10 @@ def _add_pixels(dataset: Dataset, array: np.ndarray, origin: Origin) -> None:
     dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = 16, 16, 15, 0
     dataset.BurnedInAnnotation = "NO"
     dataset.RecognizableVisualFeatures = "YES"  # a face can be rendered from a head's images, synthetic or not
-    lossy = origin.reference.header.get("LossyImageCompression") or "00"
-    dataset.LossyImageCompression = lossy
-    if lossy == "01":
-        copy_elements(dataset, origin.reference.header, ("LossyImageCompressionRatio", "LossyImageCompressionMethod"))
+    lossy = [source.header for source in origin.sources if source.header.get("LossyImageCompression") == "01"]
+    dataset.LossyImageCompression = "01" if lossy else "00"  # what was lost in one source is lost in the result
+    if lossy:
+        copy_elements(dataset, lossy[0], ("LossyImageCompressionRatio", "LossyImageCompressionMethod"))
     copy_elements(dataset, origin.reference.header, ("PatientPosition",))  # true of the result: the grid is the same
     dataset.PixelData = np.ascontiguousarray(array, "<u2").tobytes()
 
@@ -118,13 +119,15 @@ def _add_window(dataset: Dataset) -> None:
 
 
 def _sources_by_slice(origin: Origin) -> list[list[Dataset]]:
-    """Source Image Sequence of each slice: the reference's own slice, then what the other sources show there."""
-    items = [[_image_reference(frame, "YES")] for frame in origin.reference.frames]
-    for other in origin.sources[1:]:
+    """Source Image Sequence of each slice: the reference's own slice, then what else the network saw for it."""
+    reference = origin.reference
+    items = [[_image_reference(frame, "YES")] for frame in reference.frames]
+    across = cut_across(origin.grid) == 0
+    for source in origin.sources:
         # Shared by the slices: of a displaced series each of them names every frame.
-        references = {(frame.uid, frame.index): _image_reference(frame, None) for frame in other.frames}
-        for k, frames in enumerate(contributing_frames(other, origin.reference)):
-            items[k] += [references[frame.uid, frame.index] for frame in frames]
+        references = {(frame.uid, frame.index): _image_reference(frame, None) for frame in source.frames}
+        for k, frames in enumerate(contributing_frames(source, reference, across)):
+            items[k] += [references[frame.uid, frame.index] for frame in frames if frame is not reference.frames[k]]
     return items
 
 

@@ -11,10 +11,11 @@ from pydicom.dataset import Dataset
 from ..errors import Cancelled, InputError
 from ..study.headers import Frame, frames_of, looks_like_dicom, read_header
 from ..study.volume import Grid
+from .provenance import reference_grid
 
 #: Set to empty where the source lacks them: every object must have them, if without a value.
 _TYPE_2 = ("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID", "StudyDate",
-           "StudyTime", "ReferringPhysicianName")
+           "StudyTime", "ReferringPhysicianName", "PositionReferenceIndicator")
 #: Scanners round slice positions to 0.1 mm; reading evens them out by no more than this.
 _SAME_PLACE_MM = 0.25
 
@@ -110,7 +111,7 @@ def find_sources(
     found += [
         _series(entry, paths) for name, entry in entries.items() if name != reference and entry.get("SOPInstanceUIDs")
     ]
-    grid = Grid(tuple(document["reference_grid"]["shape_kji"]), np.array(document["reference_grid"]["ijk_to_lps"]))
+    grid = reference_grid(document)
     first = found[0]
     if not first.header.get("FrameOfReferenceUID"):
         raise InputError(
@@ -147,13 +148,17 @@ def in_slice_order(frames: Iterable[Frame], grid: Grid, sequence: str) -> tuple[
     return tuple(ordered[k] for k in range(grid.shape[0]))
 
 
-def contributing_frames(source: SourceSeries, reference: SourceSeries) -> list[list[Frame]]:
-    """For each slice of the reference, the frames of another source that the model saw through it.
+def contributing_frames(source: SourceSeries, reference: SourceSeries, across: bool) -> list[list[Frame]]:
+    """For each slice of the reference, the frames of a source, it itself or another one, that the model saw through it.
 
-    The model looks at a slice and its two neighbours, so that these are the frames that reach into the slab that the
-    three fill. Of a displaced source nothing tells which these are: every slice names the whole series.
+    The model looks at a slice and its two neighbors, so that these are the frames that reach into the slab that the
+    three fill. Of a displaced source nothing tells which these are: every slice names the whole series. So it does
+    where the model cut other slices than the reference's, each of which goes through all of these.
+
+    Args:
+        across: whether the model's slices are the reference's own.
     """
-    if source.displaced:
+    if source.displaced or not across:
         return [list(source.frames) for _ in reference.frames]
     normal = _normal(reference.frames[0])
     places = np.array([frame.position @ normal for frame in reference.frames])

@@ -73,11 +73,11 @@ def check_free(folder: str | Path, overwrite: bool = False) -> None:
     if not folder.is_dir():
         raise OutputError(f"{folder} is a file, not a folder. Choose another output folder.")
     try:
-        found = {entry.name for entry in folder.iterdir()}
+        if not any(folder.iterdir()):
+            return
+        found = set(contents(folder))
     except OSError as error:
         raise OutputError(cannot_write(folder, error)) from error
-    if not found:
-        return
     if not overwrite:
         raise UsageError(
             f"{folder} already holds files, and they are never overwritten unasked. Choose a new folder, "
@@ -89,6 +89,12 @@ def check_free(folder: str | Path, overwrite: bool = False) -> None:
             f"{folder} holds files that NPCSynth did not write there (such as {foreign[0]}), so nothing in it is "
             "replaced. Choose another output folder."
         )
+
+
+def contents(folder: Path) -> list[str]:
+    """Every file in a folder and the folders within, as "<folder>/<name>" below it; what ``MANIFEST`` lists."""
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*")
+                  if path.is_symlink() or not path.is_dir())
 
 
 def _own_files(folder: Path) -> set[str]:

@@ -9,6 +9,7 @@ from .. import __version__
 from ..inference.intervals import LEVELS
 from ..inference.result import SynthesisResult
 from ..study.study import Source, Study
+from ..study.volume import Grid
 
 UNITS = "0 and 1000 are the 0.5 and 99.5 percentiles of the body."
 LIMITS = (
@@ -99,6 +100,12 @@ def _source(source: Source) -> dict:
         "registration": source.registration,
         "intensity_range": [float(value) for value in source.intensity_range],
     }
+
+
+def reference_grid(document: dict) -> Grid:
+    """The grid of a result by the content of its ``result.json``. Raises KeyError, TypeError, ValueError."""
+    about = document["reference_grid"]
+    return Grid(tuple(about["shape_kji"]), np.array(about["ijk_to_lps"]))
 
 
 def voxels_sha256(*arrays: np.ndarray) -> str:

@@ -217,7 +217,7 @@ def _output_table(result: SynthesisResult, study: Study, document: dict, told: _
     head = ("Sequence", "Asked for as", "Mean uncertainty", "Highest in a slice", "Uncertainty scaled on")
     caption = (f"Synthetic images. {UNITS} Uncertainty is the predicted mean absolute error within the body, so "
                "scaled. “Highest in a slice” leaves out slices with less than a quarter of the body that the largest "
-               "one holds.")
+               f"one holds. Slices are counted from {result.grid.first_side}, whatever numbers the files have.")
     parts = [table(head, rows, caption)]
     volumes = [(told.structure(s["name"]), f"{s['volume_ml']:.1f} ml" if s["volume_ml"] else "not found")
                for s in document["segments"]]  # fmt: skip
@@ -237,7 +237,7 @@ def _pictures(
             raise Cancelled()
         image = picture(result, study, slice_view(result.grid, k), truth, [synthetic], changed)
         png = base64.b64encode(image).decode("ascii")
-        where = f"Slice {k + 1} of {result.grid.shape[0]}"
+        where = f"Slice {k + 1} of {result.grid.shape[0]} from {result.grid.first_side}"
         alt = (
             f"{where}: {study.how} {', '.join(result.sources)}; synthetic {synthetic.sequence}, marked SYNTHETIC"
             + (f", the {study.how} one and their difference" if truth and synthetic.sequence in truth.images else "")

@@ -11,7 +11,7 @@ from ..inference.result import Segment, SegmentationResult, SynthesisResult, Syn
 from ..study.volume import Grid
 from ..vocabulary import load_structures
 from .folder import MANIFEST
-from .provenance import voxels_sha256
+from .provenance import reference_grid, voxels_sha256
 from .write import IMAGE_FILE, SEGMENTATION_FILE, UNCERTAINTY_FILE
 
 _SAME_PLACE_MM = 0.01
@@ -27,7 +27,7 @@ def read_result(folder: str | Path) -> tuple[SynthesisResult, dict]:
     folder = Path(folder)
     try:
         document = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        grid = Grid(tuple(document["reference_grid"]["shape_kji"]), np.array(document["reference_grid"]["ijk_to_lps"]))
+        grid = reference_grid(document)
         outputs, files = document["outputs"], set(document["files"])
         model, sources = document["weights"], tuple(source["sequence"] for source in document["sources"])
     except (OSError, ValueError, KeyError, TypeError) as error:

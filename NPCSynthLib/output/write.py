@@ -14,7 +14,7 @@ from ..errors import OutputError
 from ..inference.result import SynthesisResult
 from ..study.study import Study
 from ..study.volume import Grid, to_sitk
-from .folder import MANIFEST, REPORT, new_folder
+from .folder import MANIFEST, REPORT, contents, new_folder
 from .provenance import provenance
 from .segmentation import write_segmentation
 
@@ -87,7 +87,7 @@ def write_files(
         from . import report as page  # matplotlib is slow to import
 
         (folder / REPORT).write_text(page.report(result, study, document), encoding="utf-8")
-    document["files"] = sorted([MANIFEST, *(path.name for path in folder.iterdir())])
+    document["files"] = sorted([MANIFEST, *contents(folder)])
     (folder / MANIFEST).write_text(json.dumps(document, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     return document
 

@@ -309,8 +309,9 @@ def write_csv(
 def table_row(agreement: StructureAgreement) -> dict:
     """Column -> value of one structure, rounded, units in the names; None for what could not be computed.
 
-    The names of both sides are there where they differ from the TG-263 name. "worst_slice" counts from 1, as viewers
-    and the report do; ``StructureAgreement.worst_slice`` is an index and counts from 0.
+    The names of both sides are there where they differ from the TG-263 name. "worst_slice" counts from 1, as the report
+    does, in the order of the voxels and not of the files' numbers; ``StructureAgreement.worst_slice`` is an index and
+    counts from 0.
     """
     def rounded(value: float, digits: int) -> float | None:
         return None if math.isnan(value) else round(float(value), digits)

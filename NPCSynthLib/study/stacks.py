@@ -14,6 +14,8 @@ SPACING_TOLERANCE = 0.01
 #: Some scanners round positions to 0.1 mm, which may exceed that part; a tenth of the spacing is the limit for all.
 _ROUNDING_MM = 0.1
 _ORIENTATION_TOLERANCE = 1e-3
+#: Cosine of two axes that are at right angles: over 300 mm it makes 0.003 mm.
+_PERPENDICULAR = 1e-5
 
 #: What tells repeated acquisitions of one place apart, in order of preference, and its word for messages.
 _REPETITIONS = (
@@ -179,7 +181,30 @@ def grid_of(frames: list[Frame]) -> Grid:
     matrix[:3, 1] = column * first.pixel_spacing[0]
     matrix[:3, 2] = k_axis
     matrix[:3, 3] = first.position
-    return Grid((len(frames), rows, columns), matrix)
+    return _at_right_angles(Grid((len(frames), rows, columns), matrix))
+
+
+def _at_right_angles(grid: Grid) -> Grid:
+    """The same where its axes are perpendicular but for the last digits of a header, else the nearest that is.
+
+    Orientations are written with three decimals by some; image files and readers of images know right angles alone.
+    Slice positions are more exact, so that rows and columns yield. The middle of the volume stays where it is. Raises
+    InputError with the bare reason when a corner would move by more than what a scanner rounds.
+    """
+    axes = grid.direction
+    if np.abs(axes.T @ axes - np.eye(3)).max() < _PERPENDICULAR:
+        return grid
+    across = axes[:, :2] - np.outer(axes[:, 2], axes[:, 2] @ axes[:, :2])
+    left, _, right = np.linalg.svd(across, full_matrices=False)
+    matrix = grid.ijk_to_lps.copy()
+    matrix[:3, :2] = left @ right * grid.spacing[:2]
+    middle = (np.array(grid.shape[::-1]) - 1) / 2
+    matrix[:3, 3] += grid.ijk_to_lps[:3, :3] @ middle - matrix[:3, :3] @ middle
+    corners = np.array([[*(np.array(grid.shape[::-1]) - 1) * corner, 1] for corner in np.ndindex(2, 2, 2)])
+    if np.abs((matrix - grid.ijk_to_lps) @ corners.T).max() > 2 * _ROUNDING_MM:
+        raise InputError("its rows, columns and slices are not at right angles to each other, which cannot be used; "
+                         "export it again")
+    return Grid(grid.shape, matrix)
 
 
 def _check_gaps(along: np.ndarray) -> None:

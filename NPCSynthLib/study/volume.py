@@ -33,6 +33,14 @@ class Grid:
         """(3, 3) unit column vectors of the i, j and k axes in LPS."""
         return self.ijk_to_lps[:3, :3] / self.spacing
 
+    @property
+    def first_side(self) -> str:
+        """The patient's side on which the first slice lies: "below", "above", "the right", … as in "from below"."""
+        toward = self.direction[:, 2]
+        axis = int(np.abs(toward).argmax())
+        sides = (("the right", "the left"), ("the front", "the back"), ("below", "above"))
+        return sides[axis][int(toward[axis] < 0)]
+
     @classmethod
     def from_parts(cls, shape, spacing, origin, direction) -> "Grid":
         """Build from voxel counts (k, j, i), spacing (i, j, k) mm, LPS origin and 3 x 3 direction columns."""
