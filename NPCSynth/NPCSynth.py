@@ -178,11 +178,11 @@ class NPCSynthWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.removeObservers()
         if self.runner is not None:
             self.runner.close(CLOSING_PATIENCE)
+        if self.logic is not None:
+            self.logic.computer.close()
         for section in self.sections:
             section.cleanup()
         self.sections = []
-        if self.logic is not None:
-            self.logic.computer.close()
         self._parameterNode = None
 
     def enter(self):

@@ -432,6 +432,12 @@ def test_outputs_are_listed_with_what_is_known_of_them(scene, nodes):
     assert output.warnings and output.unusual == ()
 
 
+def test_a_result_whose_file_has_gone_is_listed_all_the_same(scene, nodes):
+    nodes["synthetic"].SetAndObserveImageData(None)
+    (output,) = scene_outputs(scene)
+    assert output.image is nodes["synthetic"] and output.source is nodes["source"]
+
+
 def test_older_provenance_says_nothing_of_unusual_images(scene, nodes):
     text = nodes["synthetic"].GetAttribute("NPCSynth.Provenance")
     nodes["synthetic"].SetAttribute("NPCSynth.Provenance", text.replace('"unusual"', '"other"'))

@@ -128,3 +128,42 @@ def test_progress_says_stage_per_cent_and_time_left(running):
 
     wait_until(look)
     assert any(text.startswith("Synthesizing T1C · ") and " % · about " in text for text in texts), texts
+
+
+def test_the_reference_is_centered_during_a_run(running, nodes):
+    """As "Center volume" of the module Volumes does."""
+    before = slicer.mrmlScene.GetNumberOfNodes()
+    nodes["T1"].SetOrigin(5.0, 6.0, 7.0)
+    assert "T1 volume that gives the grid was moved" in finish(running)
+    assert slicer.mrmlScene.GetNumberOfNodes() == before and not synthetic_names()
+
+
+def test_a_second_click_that_waited_starts_nothing_more(nodes, make_panel, monkeypatch):
+    """A wait cursor lets events through."""
+    synthesizer = MeanOfSources(pause=0.01)
+    panel = make_panel(synthesizer)
+    want(panel, "T1C")
+    prepare, clicks = panel.logic.prepare, []
+
+    def impatient(*arguments):
+        if not clicks:
+            clicks.append(1)
+            panel.run.runButton.click()
+        return prepare(*arguments)
+
+    monkeypatch.setattr(panel.logic, "prepare", impatient)
+    panel.run.runButton.click()
+    assert panel.runner.running and "Done" in finish(panel)
+    assert len(synthetic_names()) == 3, "an image, its uncertainty and the contours, once"
+
+
+def test_closing_ends_the_worker_even_when_qt_was_faster(nodes, make_panel, monkeypatch):
+    shiboken6 = pytest.importorskip("shiboken6")
+    panel = make_panel()
+    closed = []
+    monkeypatch.setattr(panel.logic.computer, "close", lambda: closed.append(1), raising=False)
+    for section in panel.sections:
+        section.widget.setParent(None)
+    shiboken6.delete(panel.sections[1].segmentCheckBox)
+    panel.cleanup()
+    assert closed

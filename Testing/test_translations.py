@@ -74,7 +74,7 @@ def shown(tree):
 
 
 #: Raised for programmers, not for users.
-FOR_PROGRAMMERS = {"One computation at a time.", "declined"}
+FOR_PROGRAMMERS = {"declined"}
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)

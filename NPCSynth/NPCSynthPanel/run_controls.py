@@ -146,6 +146,8 @@ class RunSection:
         except Exception as error:
             self.messages.showError(error)
             return None
+        if self.runner.running:  # by a second click
+            return None
         self._findings = _Findings(choice)
         return _Job(self.logic.computer, self._findings, sources, volumes, request)
 

@@ -33,6 +33,9 @@ class Runner:
     def start(self, compute, finish, needsScene=True, onError=None):
         """Run ``compute(onProgress, cancel)`` in the background, then ``finish(outcome, seconds)`` here.
 
+        Nothing happens while another computation runs: a wait cursor lets a second click of the user through, and the
+        computation that this one began is the one that was asked for.
+
         ``onError`` is called with what either raised, where that takes more than to say so.
 
         ``compute`` must not touch the scene or any widget. It calls ``onProgress(fraction, stage)`` with a fraction
@@ -40,7 +43,7 @@ class Runner:
         scene goes on when the scene is closed.
         """
         if self.running:
-            raise RuntimeError("One computation at a time.")
+            return
         # A canceled run may still finish its slice; two at once would need twice the memory.
         fading = [run.thread for run in self._fading]
         self.current = BackgroundRun(compute, finish, onError or self._onError, needsScene, waitFor=fading)

@@ -165,8 +165,8 @@ class SettingsSection:
             return
         try:
             self._parameterNode.disconnectGui(self._guiTag)
-        except ValueError:
-            pass  # Qt has deleted the widgets already, and with them the connections
+        except (ValueError, AttributeError, SystemError):
+            pass  # Qt has deleted the widgets already, and with them the connections; PythonQt says so in three ways
 
     def _onReferenceChanged(self, index):
         if self._updating or self._parameterNode is None:

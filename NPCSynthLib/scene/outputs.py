@@ -87,9 +87,9 @@ def _output(image, nodes) -> SceneOutput:
 def _source(image):
     sources = [image.GetNthNodeReference(SOURCE_ROLE, n) for n in range(image.GetNumberOfNodeReferences(SOURCE_ROLE))]
     sources = [node for node in sources if node is not None and node.GetImageData() is not None]
-    matrix = ijk_to_ras(image)
-    for node in sources:
-        same_size = node.GetImageData().GetDimensions() == image.GetImageData().GetDimensions()
+    voxels, matrix = image.GetImageData(), ijk_to_ras(image)
+    for node in sources if voxels is not None else ():  # the file of a saved result may have gone
+        same_size = node.GetImageData().GetDimensions() == voxels.GetDimensions()
         if same_size and abs(ijk_to_ras(node) - matrix).max() < 1e-3:
             return node
     return sources[0] if sources else None

@@ -14,6 +14,7 @@ import collections.abc
 import typing
 
 import qt
+import shiboken6
 import slicer
 import vtk
 
@@ -196,7 +197,7 @@ def parameterNodeWrapper(wrapped):
     wrapped.allParameters = parameters
     wrapped.__init__ = _init
     wrapped.connectParametersToGui = _connect
-    wrapped.disconnectGui = lambda self, tag: self._connections.pop(tag, None) and None
+    wrapped.disconnectGui = _disconnect
     wrapped.default = lambda self, name: self.allParameters[name].default
     wrapped.getValue = lambda self, name: getattr(self, name)
     wrapped.setValue = lambda self, name, value: setattr(self, name, value)
@@ -224,6 +225,12 @@ _CONNECTORS = {
     (int, "QSpinBox"): ("value", "valueChanged(int)"), (float, "QDoubleSpinBox"): ("value", "valueChanged(double)"),
     (str, "QLineEdit"): ("text", "textChanged(QString)"),
 }  # fmt: skip
+
+
+def _disconnect(self, tag):
+    for connector in self._connections.pop(tag, {}).values():
+        if not shiboken6.isValid(connector.widget):  # PythonQt's disconnect of a deleted object's signal
+            raise SystemError("disconnect returned NULL without setting an exception")
 
 
 class _Choices:
