@@ -68,6 +68,10 @@ USABLE = [
     ("T1", "T1 TSE tra post RT", T1_TSE), ("T1", "Post-op T1 tra", T1_TSE), ("T1CFS", "T1 FS +C post RT", T1_TSE),
     ("T1C", "T1 post Gd pre RT", T1_TSE),
     ("T2", "t2 tse nach KM", T2_TSE), ("T1", "Ax T1 C-", T1_TSE),
+    ("FLAIR", "Ax T2 FLAIR ASSET", FLAIR), ("T2", "Ax T2 FRFSE ASSET", T2_TSE),
+    ("T1C", "AXIAL T1 FLOW COMP POST GD", T1_TSE), ("T1", "T1 flow compensated", T1_TSE),
+    ("T1C", "AX T1 W/CONT", T1_TSE), ("T1CFS", "AX T1 FS W CON", T1_TSE), ("T1", "AX T1 W/O CONT", T1_TSE),
+    ("T1C", "iso3D AX T1 WithContrast", T1_TSE), ("T1CFS", "T1 TSE CHESS GD", T1_TSE),
     ("T1", "T1 axial without", T1_TSE), ("T1C", "T1 without FS +C", T1_TSE), ("T1CFS", "T1GDFS", T1_TSE),
     ("FLAIR", "FLAIR post Gd", FLAIR),
 ]
@@ -123,6 +127,7 @@ DISTRACTORS = [
     ("t2 tra", {**T2_TSE}, {"DiffusionBValue": 800.0}), ("T2 tra", {"scanning": ["SE", "EP"], **T2_TSE}, {}),
     ("T2W tra", {**T2_TSE}, {"EchoPlanarPulseSequence": "YES"}),
     ("rest", {**T2_TSE}, {"ImageType": ["O", "P", "FMRI"]}),
+    ("ASSET calibration", VIBE, {}), ("CSF flow", VIBE, {}),
     ("gre_field_mapping", {"scanning": "GR", "tr": 400.0, "te": 5.0, "flip": 60.0}, {}), ("B0 map", {}, {}),
     ("t1_vibe_dyn_perfusion", VIBE, {}), ("pCASL", {**T2_TSE}, {}), ("TOF_3D_multi-slab", VIBE, {}),
     ("3D", VIBE, {"TimeOfFlightContrast": "YES"}), ("SWI_Images", {"scanning": "GR", "tr": 27.0, "te": 20.0}, {}),

@@ -1,5 +1,7 @@
 """Damage to the sources: what it does, and how the loss is summed up."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -63,11 +65,31 @@ def test_only_the_first_source_is_displaced_and_by_that_far_within_the_slice():
     assert np.linalg.norm(at[1] - at[0]) == pytest.approx(4.0, abs=0.3) and abs((at[1] - at[0])[0]) < 1e-3
 
 
-def test_blank_background_of_a_stripped_brain_stays_blank_under_noise():
+@pytest.mark.parametrize("zero", [0.0, -0.17, 0.002])
+@pytest.mark.parametrize("kind", ["noise", "bias"])
+def test_blank_background_of_a_stripped_brain_stays_blank_and_dark(kind, zero):
+    """Wherever the scanner's zero lies on the common scale, which is that of the body's percentiles."""
     case = make_case()
-    noisy = damaged(case, "noise", 10).study.sources[0].array
-    outside = ~case.study.body
-    assert np.ptp(noisy[outside]) == 0 and np.ptp(noisy[case.study.body]) > 0.5
+    body = case.study.body
+    sources = tuple(
+        replace(one, array=np.where(body, one.array, zero).astype(np.float32), intensity_range=(-zero, 1 - zero))
+        for one in case.study.sources
+    )
+    made = damaged(replace(case, study=replace(case.study, sources=sources)), kind, 10).study.sources[0].array
+    assert np.ptp(made[~body]) == 0 and np.ptp(made[body]) > 0.5
+    assert made[~body].max() < np.percentile(made[body], 5) + 0.1
+
+
+def test_noise_is_that_of_the_scanners_scale():
+    """A voxel near the scanner's zero gets the noise floor of a magnitude image, a bright one hardly any."""
+    grid = Grid.from_parts((4, 60, 60), (1, 1, 1), (0, 0, 0), np.eye(3))
+    array = np.full(grid.shape, 0.8, np.float32)
+    array[:, :30] = -0.19  # signal 0.01 above the zero at -0.2
+    source = Source("T1", Volume(array, grid), array, np.ones(grid.shape, bool), {}, (0.2, 1.2))
+    study = Study(grid, "T1", (source,), array > -1)
+    made = damaged(Case(study, "T2", array, array > -1, None), "noise", 10).study.sources[0].array
+    ratio = (made[:, 30:].mean() - made[:, :30].mean()) / made[:, 30:].std()
+    assert ratio == pytest.approx((1.005 - 0.126) / 0.1, rel=0.05), "Rician mean of no signal is 1.25 sigma"
 
 
 def test_thicker_slices_lose_what_varies_from_slice_to_slice_only():

@@ -10,7 +10,8 @@ from scipy import ndimage
 
 from ..inference.slicing import Slicing
 from ..qa.image_metrics import compare
-from ..study.normalize import normalize, percentiles
+from ..study.normalize import CLIP, normalize, percentiles
+from ..study.study import Source
 from .methods import OURS, Method, ours, simple, trained
 from .protocol import Case, PatientCases, validation_folders
 from .section import Context, Plot, Section, Table
@@ -23,6 +24,8 @@ DAMAGES = {
     "dropped slices": ("slices missing and interpolated, %", 0, (10, 25, 50)),
     "thickness": ("slices thicker, times", 1, (2, 3)),
 }
+#: Nearer to the scanner's zero than this, in shares of the gray scale, is what skull stripping left blank.
+_BLANK = 1e-3
 #: A loss of SSIM that is looked for.
 LOSS = 0.05
 
@@ -65,17 +68,18 @@ def damaged(case: Case, kind: str, level: float, seed: int = 0) -> Case:
     sources = []
     for number, source in enumerate(case.study.sources):
         rng = np.random.default_rng([seed, number, list(DAMAGES).index(kind)])
-        array = source.array
+        array, zero = source.array, _zero(source)
         if kind == "noise":
             # what skull stripping left blank stays blank
             sigma = np.float32(level / 100)
             real, imaginary = sigma * rng.standard_normal((2, *array.shape), np.float32)
-            array = np.where(array != 0, np.hypot(array + real, imaginary), 0)
+            seen = source.inside & (np.abs(array - zero) > _BLANK)
+            array = np.where(seen, np.hypot(array - zero + real, imaginary) + zero, array)
         elif kind == "bias":
             field = ndimage.zoom(rng.standard_normal((4, 4, 4)), np.array(array.shape) / 4, order=3, grid_mode=True,
                                  mode="grid-constant").astype(np.float32)
             field = (field - field.mean()) / field.std()
-            array = array * np.exp(np.float32(level / 100) * field)
+            array = (array - zero) * np.exp(np.float32(level / 100) * field) + zero
         elif kind == "shift" and number == 0:
             angle = rng.uniform(0, 2 * np.pi)
             move = np.zeros(3)
@@ -91,6 +95,12 @@ def damaged(case: Case, kind: str, level: float, seed: int = 0) -> Case:
             array = _rescaled(array, source.array, case.study.body & source.inside)
         sources.append(dataclasses.replace(source, array=array))
     return dataclasses.replace(case, study=dataclasses.replace(case.study, sources=tuple(sources)))
+
+
+def _zero(source: Source) -> np.float32:
+    """Where the scanner's zero lies on the common scale, on which noise and shading would act otherwise than there."""
+    low, high = source.intensity_range
+    return np.float32(max(-low / (high - low), CLIP[0]))
 
 
 def slope(curve: dict[float, float]) -> float:

@@ -41,6 +41,8 @@ def normalize_text(text: str) -> str:
     text = re.sub(r"\bpost(erior)? fossa", "fossa", text)
     text = re.sub(r"(?<![a-z])t2 ?star", "t2star", text)
     text = _WEIGHTING.sub(lambda m: f" {m[1] or ''} t{m[2]} ", text)
+    # Flow compensation is a detail of any sequence, no flow that is measured.
+    text = re.sub(r"\bflow ?comp(ensat\w*)?\b", " ", text)
     # Before or after a treatment is not before or after contrast agent.
     text = re.sub(rf"\b(pre|post) ?({_TREATMENT})\b", " ", text)
     text = re.sub(r"\b(fs|gd|gad|km|c|post)(fs|gd|gad|km|c|post)\b", r"\1 \2", text)
