@@ -6,7 +6,7 @@ import SimpleITK as sitk
 from scipy import ndimage
 
 from NPCSynthLib.errors import InputError
-from NPCSynthLib.study.align import align, overlap, resample
+from NPCSynthLib.study.align import align, apart, overlap, resample
 from NPCSynthLib.study.volume import Grid, Volume
 
 #: (center, radii, T1-like intensity, T2-like intensity), LPS mm; later ones overwrite earlier ones.
@@ -109,6 +109,19 @@ def test_far_off_headers_of_another_frame_start_from_the_bodies():
     transform, report = align(Volume(moving.array, Grid(MOVING.shape, matrix), "T2 cor"), fixed)
     shift = np.subtract(transform.TransformPoint((0.0, 0.0, 0.0)), (70, -60, 50))
     assert report["applied"] and np.linalg.norm(shift) < 1.0
+
+
+@pytest.mark.parametrize("slices", [2, 3])
+def test_what_could_not_be_compared_is_not_called_aligned(slices):
+    moving = scan(tilted((slices, 84, 84), (2.1, 2.1, 6.0)), 1)
+    transform, report = align(moving, scan(FIXED, 0))
+    assert transform is None and not report["applied"]
+    assert "Not registered" in report["reason"] and "Check that it lies right" in report["warning"]
+
+
+def test_a_thin_slab_between_the_points_of_a_large_field_overlaps_with_it():
+    large, slab = tilted((60, 60, 60), (4, 4, 4), 0), tilted((2, 60, 60), (4, 4, 3), 0)
+    assert overlap(large, slab) == 0 and overlap(slab, large) > 0.9 and not apart(large, slab)
 
 
 def test_no_overlap_names_both_volumes_and_the_remedy():

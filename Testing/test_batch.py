@@ -199,6 +199,20 @@ def test_new_patients_join_a_batch(cohort_folder, tmp_path):
     assert len(run(cohort).runs) == 2 and set(outcomes(cohort).values()) == {"done"}
 
 
+def test_what_another_program_has_finished_meanwhile_stays_finished(cohort_folder, tmp_path):
+    """As when a batch is open in Slicer while the command line goes on with it."""
+    open_for_hours = Cohort(tmp_path / "out", QUICK)
+    open_for_hours.add([cohort_folder / "anna", cohort_folder / "bert"])
+    run(Cohort(tmp_path / "out"))
+    finished = (tmp_path / "out" / "batch.json").read_text()
+    assert run(open_for_hours).runs == [] and set(outcomes(open_for_hours).values()) == {"done"}
+    assert (tmp_path / "out" / "batch.json").read_text() == finished
+    other = Cohort(tmp_path / "out")
+    open_for_hours.add([cohort_folder / "carl"])
+    other.remove("anna")
+    assert set(outcomes(Cohort(tmp_path / "out"))) == {"bert", "carl"}
+
+
 def test_a_patient_who_lacks_nothing_is_no_failure(tmp_path):
     cohort = Cohort(tmp_path / "out", QUICK)
     has_all = write_patient(tmp_path / "all", ("T1", "T1C", "FLAIR"))

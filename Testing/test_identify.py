@@ -115,6 +115,22 @@ def test_post_beside_another_word_for_contrast_agent_is_sure(description):
     assert told.sequence == "T1C" and told.confidence >= 0.8
 
 
+@pytest.mark.parametrize("field", [
+    "WITHOUT CONTRAST", "No contrast given", "W/O", "NON CONTRAST", "UNENHANCED", "Nativ", "0 ML", "-", "N/A", "None",
+    "none given", "ohne KM", "0.0",
+])
+def test_a_header_that_denies_contrast_agent_names_none(field):
+    for key in ("ContrastBolusAgent", "ContrastBolusIngredient"):
+        assert identify(header("AX T1 TSE", **T1_TSE, **{key: field})).sequence == "T1"
+    both = {"ContrastBolusAgent": field, "ContrastBolusIngredient": "NONE"}
+    assert identify(header("AX T1 TSE", **T1_TSE, **both)).sequence == "T1"
+
+
+@pytest.mark.parametrize("field", ["Gadovist", "10 ml Dotarem", "15 ML", "GAD", "prohance without delay", "MagneVist*"])
+def test_a_header_that_names_an_agent_or_an_amount_is_believed(field):
+    assert identify(header("AX T1 TSE", **T1_TSE, ContrastBolusAgent=field)).sequence == "T1C"
+
+
 def test_post_leaves_nothing_open_where_contrast_agent_makes_no_other_sequence():
     assert identify(header("FLAIR post", **FLAIR)).confidence >= 0.8
 

@@ -51,6 +51,26 @@ def test_mask_of_a_skull_stripped_brain_keeps_dark_and_negative_voxels():
     assert mask[24, 32, 22]
 
 
+@pytest.mark.parametrize("noise", [5, 12, 18])
+def test_mask_of_an_image_with_zeros_around_its_field_of_view_is_the_head(head, noise):
+    """As it is after resampling onto a planning CT's grid: the air that was scanned has noise."""
+    outline, image = head
+    rng = np.random.default_rng(3)
+    scanned = np.hypot(image + rng.normal(0, noise, SHAPE), rng.normal(0, noise, SHAPE))
+    around = ((30, 30), (28, 28), (34, 34))
+    mask = body_mask(np.pad(scanned, around), SPACING)
+    assert dice(mask, np.pad(outline, around)) > 0.97
+
+
+def test_a_dark_scalp_in_front_of_zeros_belongs_to_the_head():
+    """As in FLAIR with fat suppression whose air the scanner has set to zero."""
+    outline, brain = ellipsoid((24, 32, 28), (21, 29, 25)), ellipsoid((24, 32, 28), (15, 21, 18))
+    layers = np.random.default_rng(4).uniform(-1.5, -0.4, [n // 4 for n in SHAPE])
+    scalp = 500 * 10 ** np.kron(layers, np.ones((4, 4, 4)))
+    mask = body_mask(np.where(brain, 600, np.where(outline, scalp, 0)), SPACING)
+    assert dice(mask, outline) > 0.97
+
+
 def test_mask_drops_ghost_islands_and_thermal_noise(head):
     outline, image = head
     image = image + np.abs(np.random.default_rng(2).normal(0, 10, SHAPE))

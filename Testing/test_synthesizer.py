@@ -136,6 +136,27 @@ def test_memory_too_small_halves_the_batch(synthesizer, monkeypatch):
     assert np.abs(result.sequences[0].array.astype(int) - expected).max() <= 8
 
 
+@pytest.mark.parametrize("words", ["CUDA out of memory.", "MPS backend out of memory (MPS allocated: 5 GB)"])
+def test_graphics_memory_that_is_full_already_is_no_error(synthesizer, monkeypatch, words):
+    """Apple's allocator has no class of its own for it, and the sources are looked at before anything is planned."""
+    study = make_study(axial_grid((6, 24, 20)))
+    expected = synthesizer.run(study, ["T1C"])
+    gpu = Device(torch.device("mps"), torch.float32, "GPU")
+    moved, look = [], synthesizer._look
+
+    def on(device, *rest):
+        if device is gpu:
+            raise RuntimeError(words)
+        return look(device, *rest)
+
+    monkeypatch.setattr(synthesizer, "device", gpu)
+    monkeypatch.setattr(synthesizer, "_move", lambda device: moved.append(device.torch.type))
+    monkeypatch.setattr(synthesizer, "_look", on)
+    result = synthesizer.run(study, ["T1C"])
+    assert np.array_equal(result.sequences[0].array, expected.sequences[0].array) and moved == ["cpu", "mps"]
+    assert any("computed on the CPU" in warning for warning in result.warnings) and "CPU" in result.device
+
+
 def test_partly_covered_source_is_ignored_where_it_is_absent(synthesizer):
     grid = axial_grid((3, 32, 64))
     study = make_study(grid)

@@ -126,6 +126,18 @@ def test_the_same_image_on_another_grid_looks_the_same(judge, patients):
     assert one == pytest.approx(other, rel=0.1, abs=0.02)
 
 
+@pytest.mark.parametrize("shape, spacing", [
+    ((43, 64, 60), (0.5, 0.5, 0.4)), ((49, 70, 70), (0.43, 0.43, 0.4)), ((2, 90, 80), (2.0, 2.0, 1.0)),
+])  # fmt: skip
+def test_thin_and_finely_sampled_slabs_are_looked_at_too(weights, shape, spacing):
+    """As of the skull base."""
+    image = np.pad(np.random.default_rng(0).uniform(300, 900, tuple(n // 2 + 1 for n in shape)),
+                   [(n // 4, n - n // 2 - 1 - n // 4) for n in shape])
+    grid = Grid.from_parts(shape, spacing, (-20, -30, 5), np.array([[0, 0, 1], [1, 0, 0], [0, -1, 0]]))
+    look = look_at(load_weights(weights), choose_device("cpu")[0], Volume(image.astype(np.float32), grid))
+    assert np.isfinite(look.features).all() and -1 <= look.neighbor <= 1
+
+
 def test_limits_come_from_training_patients_alone(data, weights, monkeypatch):
     names = [name for name, _ in learning._acquired(data, (), ())]
     assert names == ["one/a", "one/a", "one/b", "one/b", "two/c", "two/c"]

@@ -115,6 +115,21 @@ def test_an_incomplete_manifest_is_refused(given):
         import_weights(given)
 
 
+def test_a_damaged_packed_file_is_refused_whatever_its_unpacker_says(given):
+    path = given.parent / "weights.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for file in given.iterdir():
+            archive.write(file, file.name)
+    whole, refused = path.read_bytes(), 0
+    for place in range(60, len(whole), len(whole) // 40):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0x55]) + whole[place + 1 :])
+        try:
+            import_weights(path)
+        except WeightsError:  # any other error would end the test
+            refused += 1
+    assert refused > 30
+
+
 def test_what_is_no_zip_file_is_refused(tmp_path):
     path = tmp_path / "model.pt"
     path.write_bytes(b"PK\x03\x04 or not")

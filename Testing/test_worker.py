@@ -208,3 +208,17 @@ def test_outcome_crosses_whole(tmp_path, study, result):
     assert made.segmentation.segments == result.segmentation.segments and made.model == result.model
     np.testing.assert_array_equal(made.segmentation.external, result.segmentation.external)
     np.testing.assert_array_equal(made.sequences[0].array, result.sequences[0].array)
+
+
+def test_the_worker_loads_its_libraries_before_it_waits_for_input():
+    """On Windows the first import of numpy hangs while a thread reads from a pipe (numpy issue 24290)."""
+    command = [sys.executable, "-X", "importtime", "-m", "NPCSynthLib.inference.worker", "60"]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, cwd=HOME, text=True, **pipes) as worker:
+        assert '"Starting PyTorch"' in worker.stdout.readline()
+        for line in worker.stderr:
+            if line.split("|")[-1].strip() == "NPCSynthLib.inference.synthesizer":
+                break
+        else:
+            pytest.fail("nothing was loaded although nothing was asked")
+        worker.kill()

@@ -113,7 +113,7 @@ class Cohort:
 
     def add(self, folders: Iterable[str | Path]) -> None:
         """Append patients by their folders; those that are on the list already stay as they are."""
-        with self._lock:
+        with self._changing():
             patients = list(self._patients)
             known = {patient.folder for patient in patients}
             for folder in folders:
@@ -125,12 +125,12 @@ class Cohort:
 
     def remove(self, name: str) -> None:
         """Take a patient off the list. Results that were written stay."""
-        with self._lock:
+        with self._changing():
             self._write([patient for patient in self._patients if patient.name != name])
 
     def update(self, name: str, **facts) -> Patient:
         """Set facts of a patient, see ``Patient``."""
-        with self._lock:
+        with self._changing():
             changed = {patient.name: patient for patient in self._patients}
             changed[name] = replace(changed[name], **facts)
             self._write(list(changed.values()))
@@ -138,7 +138,7 @@ class Cohort:
 
     def retry_failed(self) -> int:
         """Let failed patients wait again. Returns how many."""
-        with self._lock:
+        with self._changing():
             failed = [patient for patient in self._patients if patient.outcome == FAILED]
             self._write([Patient(p.name, p.folder) if p in failed else p for p in self._patients])
             return len(failed)
@@ -169,9 +169,19 @@ class Cohort:
             except OSError as error:
                 raise OutputError(cannot_write(self.out, error)) from error
         try:
+            with self._changing():  # somebody may have run it since this object read it
+                pass
             yield
         finally:
             path.unlink(missing_ok=True)
+
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        """Change the list as it is on disk: another program may have gone on with it."""
+        with self._lock:
+            if (self.out / STATE).exists():
+                self._read()
+            yield
 
     def _free_name(self, folder: Path, patients: list[Patient]) -> str:
         taken = {patient.name.casefold() for patient in patients} | {STATE, CSV, PAGE}

@@ -100,6 +100,11 @@ def choose_device(wanted: str | None = None) -> tuple[Device, list[str]]:
     return _cpu(), notes
 
 
+def out_of_memory(error: RuntimeError) -> bool:
+    """Whether a device ran out of memory; Apple's says so in words alone."""
+    return isinstance(error, torch.OutOfMemoryError) or "out of memory" in str(error)
+
+
 def free_memory(device: Device) -> int:
     """Bytes that a run may still take on the device."""
     if device.torch.type == "cuda":

@@ -16,7 +16,7 @@ from ..study.study import Source, Study
 from ..study.volume import Volume
 from ..vocabulary import canonical_prompt, get_sequence
 from . import preflight
-from .device import Device, choose_device, plan_batch
+from .device import Device, choose_device, out_of_memory, plan_batch
 from .intervals import interval_factors
 from .labels import SURE, to_segments, with_margin
 from .preflight import Check
@@ -103,33 +103,30 @@ class Synthesizer:
         started = time.perf_counter()
         if on_progress:
             on_progress(0.0, "Looking at the sources")
-        for source in study.sources:
-            if cancel and cancel():
-                raise Cancelled()
-            doubt = recognize(self.loaded, self.device, study, source).contradiction(source.sequence)
-            if doubt:
-                warnings.append(doubt)
-        unusual = find_unusual(self.loaded, self.device, study, cancel)
-        warnings = [*unusual, *warnings, *([] if knows_usual(self.loaded) else [NOT_CHECKED])]
-        seconds["recognition"] = time.perf_counter() - started
 
-        started = time.perf_counter()
+        def compute(device: Device) -> tuple[list[str], list[str], float, tuple]:
+            doubts, unusual = self._look(device, study, cancel)
+            looked = time.perf_counter()
+            return doubts, unusual, looked, self._slices(device, study, targets, texts, segment, on_progress, cancel)
+
         device = self.device
         try:
-            made = self._slices(device, study, targets, texts, segment, on_progress, cancel)
-        except torch.OutOfMemoryError:
-            if device.torch.type == "cpu":
+            found = compute(device)
+        except RuntimeError as error:
+            if device.torch.type == "cpu" or not out_of_memory(error):
                 raise
             warnings.append("The graphics memory was too small for this study, so it was computed on the CPU.")
             device = choose_device("cpu")[0]
             self._move(device)
             torch.cuda.empty_cache()
             try:
-                made = self._slices(device, study, targets, texts, segment, on_progress, cancel)
+                found = compute(device)
             finally:
                 self._move(self.device)  # the next study may fit
-        means, scales, contours = made
-        seconds["synthesis"] = time.perf_counter() - started
+        doubts, unusual, looked, (means, scales, contours) = found
+        warnings = [*unusual, *warnings, *doubts, *([] if knows_usual(self.loaded) else [NOT_CHECKED])]
+        seconds["recognition"] = looked - started
+        seconds["synthesis"] = time.perf_counter() - looked
 
         started = time.perf_counter()
         sequences = []
@@ -163,6 +160,15 @@ class Synthesizer:
             study.grid, tuple(sequences), segmentation, tuple(s.sequence for s in study.sources),
             self.loaded.identity, device.label, seconds, tuple(dict.fromkeys(warnings)), tuple(unusual),
         )  # fmt: skip
+
+    def _look(self, device: Device, study: Study, cancel) -> tuple[list[str], list[str]]:
+        """Sentences on sources that look like another sequence, and on those unlike the training images."""
+        doubts = []
+        for source in study.sources:
+            if cancel and cancel():
+                raise Cancelled()
+            doubts.append(recognize(self.loaded, device, study, source).contradiction(source.sequence))
+        return [doubt for doubt in doubts if doubt], find_unusual(self.loaded, device, study, cancel)
 
     def check(
         self, study: Study, targets: Sequence[str], segment: bool = True, prompts: Mapping[str, str] | None = None
@@ -292,8 +298,8 @@ class Synthesizer:
                 self._batch(
                     device, slicing, contouring, rows, encode, source_text, texts, means, scales, contours, cancel
                 )
-            except torch.OutOfMemoryError:
-                if batch == 1:
+            except RuntimeError as error:
+                if batch == 1 or not out_of_memory(error):
                     raise
                 torch.cuda.empty_cache()
                 batch = max(1, batch // 2)

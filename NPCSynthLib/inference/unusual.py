@@ -144,7 +144,7 @@ class Usual:
 
 def look_at(loaded: LoadedModel, device: Device, volume: Volume) -> Look:
     """Measure one image as it was acquired. Raises InputError when it is the same everywhere."""
-    coarse, grid = _coarse(volume)
+    coarse, grid, factors = _coarse(volume)
     body = body_mask(coarse, grid.spacing)
     places = _places(grid, body)
     width, depth = _extent(places)
@@ -152,7 +152,7 @@ def look_at(loaded: LoadedModel, device: Device, volume: Volume) -> Look:
     quantiles = np.quantile(normalize(coarse[body], low, high), _QUANTILES).astype(np.float32)
     features, slopes = _features(loaded, device, volume, low, high, grid, body, places)
     height = float(np.ptp(places[:, 2]))
-    return Look(width, depth, height, _face_shares(grid, body), _neighbors(volume, grid, body),
+    return Look(width, depth, height, _face_shares(grid, body), _neighbors(volume, factors, body),
                 float((coarse < _FAR_BELOW).mean()), quantiles, features, slopes)
 
 
@@ -228,8 +228,9 @@ def _size(look: Look) -> Finding:
     )  # fmt: skip
 
 
-def _coarse(volume: Volume) -> tuple[np.ndarray, Grid]:
-    """The volume averaged over blocks of about 2.5 mm, so that all the rest costs next to nothing."""
+def _coarse(volume: Volume) -> tuple[np.ndarray, Grid, list[int]]:
+    """The volume averaged over blocks of about 2.5 mm, so that all the rest costs next to nothing; its grid, and the
+    voxels of a block along each array axis."""
     spacing = volume.grid.spacing[::-1]
     factors = [min(max(1, round(_COARSE_MM / mm)), n) for mm, n in zip(spacing, volume.array.shape, strict=True)]
     array = np.nan_to_num(np.asarray(volume.array, np.float32), nan=0.0, posinf=0.0, neginf=0.0)
@@ -238,7 +239,7 @@ def _coarse(volume: Volume) -> tuple[np.ndarray, Grid]:
     shift = (np.array(factors[::-1]) - 1) / 2
     matrix[:3, 3] += matrix[:3, :3] @ shift
     matrix[:3, :3] *= factors[::-1]
-    return array, Grid(array.shape, matrix)
+    return array, Grid(array.shape, matrix), factors
 
 
 def _places(grid: Grid, body: np.ndarray) -> np.ndarray:
@@ -277,7 +278,7 @@ def _face_shares(grid: Grid, body: np.ndarray) -> tuple[float, ...]:
     return tuple(shares[name] for name in _FACES)
 
 
-def _neighbors(volume: Volume, grid: Grid, body: np.ndarray) -> float:
+def _neighbors(volume: Volume, factors: list[int], body: np.ndarray) -> float:
     """Correlation of neighbors along the two finest axes, within the body, in the middle fifth of the thickest one."""
     spacing = volume.grid.spacing[::-1]
     thick = int(np.argmax(spacing))
@@ -286,7 +287,6 @@ def _neighbors(volume: Volume, grid: Grid, body: np.ndarray) -> float:
     part = [slice(None)] * 3
     part[thick] = slice(2 * count // 5, max(3 * count // 5, 2 * count // 5 + 1))
     array = np.nan_to_num(np.asarray(volume.array[tuple(part)], np.float32))
-    factors = [max(1, round(n / m)) for n, m in zip(volume.array.shape, grid.shape, strict=True)]
     mask = body
     for axis in range(3):
         mask = np.repeat(mask, factors[axis], axis=axis)[tuple(
@@ -313,7 +313,7 @@ def _features(loaded: LoadedModel, device: Device, volume: Volume, low: float, h
     stride = loaded.model.config.stride
     first, last = places.min(axis=0), places.max(axis=0)
     middle = (first + last) / 2
-    sides = [stride * int(np.ceil(min(mm, _VIEW_MM) / _PIXEL_MM / stride)) for mm in (last - first)[:2]]
+    sides = [stride * max(1, int(np.ceil(min(mm, _VIEW_MM) / _PIXEL_MM / stride))) for mm in (last - first)[:2]]
     x, y = (middle[axis] + _PIXEL_MM * (np.arange(n) - (n - 1) / 2) for axis, n in enumerate(sides))
     z = first[2] + (last[2] - first[2]) * np.linspace(*_SPAN, _HEIGHTS)
     stacks = _sample(volume.array, volume.grid, np.add.outer(z, (-_STEP_MM, 0, _STEP_MM)).ravel(), y, x, 1, low)

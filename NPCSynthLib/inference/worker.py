@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 import traceback
+from contextlib import suppress
 from pathlib import Path
 
 from ..errors import NPCSynthError, OutputError
@@ -32,7 +33,7 @@ def main(idle_seconds: float) -> None:
         for line in sys.stdin:
             jobs.put(json.loads(line))
         # The parent is gone, perhaps killed: what it left with us holds images of a patient.
-        for folder in current:
+        for folder in (*current, *(Path(job["folder"]) for job in jobs.queue)):
             shutil.rmtree(folder, ignore_errors=True)
         os._exit(0)
 
@@ -40,6 +41,13 @@ def main(idle_seconds: float) -> None:
         answers.write(json.dumps(message) + "\n")
         answers.flush()
 
+    say({"progress": 0.0, "stage": "Starting PyTorch"})
+    # Before anybody waits for input: on Windows the first import of numpy hangs while a thread reads from a pipe
+    # (numpy issue 24290). What cannot be imported is told in answer to the job.
+    with suppress(Exception):
+        import psutil  # noqa: F401
+
+        from . import exchange, synthesizer  # noqa: F401
     threading.Thread(target=read, daemon=True).start()
     computers: list = []
     while True:
@@ -57,7 +65,6 @@ def _answer(folder: Path, call: str, computers: list, say) -> dict:
     """Do the job in ``folder``; ``computers`` holds the one that the first job makes."""
     try:
         if not computers:
-            say({"progress": 0.0, "stage": "Starting PyTorch"})
             computers.append(_computer(folder.parent))
         import psutil
 
@@ -99,7 +106,6 @@ def _answer(folder: Path, call: str, computers: list, say) -> dict:
 
 
 def _computer(handover: Path):
-    from . import synthesizer  # noqa: F401 - the slow import, while nothing is held yet
     from .job import InProcess
 
     return InProcess(handover=handover)

@@ -1,10 +1,12 @@
 """Weights that the user brings along: verified, and kept in a folder of the user's own, outside of the installation."""
 
+import lzma
 import os
 import shutil
 import sys
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -80,7 +82,8 @@ def import_weights(source: Path) -> StoredWeights:
                 return _import(source.name, lambda name: archive.open(str(top / name)))
         folder = source.parent if source.name == MANIFEST else source
         return _import(folder.name, lambda name: (folder / name).open("rb"))
-    except (zipfile.BadZipFile, RuntimeError, NotImplementedError) as error:  # damaged, encrypted, packed otherwise
+    # damaged, encrypted, packed otherwise
+    except (zipfile.BadZipFile, zlib.error, EOFError, lzma.LZMAError, RuntimeError, NotImplementedError) as error:
         raise WeightsError(f"{source.name} is no zip file that can be read, so that nothing was imported.") from error
 
 

@@ -61,7 +61,7 @@ def align(
     """
     import SimpleITK as sitk
 
-    if overlap(fixed.grid, moving.grid) == 0:
+    if apart(fixed.grid, moving.grid):
         raise InputError(no_overlap_message(moving, fixed))
 
     fixed_mask = body_mask(fixed.array, fixed.grid.spacing) if fixed_mask is None else fixed_mask
@@ -97,7 +97,11 @@ def align(
     applied, warning = False, None
     motion = f"{shift:.1f} mm and {rotation:.1f} degrees"
     limit_mm, limit_deg = SAME_FRAME_LIMIT if same_frame else OTHER_FRAME_LIMIT
-    if after <= before:
+    if not found or not math.isfinite(after):
+        reason = "Not registered: there are too few slices, or there is too little in common, to compare the images."
+        warning = (f'"{moving.name}" could not be registered to "{fixed.name}": too few slices, or too little in '
+                   "common. It is used where its header places it. Check that it lies right.")
+    elif after <= before:
         reason = "Already aligned: no rigid motion matches the images better than their headers do."
     elif displacement <= tolerance:
         reason = (f"Already aligned: the best match moves the body by {displacement:.1f} mm at most, "
@@ -166,6 +170,12 @@ def overlap(grid: Grid, other: Grid) -> float:
     index = (np.linalg.inv(other.ijk_to_lps) @ grid.ijk_to_lps @ points)[:3]
     size = np.array(other.shape[::-1])[:, None]
     return float(np.all((index >= -0.5) & (index <= size - 0.5), axis=0).mean())
+
+
+def apart(grid: Grid, other: Grid) -> bool:
+    """Whether two fields of view have nothing in common. Asked both ways: a thin slab lies between the points of a
+    large field."""
+    return overlap(grid, other) == 0 and overlap(other, grid) == 0
 
 
 def no_overlap_message(moving: Volume, fixed: Volume) -> str:

@@ -19,7 +19,7 @@ import numpy as np
 
 from ..errors import Cancelled, InputError, UsageError
 from ..vocabulary import get_sequence, load_sequences
-from .align import align, no_overlap_message, overlap, resample
+from .align import align, apart, no_overlap_message, resample
 from .normalize import body_mask, n4, normalize, percentiles
 from .study import Source, Study
 from .volume import Grid, Volume
@@ -94,7 +94,7 @@ def build_study(
     fixed = volumes[reference]
     grid = fixed.grid
     for volume in volumes.values():
-        if overlap(grid, volume.grid) == 0:
+        if apart(grid, volume.grid):
             raise InputError(no_overlap_message(volume, fixed))
 
     step(0, f"Finding the body in {reference}")

@@ -168,22 +168,15 @@ def _enhanced_contrast(metadata: Mapping) -> _Weighting | None:
 def _contrast(text: str, metadata: Mapping) -> tuple[bool | None, str]:
     """(given?, how it is known); None where nothing is said."""
     words = identification_words()
-    tag = " ".join([text_of(metadata, "ContrastBolusAgent"), text_of(metadata, "ContrastBolusIngredient")]).strip()
-    empty = ("", "no", "none", "n", "nil", "0", "without", "ohne", "na", "n/a", "not given", "no contrast", "non")
-    tagged = tag.lower() not in empty or (number_of(metadata, "ContrastBolusVolume") or 0) > 0
+    tagged = any(_names_agent(text_of(metadata, key)) for key in ("ContrastBolusAgent", "ContrastBolusIngredient"))
+    tagged |= (number_of(metadata, "ContrastBolusVolume") or 0) > 0
     both = find_phrase(text, words["contrast_both"])
     if both:
         return tagged or None, f'"{both}" in the description leaves open whether contrast agent was given'
     # "without fs" is about fat, not about contrast agent.
     about_fat = find_phrase(text, words["not_fat_suppressed"])
     bare = text.replace(f" {about_fat} ", " ") if about_fat else text
-    negative = find_phrase(bare, words["no_contrast"])
-    bare = bare.replace(f" {negative} ", " | ") if negative else bare
-    positive = find_phrase(bare, words["contrast"])
-    if negative and positive and f" | {positive} " in bare:
-        # "before Gd" denies the agent that it names.
-        bare = bare.replace(f" | {positive} ", " ")
-        positive = find_phrase(bare, words["contrast"])
+    negative, positive, bare = _agent_words(bare)
     if negative and positive:
         return tagged or None, f'"{negative}" and "{positive}" in the description leave open whether agent was given'
     if negative:
@@ -195,6 +188,35 @@ def _contrast(text: str, metadata: Mapping) -> tuple[bool | None, str]:
     if positive:
         return True, f'"{positive}" in the description'
     return (True, "a contrast agent is recorded") if tagged else (None, "")
+
+
+def _agent_words(text: str) -> tuple[str | None, str | None, str]:
+    """The words of a normalized text that deny contrast agent, those that name it, and the text without the former."""
+    words = identification_words()
+    negative = find_phrase(text, words["no_contrast"])
+    bare = text.replace(f" {negative} ", " | ") if negative else text
+    positive = find_phrase(bare, words["contrast"])
+    if negative and positive and f" | {positive} " in bare:
+        # "before Gd" denies the agent that it names.
+        bare = bare.replace(f" | {positive} ", " ")
+        positive = find_phrase(bare, words["contrast"])
+    return negative, positive, bare
+
+
+#: Begins the header's field for the agent where none was given.
+_NO_AGENT = ("no", "none", "not", "non", "n", "nil", "na")
+
+
+def _names_agent(field: str) -> bool:
+    """Whether the header's free text for contrast agent names one; scanners and people write there, too, that none was.
+
+    An amount above 0 is one.
+    """
+    text = normalize_text(re.sub(r"[\d.,]+", " ", field))
+    if text.strip() in ("", "ml", "cc") or not any(c.isalpha() for c in text):
+        return bool(re.search("[1-9]", field))
+    negative, positive, _ = _agent_words(text)
+    return text.split()[0] not in _NO_AGENT and (bool(positive) or not negative)
 
 
 def _contrast_words_but_post() -> list[str]:
