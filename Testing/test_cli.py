@@ -1,6 +1,7 @@
 """The command line on a digital patient, from DICOM to results."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -158,6 +159,46 @@ def test_doctor_finds_this_environment_healthy():
     assert document["ok"] is (code == 0)
     assert code == 0, [check for check in document["checks"] if not check["ok"]]
     assert {"Python", "Device", "Weights", "torch"} <= {check["name"] for check in document["checks"]}
+
+
+def test_doctor_looks_at_every_file_of_the_weights(tmp_path):
+    for file in ROOT.joinpath("weights").iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    damaged = bytearray((tmp_path / "usual.safetensors").read_bytes())
+    damaged[-1] ^= 1
+    (tmp_path / "usual.safetensors").write_bytes(damaged)
+    code, out, _ = npcsynth("doctor", "--device", "cpu", "--weights", tmp_path, "--json")
+    found = {check["name"]: check for check in json.loads(out)["checks"]}
+    assert code == 5 and "usual.safetensors" in found["Weights"]["found"]
+
+
+def test_doctor_tells_of_packages_that_are_missing_or_cannot_be_loaded(monkeypatch):
+    """PyTorch without a library of Windows raises OSError."""
+    class Broken:
+        def find_spec(self, name, *_):
+            if name == "contourpy" or name.startswith("NPCSynthLib.inference.device"):
+                raise OSError("[WinError 126] c10.dll")
+
+    monkeypatch.setattr(sys, "meta_path", [Broken(), *sys.meta_path])
+    for name in ("contourpy", "NPCSynthLib.inference.device"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    monkeypatch.setitem(sys.modules, "monai", None)
+    code, out, _ = npcsynth("doctor", "--device", "cpu", "--json")
+    found = {check["name"]: check for check in json.loads(out)["checks"]}
+    assert code == 5 and "c10.dll" in found["contourpy"]["found"] and "c10.dll" in found["Device"]["found"]
+    assert not found["monai"]["ok"] and found["monai"]["found"] == "missing"
+
+
+def test_names_that_an_old_code_page_lacks_are_printed_all_the_same(tmp_path):
+    """As on Windows, where output that goes to a file has one."""
+    folder = tmp_path / "p\u00e4t \u6a2a"
+    folder.mkdir()
+    image = sitk.GetImageFromArray(np.random.default_rng(0).integers(0, 900, (6, 20, 20)).astype(np.int16))
+    sitk.WriteImage(image, str(folder / "T2_\u8f74\u4f4d.nii.gz"))
+    command = [sys.executable, "-c", "from NPCSynthLib.cli.main import main; main()", "identify", str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, encoding="cp1252", cwd=ROOT,
+                          env={**os.environ, "PYTHONIOENCODING": "cp1252"})  # fmt: skip
+    assert done.returncode == 0 and "T2" in done.stdout, done.stderr
 
 
 def test_doctor_says_what_is_wrong_with_weights(tmp_path):

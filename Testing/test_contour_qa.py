@@ -342,7 +342,7 @@ def test_the_table_is_exported_without_identity(scene, balls, make_panel, monkey
     path.write_text("old")
     monkeypatch.setattr(qt.QFileDialog, "getSaveFileName", staticmethod(lambda *a: str(path)))
     section.exportButton.click()
-    text = path.read_text(encoding="utf-8")
+    text = path.read_text(encoding="utf-8-sig")
     assert "Doe" not in text and "Jane" not in text and "for research only" in text
     rows = {row["structure"]: row for row in csv.DictReader(text.splitlines())}
     assert float(rows["GTVp"]["dice"]) > 0.9 and rows["Parotid_L"]["remark"] == "Not drawn in the compared contours."

@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+from dataclasses import replace
 
 import nibabel
 import numpy as np
@@ -188,7 +189,7 @@ def test_the_table_says_everything_and_leaves_out_what_is_unknown(tmp_path):
     grid = grid_of(ISOTROPIC)
     agreements = compare_structures({"GTVp": ball(grid, 12)}, {"GTVp": ball(grid, 11), "GTVn": ball(grid, 3)}, grid)
     write_csv(agreements, tmp_path / "table.csv", ("Look at it.", "Twice."))
-    with open(tmp_path / "table.csv", newline="", encoding="utf-8") as file:
+    with open(tmp_path / "table.csv", newline="", encoding="utf-8-sig") as file:
         first, second = csv.DictReader(file)
     assert first["structure"] == "GTVp" and float(first["dice"]) == pytest.approx(agreements[0].dice, abs=1e-4)
     assert float(first["surface_dice_2mm"]) == pytest.approx(agreements[0].surface_dice[1], abs=1e-4)
@@ -244,6 +245,38 @@ def test_the_command_compares_a_planning_systems_contours_with_a_segmentation(tm
         assert str(rows["GTVp"][figure]) in table.stdout, "cut off in a terminal of 80 columns"
     assert "GTVnx" in table.stdout and table.stdout.count("name") == 1, "the reference says GTVp"
     assert "Brain: Not drawn in the compared contours." in table.stdout
+
+
+@pytest.mark.parametrize("first", range(40, 52))
+def test_a_thin_segmentation_of_a_large_image_belongs_to_it(tmp_path, first):
+    """As DICOM SEG and cropped files hold the slices of a structure alone."""
+    image = image_on(Grid.from_parts((180, 24, 20), (4.0, 4.0, 1.0), (-40, -48, -90), np.eye(3)))
+    part = Grid((4, *image.grid.shape[1:]), image.grid.ijk_to_lps @ [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, first],
+                                                                    [0, 0, 0, 1]])
+    mask = np.zeros(part.shape, np.uint8)
+    mask[1:3, 8:14, 6:12] = 1
+    SimpleITK.WriteImage(to_sitk(mask, part), str(tmp_path / "GTVp.nii.gz"))
+    read = read_contours(tmp_path / "GTVp.nii.gz", image)
+    assert read.structures[0].mask.sum() == mask.sum() and not any("resampled" in note for note in read.notes)
+
+
+def test_voxels_of_a_slightly_turned_grid_are_not_the_same(tmp_path):
+    image = image_on(Grid.from_parts((10, 200, 200), (1.0, 1.0, 3.0), (-100, -100, 0), np.eye(3)))
+    a = np.deg2rad(0.5)
+    turn = np.array([[np.cos(a), -np.sin(a), 0], [np.sin(a), np.cos(a), 0], [0, 0, 1]])
+    turned = Grid.from_parts((10, 200, 200), (1.0, 1.0, 3.0), turn @ (-100, -100, 0), turn)
+    mask = np.zeros(turned.shape, np.uint8)
+    mask[3:6, 150:190, 150:190] = 1
+    SimpleITK.WriteImage(to_sitk(mask, turned), str(tmp_path / "GTVp.nii.gz"))
+    assert any("resampled" in note for note in read_contours(tmp_path / "GTVp.nii.gz", image).notes)
+
+
+def test_a_table_opens_in_a_spreadsheet_as_it_is_meant(tmp_path):
+    one = compare_structures({"GTVp": np.ones((3, 4, 5), bool)}, {"GTVp": np.ones((3, 4, 5), bool)},
+                             Grid.from_parts((3, 4, 5), (1, 1, 1), (0, 0, 0), np.eye(3)))[0]
+    write_csv([replace(one, name="=HYPERLINK(1)"), replace(one, name="\u989e\u53f6")], tmp_path / "t.csv")
+    raw = (tmp_path / "t.csv").read_bytes()
+    assert raw.startswith(b"\xef\xbb\xbf") and b"\n'=HYPERLINK(1)," in raw and "\u989e\u53f6".encode() in raw
 
 
 def test_the_command_tells_what_is_wrong_with_the_image(tmp_path):

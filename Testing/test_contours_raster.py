@@ -102,6 +102,34 @@ def test_a_sphere_on_an_oblique_grid_has_its_volume(oblique_grid):
     assert volume(mask, oblique_grid) == pytest.approx(4 / 3 * np.pi * 12.5**3, rel=0.03)
 
 
+def test_a_part_that_ends_keeps_its_end_whatever_else_is_drawn():
+    """Two nodes of one structure, drawn every 3 mm on slices of 1 mm; the second one is longer."""
+    grid = Grid.from_parts((60, 70, 120), (1.0, 1.0, 1.0), (-30.0, -35.0, -30.0), np.eye(3))
+    node = [place(circle(5.0), z) for z in (-3.0, 0.0, 3.0)]
+    other = [place(circle(5.0, (60.0, 0.0)), z) for z in np.arange(-15.0, 16.0, 3.0)]
+    alone, _ = rasterize(node, grid)
+    both, _ = rasterize(node + other, grid)
+    assert np.array_equal(both[:, :, :60], alone[:, :, :60]) and alone.any(axis=(1, 2)).sum() == 9
+
+
+def test_a_contour_that_is_there_twice_is_no_hole():
+    contours = [place(circle(8.0), z) for z in slice_levels()[10:20]]
+    once, _ = rasterize(contours, FINE)
+    again = np.roll(contours[4], 7, axis=0)[::-1]
+    twice, notes = rasterize([*contours, again, contours[6]], FINE)
+    assert np.array_equal(once, twice) and "2 contours that the file holds twice" in notes[0]
+
+
+def test_tilted_contours_rounded_to_a_tenth_of_a_millimeter_have_their_volume():
+    a = np.deg2rad(15)
+    axes = np.array([[1, 0, 0], [0, np.cos(a), -np.sin(a)], [0, np.sin(a), np.cos(a)]])
+    grid = Grid.from_parts((50, 90, 90), (1.0, 1.0, 1.0), (-45.0, -45.0, -25.0), np.eye(3))
+    contours = [place(circle(6.0, center), z, axes) for z in (0.0, 3.0, 6.0, 9.0)
+                for center in ((-20.0, 0.0), (0.0, 12.0), (20.0, 0.0))]
+    mask, _ = rasterize([points.round(1) for points in contours], grid)
+    assert volume(mask, grid) == pytest.approx(3 * np.pi * 36 * 12, rel=0.03)
+
+
 def test_a_torus_has_its_hole_and_its_volume():
     ring, tube = 14.0, 5.0
     contours = []

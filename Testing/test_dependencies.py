@@ -135,6 +135,14 @@ def test_before_slicer_5_12_pip_is_asked_for_what_is_missing(monkeypatch, tmp_pa
     assert "no-such-package-of-ours" in asked[0] and "numpy" not in asked[0]
 
 
+def test_on_an_intel_mac_nobody_is_sent_to_install_what_there_is_not(monkeypatch):
+    """Slicer for macOS is one, on Apple's own processors too."""
+    monkeypatch.setattr(sys, "platform", "darwin")
+    monkeypatch.setattr(dependencies.platform, "machine", lambda: "x86_64")
+    with pytest.raises(NPCSynthError, match="not for this Slicer on macOS. Use Slicer on Windows or Linux"):
+        dependencies.ensureDependencies()
+
+
 def test_without_torch_the_extension_is_named(monkeypatch):
     real = dependencies.importlib.util.find_spec
     monkeypatch.setattr(dependencies.importlib.util, "find_spec", lambda name: None if name == "torch" else real(name))

@@ -258,10 +258,11 @@ def test_nothing_leads_to_the_patient_by_default(dicom_patient):
     assert "Muster" in known and "15:00:00" in known  # what is to be left out is there
     masks = {"Brain": study.body, "GTV Muster": study.body}
     remark = "Of the reference, Hirn Muster was left out."
-    agreements = [agreement("Brain", remark=remark, reference_name="Hirn Muster"), agreement("GTV Muster")]
+    dated = agreement("GTV Meier 20240105", remark="Of the reference, GTV Meier 20240105 was left out.")
+    agreements = [agreement("Brain", remark=remark, reference_name="Hirn Muster"), agreement("GTV Muster"), dated]
     page = report(result, study, document, Truth({}, masks), agreements, ["muster_rtss.dcm was left out."])
     text = without_pictures(page)
-    for secret in ("muster", "klara", "4711", "2023", "17.05", "14:35", "143522", "15:00"):
+    for secret in ("muster", "meier", "klara", "4711", "2023", "17.05", "14:35", "143522", "15:00"):
         assert secret not in text.lower(), secret
     for source in study.sources:
         assert source.original.name not in text

@@ -150,6 +150,24 @@ def test_chosen_contours_and_the_acquired_image_lie_in_the_pictures_where_they_b
     assert "Agreement with the acquired images" in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
+def test_the_page_says_what_became_of_the_contours_that_it_draws(nodes, make_panel, opened, errors, monkeypatch,
+                                                                 tmp_path):  # fmt: skip
+    """Half a voxel beside the image's lattice, of a program, and under a name that somebody chose."""
+    add_run(nodes)
+    panel, section = make_panel()
+    mask = np.zeros((12, 28, 24), bool)
+    mask[2:5, 6:12, 5:9] = True
+    beside = Grid(mask.shape, head(0).grid.ijk_to_lps @ np.array(
+        [[1, 0, 0, 0.4], [0, 1, 0, 0.4], [0, 0, 1, 0], [0, 0, 0, 1]]))
+    drawn = add_labels(slicer.mrmlScene, beside, {"GTV Mueller": mask})
+    drawn.SetAttribute("NPCSynth.Synthetic", "YES")
+    section.contoursSelector.choose(drawn)
+    write(panel, section, monkeypatch, tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert not errors and "another voxel grid than the image" in page and "were made by a program" in page
+    assert "Mueller" not in page
+
+
 def test_sources_under_a_transform_give_the_same_study(nodes):
     turn = np.eye(4)
     turn[:3, :3], turn[:3, 3] = TILT.T, (12, -7, 30)

@@ -4,7 +4,9 @@ import functools
 import importlib.metadata
 import importlib.util
 import os
+import platform
 import subprocess
+import sys
 import tempfile
 import threading
 from pathlib import Path
@@ -45,6 +47,7 @@ def ensureDependencies():
 
     :raises NPCSynthError: the user declined, or something could not be installed, or is being installed.
     """
+    _refuseIntelMac()
     if importlib.util.find_spec("torch") is None:
         _installTorch()
     _checkTorch()
@@ -94,6 +97,17 @@ def missingPackages():
     """Names of the packages that ``ensureDependencies`` would install."""
     torch = ["torch"] if importlib.util.find_spec("torch") is None else []
     return torch + [requirement.name for requirement in _missing(resource_path("Resources", "requirements.txt"))]
+
+
+def _refuseIntelMac():
+    """Slicer for macOS is an Intel program, on Apple's own processors too; PyTorch for those ended with version 2.2."""
+    if (sys.platform, platform.machine()) == ("darwin", "x86_64"):
+        raise NPCSynthError(
+            _(
+                "NPCSynth needs PyTorch {requirement}, which there is not for this Slicer on macOS. Use Slicer on "
+                "Windows or Linux, or the command line “npcsynth” with Python for Apple's processors."
+            ).format(requirement=TORCH_REQUIREMENT)
+        )
 
 
 def _installTorch():

@@ -133,5 +133,7 @@ class NPCSynthParameterNode:
         self.parameterNode.SetNodeReferenceID("Report.Contours", node.GetID() if node is not None else None)
 
     def setContourNode(self, role, node):
-        """Choose a node for one of CONTOUR_ROLES, or None."""
+        """Choose a node for one of CONTOUR_ROLES, or None. What was paired in other contours is forgotten."""
+        if role != IMAGE and node is not self.contourNode(role) and self.pairs:
+            self.pairs = {}
         self.parameterNode.SetNodeReferenceID(f"Contours.{role}", node.GetID() if node is not None else None)

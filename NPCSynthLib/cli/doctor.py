@@ -1,5 +1,6 @@
 """``npcsynth doctor``: does everything that NPCSynth needs work on this computer?"""
 
+import importlib
 import importlib.metadata
 import platform
 import shutil
@@ -13,7 +14,13 @@ from .options import AsJson, Device, Weights
 
 NAME = "doctor"
 
-_NEEDED = ("torch", "numpy", "scipy", "scikit-image", "SimpleITK", "pydicom", "safetensors", "slicerio", "matplotlib")
+#: Name of each package -> what is imported of it.
+_NEEDED = {
+    "torch": "torch", "numpy": "numpy", "scipy": "scipy", "scikit-image": "skimage", "SimpleITK": "SimpleITK",
+    "pydicom": "pydicom", "safetensors": "safetensors", "slicerio": "slicerio", "matplotlib": "matplotlib",
+    "highdicom": "highdicom", "dicom-anonymizer": "dicomanonymizer", "contourpy": "contourpy", "monai": "monai",
+    "psutil": "psutil",
+}  # fmt: skip
 _OPTIONAL = {
     "open_clip_torch": "only needed for prompts in your own words and for training",
     "torchvision": "only needed together with open_clip_torch",
@@ -61,9 +68,15 @@ def _python() -> Check:
 
 def _packages() -> list[Check]:
     checks = []
-    for name in _NEEDED:
-        version = _version(name)
-        checks.append(Check(name, version is not None, version or "missing", f"Install it: pip install {name}"))
+    for name, module in _NEEDED.items():
+        try:
+            importlib.import_module(module)
+            found, works = _version(name) or "there", True
+        except ModuleNotFoundError as error:
+            found, works = "missing" if error.name == module else f"lacks {error.name}", False
+        except Exception as error:  # such as a library of the system that it cannot load
+            found, works = f"cannot be loaded: {error}", False
+        checks.append(Check(name, works, found, f"Install it (again): pip install --force-reinstall {name}"))
     for name, use in _OPTIONAL.items():
         checks.append(Check(name, True, _version(name) or f"not installed, {use}"))
     return checks
@@ -78,8 +91,10 @@ def _version(name: str) -> str | None:
 
 def _device(wanted: str | None) -> Check:
     """A test computation on the device: one that computes wrongly shows here, not in a result."""
-    from ..inference.device import KERNEL_TOLERANCE, choose_device, kernel_error
-
+    try:
+        from ..inference.device import KERNEL_TOLERANCE, choose_device, kernel_error
+    except (ImportError, OSError) as error:
+        return Check("Device", False, f"not tested: {error}", "Install PyTorch again; see above.")
     device, notes = choose_device(wanted)
     error = kernel_error(device)
     said = " ".join([f"{device.label}; a test computation differs by {error:.0e} from the CPU's.", *notes])
@@ -90,13 +105,15 @@ def _weights(path: Path | None) -> Check:
     from ..errors import NPCSynthError
 
     try:
+        from ..model.manifest import verify
         from ..model.weights import load_weights
 
+        verify(path)
         load_weights(path)
     except NPCSynthError as error:
         return Check("Weights", False, str(error), "Install NPCSynth again, or name intact weights with --weights.")
-    except ImportError as error:
-        return Check("Weights", False, f"not verified: {error}", "Install the missing package.")
+    except (ImportError, OSError) as error:
+        return Check("Weights", False, f"not verified: {error}", "Install the package that is missing or broken.")
     return Check("Weights", True, f"verified: {path or 'those that ship with NPCSynth'}")
 
 

@@ -1,5 +1,7 @@
 """Entry point of ``npcsynth``. Each command loads what it needs when it runs, so that ``--help`` answers at once."""
 
+import io
+import sys
 from typing import Annotated
 
 import typer
@@ -46,4 +48,7 @@ def npcsynth(
 
 def main() -> None:
     """What the console command ``npcsynth`` calls."""
+    # Redirected on Windows, output has the code page of old, which lacks many a name of a series or patient.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     app()

@@ -324,10 +324,10 @@ def _contour_table(agreements, caption: str, told: _Told) -> str:
     }  # fmt: skip
     images = dict.fromkeys(image for agreement in agreements for image in agreement.edges)
     heads |= {f"edges_{image}": f"Edges in {told.image(image)}" for image in images}
-    rows = []
+    rows, clean = [], _without_structures(agreements, told)
     for agreement in agreements:
         row = table_row(agreement)
-        rows.append([told.structure(agreement.name), *(row.get(key) for key in heads), _remark(agreement, told)])
+        rows.append([told.structure(agreement.name), *(row.get(key) for key in heads), clean(agreement.remark)])
     return table(("Structure", *heads.values(), "Remark"), rows,
                  (caption or "Predicted contours against the reference.")
                  + " 1 is perfect agreement, 0 none at all; no figure says which of the two is right."
@@ -350,17 +350,6 @@ def _without_structures(agreements, told: _Told) -> Callable[[str], str]:
         return told.sentence(renamed)
 
     return clean
-
-
-def _remark(agreement: StructureAgreement, told: _Told) -> str:
-    """Own names of structures and of files are in what was left out."""
-    if told.identify or not agreement.remark:
-        return agreement.remark
-    sentence = told.sentence(agreement.remark)
-    for name in (agreement.name, agreement.reference_name, agreement.predicted_name):
-        if name and not is_known_structure(name):
-            sentence = sentence.replace(name, "this structure")
-    return sentence
 
 
 def _checklist() -> str:

@@ -133,6 +133,8 @@ def compare_contours(
         names = ["" if side is None else side.original_name for side in sides]
         if sides[0] is None and name in (structure.name for structure in reference.structures):
             one = replace(one, remark=f"Not compared: {name} of the reference was paired with another one by hand.")
+        if None not in sides and (pairs or {}).get(name) == sides[1].name:
+            one = replace(one, remark=f"{one.remark} Paired by hand.".strip())
         table.append(replace(one, reference_name=names[0], predicted_name=names[1]))
     for side, where, field_name in (
         (reference, REFERENCE, "reference_name"), (predicted, COMPARED, "predicted_name")
@@ -286,11 +288,13 @@ def write_csv(
     """
     path = Path(path)
     rows = [{**table_row(agreement), "notes": " ".join(notes)} for agreement in agreements]
+    for row in rows:  # names come from foreign files, and spreadsheets compute what begins like a formula
+        row |= {key: f"'{value}" for key, value in row.items() if isinstance(value, str) and value[:1] in tuple("=+-@")}
     beside = path.with_name(f".{path.name}.part") if replace_it else path
     made = False
     try:
         # Mode x: a table that somebody keeps is never overwritten unasked.
-        with open(beside, "x", newline="", encoding="utf-8") as file:
+        with open(beside, "x", newline="", encoding="utf-8-sig") as file:  # by the mark Excel knows that it is UTF-8
             made = True
             writer = csv.DictWriter(file, list(rows[0]) if rows else ["structure"])
             writer.writeheader()

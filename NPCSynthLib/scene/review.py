@@ -3,6 +3,7 @@
 On the main thread ``copy_review`` takes what is needed out of the scene; what takes longer can be done in any thread.
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -14,6 +15,7 @@ from ..qa.contours import StructureAgreement
 from ..study.align import overlap
 from ..study.build import build_study
 from ..study.volume import Volume
+from ..vocabulary import is_known_structure
 from .belonging import acquired_belonging, belonging
 from .collect import RUN, SOURCE_ROLE, SceneResult, changed_nodes, latest_nodes, latest_result
 from .matrices import swap_ras_lps
@@ -37,6 +39,7 @@ class SceneReview:
         acquired_notes: sentences on whether acquired images belong to the run, and on those left out because they do
             not; they name no node.
         drawn: contours to draw into the pictures, or None.
+        drawn_notes: sentences on whether they belong to the run and who made them; they name no node.
         reference_id: id of the volume node that gave the grid.
     """
 
@@ -45,6 +48,7 @@ class SceneReview:
     acquired: Mapping[str, Volume]
     acquired_notes: tuple[str, ...]
     drawn: CopiedSegmentation | None
+    drawn_notes: tuple[str, ...]
     reference_id: str
 
     def report(
@@ -86,6 +90,10 @@ class SceneReview:
         if self.drawn is not None:
             contours = self.drawn.contours("the reference", cancel)
             truth = replace(truth, structures={s.name: s.mask for s in contours.structures})
+            said = [*self.drawn_notes, *contours.notes, *(why for _, why in contours.left_out)]
+            clean = str if identify else _without([*(s.original_name for s in contours.structures),
+                                                   *(name for name, _ in contours.left_out)])
+            document["warnings"] = [*document["warnings"], *map(clean, said)]
         if self.found.left_out:
             document["warnings"] = [
                 *document["warnings"], "Not in this report, because it was changed after NPCSynth had made it or lacks "
@@ -161,13 +169,24 @@ def copy_review(scene, acquired_nodes: Mapping | None = None, drawn=None) -> Sce
             else:
                 told.append(f"The acquired {sequence} lies elsewhere than these results, so it is not compared with "
                             "them.")
-    copied = None
+    copied, said = None, ()
     if drawn is not None:
         belongs = belonging(ours, drawn, "The segmentation that was chosen for the pictures")
         if belongs.refusal:
             raise InputError(f"{belongs.refusal} Choose another one, or none.")
         copied = copy_segmentation(drawn, reference)
-    return SceneReview(found, sources, acquired, tuple(told), copied, reference.GetID())
+        made = ("The contours that the pictures show as the reference's were made by a program, at least in part.",)
+        said = (*belongs.notes, *(made if is_predicted(drawn) else ()))
+    return SceneReview(found, sources, acquired, tuple(told), copied, said, reference.GetID())
+
+
+def _without(names: Sequence[str]) -> Callable[[str], str]:
+    """Takes names of structures that somebody chose out of a sentence."""
+    own = sorted({name for name in names if not is_known_structure(name)}, key=len, reverse=True)
+    if not own:
+        return str
+    pattern = re.compile(rf"(?<!\w)(?:{'|'.join(map(re.escape, own))})(?!\w)")
+    return lambda sentence: pattern.sub("a structure", sentence)
 
 
 @dataclass(frozen=True)
@@ -199,20 +218,19 @@ def compared_contours(scene, reference, compared, image) -> ComparedContours:
     ours = latest_nodes(scene)[0]
     caption = f"{_whose(ours, compared)} against {_whose(ours, reference)} as the reference."
     caption = caption[0].upper() + caption[1:]
-    notes = ()
+    notes: list[str] = []
     for node, what in ((image, "The image that the contours were compared on"),
                        (compared, "The compared segmentation"), (reference, "The reference segmentation")):
         belongs = belonging(ours, node, what)
         if belongs.refusal:
             return ComparedContours(caption, (), f"The comparison of contours was left out. {belongs.refusal}")
-        if node is image:
-            notes = belongs.notes
+        notes += belongs.notes
     made = next((node for node in latest_nodes(scene) if node.IsA("vtkMRMLScalarVolumeNode")), image)
     grids = [volume_from_node(node, node_to_node(node, image), copy=False).grid for node in (image, made)]
     if overlap(*grids) == 0:
         return ComparedContours(caption, (), "The comparison of contours was left out. The image that they were "
                                              "compared on lies elsewhere than these results.")
-    return ComparedContours(caption, notes, "")
+    return ComparedContours(caption, tuple(dict.fromkeys(notes)), "")
 
 
 def _whose(ours, node) -> str:

@@ -5,13 +5,15 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import InputError
-from .align import overlap
+from .align import apart
 from .contours_raster import cut_off, resample_mask
 from .contours_structures import ReferenceStructure, check_frame, made_by_program
 from .image_files import named_synthetic
 from .read import read_file
 from .volume import Grid, Volume
 
+#: Voxels that lie this near to each other, in voxels, are the same.
+_SAME_VOXEL = 0.1
 _MOST_LABELS = 255
 #: Tag of a segment that ``output.segmentation`` or Slicer with NPCSynth wrote.
 _SYNTHETIC = "NPCSynth.Synthetic"
@@ -78,12 +80,16 @@ def onto_image(mask: np.ndarray, grid: Grid, name: str, path: Path, image: Volum
     """
     if grid.matches(image.grid, 1e-2):
         return np.asarray(mask, bool), []
-    if overlap(image.grid, grid) == 0:
+    if apart(image.grid, grid):
         raise InputError(f"{path.name} does not overlap {image.name or 'the image'} in space. Give the segmentation of "
                          "this image.")
     # Voxels in another order, or fewer of them, are the same voxels.
     offset = np.linalg.solve(image.grid.ijk_to_lps, grid.ijk_to_lps)
-    same_voxels = np.allclose(offset, np.round(offset), atol=1e-2) and abs(abs(np.linalg.det(offset)) - 1) < 1e-2
+    corners = np.array([[*(np.array(grid.shape[::-1]) * corner), 1] for corner in np.ndindex(2, 2, 2)])
+    same_voxels = (
+        np.abs((offset - np.round(offset)) @ corners.T).max() < _SAME_VOXEL
+        and abs(abs(np.linalg.det(np.round(offset))) - 1) < 1e-6
+    )
     note = f"{path.name} lies on another grid than {image.name or 'the image'}; its voxels were resampled (nearest)."
     notes = [] if same_voxels else [note]
     notes += [f"{name} {phrase}." for phrase in cut_off(mask, offset, image.grid)]

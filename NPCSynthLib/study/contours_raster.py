@@ -131,7 +131,7 @@ def _on_slices(contours: list[np.ndarray], grid: Grid) -> tuple[np.ndarray, list
     """As ``rasterize``, for contours parallel to the slices, in (i, j, k) voxel coordinates."""
     slice_mm = _slice_distance(grid)
     tolerance = max(_OFF_PLANE_MM, _OFF_PLANE_PART * slice_mm) / slice_mm
-    positions, planes = _planes(contours, tolerance)
+    positions, planes, twice = _planes(contours, tolerance)
     steps = np.diff(positions)
     step = _typical(steps) if len(steps) else 1.0
     largest = (_LARGEST_STEP_OF_TWO_MM, 1.01 * slice_mm) if len(steps) < 2 else (_LARGEST_STEP_MM, 2.05 * slice_mm)
@@ -163,6 +163,8 @@ def _on_slices(contours: list[np.ndarray], grid: Grid) -> tuple[np.ndarray, list
             del filled[n]
     if between:
         notes.append("has no contours of its own on some slices between others; its shape there is interpolated")
+    if twice:
+        notes.append(f"has {twice} contour{'s' * (twice > 1)} that the file holds twice; counted once")
     gaps = int(np.count_nonzero(steps > 1.25 * step))
     if gaps:
         notes.append(f"has {gaps} gap{'s' * (gaps > 1)} between its contours along the slices; left empty")
@@ -176,23 +178,34 @@ def _on_slices(contours: list[np.ndarray], grid: Grid) -> tuple[np.ndarray, list
     return mask, notes
 
 
-def _planes(contours: list[np.ndarray], tolerance: float) -> tuple[np.ndarray, list[list[np.ndarray]]]:
-    """Contours grouped by plane: (slice coordinate of each, increasing; the (i, j) polygons of each)."""
-    levels = np.array([points[:, 2].mean() for points in contours])
-    order = np.argsort(levels, kind="stable")
-    groups = np.split(order, np.flatnonzero(np.diff(levels[order]) > tolerance) + 1)
-    return np.array([levels[group].mean() for group in groups]), [
-        [contours[n][:, :2] for n in group] for group in groups
-    ]
+def _planes(contours: list[np.ndarray], tolerance: float) -> tuple[np.ndarray, list[list[np.ndarray]], int]:
+    """Contours grouped by plane: (slice coordinate of each, increasing; the (i, j) polygons of each; how many were left
+    out because the same one was there already, which by the even-odd rule would be a hole)."""
+    groups, levels = _levels(np.array([points[:, 2].mean() for points in contours]), tolerance)
+    planes = []
+    for group in groups:
+        polygons = {np.unique(np.round(contours[n][:, :2], 3), axis=0).tobytes(): contours[n][:, :2] for n in group}
+        planes.append(list(polygons.values()))
+    return levels, planes, len(contours) - sum(map(len, planes))
+
+
+def _levels(heights: np.ndarray, tolerance: float) -> tuple[list[np.ndarray], np.ndarray]:
+    """(indices of the contours in each plane, mean height of each, increasing)."""
+    order = np.argsort(heights, kind="stable")
+    groups = np.split(order, np.flatnonzero(np.diff(heights[order]) > tolerance) + 1)
+    return groups, np.array([heights[group].mean() for group in groups])
 
 
 def _shape_between(first: np.ndarray, second: np.ndarray, weight: float, spacing: np.ndarray) -> np.ndarray:
     """``weight`` 0..1: how far from the first mask to the second."""
     from scipy import ndimage  # slow to load, and Slicer loads this file when it starts
 
-    if not (first & second).any():
-        # Parts that do not overlap would vanish half-way.
-        return first if weight < 0.5 else second
+    met = [_overlapping(first, second), _overlapping(second, first)]
+    # Parts that overlap nothing on the other side would vanish at once: they end half-way.
+    result = first & ~met[0] if weight < 0.5 else second & ~met[1]
+    first, second = met
+    if not first.any():
+        return result
     rows, columns = np.nonzero(first | second)
     box = (slice(max(rows.min() - 1, 0), rows.max() + 2), slice(max(columns.min() - 1, 0), columns.max() + 2))
     distances = [
@@ -200,9 +213,16 @@ def _shape_between(first: np.ndarray, second: np.ndarray, weight: float, spacing
         - ndimage.distance_transform_edt(np.pad(~mask[box], 1, constant_values=True), spacing)
         for mask in (first, second)
     ]
-    result = np.zeros_like(first)
-    result[box] = ((1 - weight) * distances[0] + weight * distances[1] > 0)[1:-1, 1:-1]
+    result[box] |= ((1 - weight) * distances[0] + weight * distances[1] > 0)[1:-1, 1:-1]
     return result
+
+
+def _overlapping(mask: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """The connected parts of a mask that another one overlaps."""
+    from scipy import ndimage
+
+    parts, _ = ndimage.label(mask, np.ones((3, 3)))
+    return np.isin(parts, np.unique(parts[mask & other])) & mask
 
 
 def _grid_of_planes(contours: list[np.ndarray], grid: Grid) -> Grid | None:
@@ -222,7 +242,7 @@ def _grid_of_planes(contours: list[np.ndarray], grid: Grid) -> Grid | None:
     u /= np.linalg.norm(u)
     axes = np.column_stack([u, np.cross(normal, u), normal])
     finest = float(grid.spacing.min())
-    levels = np.unique(np.round([(points @ normal).mean() for points in contours], 2))
+    _, levels = _levels(np.array([(points @ normal).mean() for points in contours]), _OFF_PLANE_MM)
     step = _typical(np.diff(levels)) if len(levels) > 1 else _slice_distance(grid)
     spacing = np.array([finest, finest, step / np.ceil(step / finest)])
     n = np.array(grid.shape[::-1])
