@@ -206,6 +206,9 @@ def test_whoever_is_held_out_is_not_met_where_the_data_folder_has_them_too(tmp_p
     rest, held = part(find_cohort(tmp_path / "cohorts" / "ours"), ["d1", "p3"])
     met = load_training_patients(tmp_path, rest, pytest.fail, held)
     assert sorted(one.name for one in met) == ["others/p4", "ours/p2"]
+    (tmp_path / "linked" / "cohorts").mkdir(parents=True)
+    (tmp_path / "linked" / "cohorts" / "ours").symlink_to(tmp_path / "cohorts" / "ours")
+    assert [one.name for one in load_training_patients(tmp_path / "linked", rest, pytest.fail, held)] == ["ours/p2"]
 
 
 def test_sequences_on_grids_of_their_own_are_registered(tmp_path, monkeypatch):

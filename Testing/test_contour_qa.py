@@ -173,7 +173,7 @@ def test_a_scene_that_is_loaded_brings_the_choice_back(scene, balls, make_panel)
     section.selectors[REFERENCE].choose(yours)
     section.selectors[COMPARED].choose(mine)
     section.selectors[IMAGE].choose(image)
-    panel._parameterNode.pairs = {"swelling": "bump"}
+    panel._parameterNode.setPairs(yours, mine, {"swelling": "bump"})
     scene.SetSaveToXMLString(1)
     scene.Commit()
     scene.Clear(0)
@@ -183,7 +183,9 @@ def test_a_scene_that_is_loaded_brings_the_choice_back(scene, balls, make_panel)
     scene.Import()
     names = {role: selector.currentNode().GetName() for role, selector in section.selectors.items()}
     assert names == {REFERENCE: "Doe Jane second", COMPARED: "Doe Jane RTSTRUCT", IMAGE: "Doe Jane T1"}
-    assert panel._parameterNode.pairs == {"swelling": "bump"}
+    chosen = [section.selectors[role].currentNode() for role in (REFERENCE, COMPARED)]
+    assert panel._parameterNode.pairsOf(*chosen) == {"swelling": "bump"}
+    assert panel._parameterNode.pairsOf(*reversed(chosen)) == {}, "pairs are of the contours that they were made for"
 
 
 # ---- the table -------------------------------------------------------------------------------------------------

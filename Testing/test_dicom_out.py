@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import replace
-from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +12,10 @@ from dicom_cases import AGAINST, GRIDS, dicom_files, make_result, read_study, wr
 from NPCSynthLib.errors import Cancelled, InputError, OutputError, UsageError
 from NPCSynthLib.inference.result import NODES_LEFT_OUT
 from NPCSynthLib.output.dicom_export import export_dicom
-from NPCSynthLib.output.dicom_header import Origin
-from NPCSynthLib.output.dicom_mr import _sources_by_slice
 from NPCSynthLib.output.dicom_source import find_sources
 from NPCSynthLib.output.provenance import provenance
 from NPCSynthLib.study.read import list_series, read_folder
-from NPCSynthLib.study.volume import Grid, Volume
+from NPCSynthLib.study.volume import Volume
 
 #: Modules that are to be copied as they are; what an archive files by, and what a clinician reads.
 IDENTITY = ("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "PatientAge", "PatientWeight",
@@ -631,16 +628,3 @@ def test_what_was_lost_in_one_source_is_said_to_be_lost_in_the_result(small, tmp
     export_dicom(result, provenance(result, study), dicom_files(source), tmp_path / "out")
     for dataset in datasets(tmp_path / "out" / "T1C"):
         assert (dataset.LossyImageCompression, float(dataset.LossyImageCompressionRatio)) == ("01", 8.0)
-
-
-def test_of_an_isotropic_sagittal_source_every_slice_names_all(small, tmp_path):
-    """The network cuts such a volume into axial slices, each of which goes through every sagittal one."""
-    source, study, result = small
-    document = provenance(result, study)
-    frames = find_sources(document, dicom_files(source))
-    grid = Grid.from_parts(study.grid.shape, (7, 7, 7), (0, 0, 0), np.array([[0, 0, 1], [1, 0, 0], [0, -1, 0]]))
-    document["reference_grid"]["ijk_to_lps"] = grid.ijk_to_lps.tolist()
-    origin = Origin(frames, document, datetime.now())
-    named = [{str(item.ReferencedSOPInstanceUID) for item in items} for items in _sources_by_slice(origin)]
-    everything = {frame.uid for one in frames for frame in one.frames}
-    assert all(one == everything for one in named)

@@ -126,7 +126,10 @@ def test_a_header_that_denies_contrast_agent_names_none(field):
     assert identify(header("AX T1 TSE", **T1_TSE, **both)).sequence == "T1"
 
 
-@pytest.mark.parametrize("field", ["Gadovist", "10 ml Dotarem", "15 ML", "GAD", "prohance without delay", "MagneVist*"])
+@pytest.mark.parametrize("field", [
+    "Gadovist", "10 ml Dotarem", "15 ML", "GAD", "prohance without delay", "MagneVist*", "Gadavist without reaction",
+    "Gadopiclenol pre-filled syringe", "Non-ionic gadolinium", "N.Gadovist",
+])
 def test_a_header_that_names_an_agent_or_an_amount_is_believed(field):
     assert identify(header("AX T1 TSE", **T1_TSE, ContrastBolusAgent=field)).sequence == "T1C"
 

@@ -211,10 +211,16 @@ def test_a_folder_with_files_is_refused_and_left_alone(result, study, tmp_path):
 def test_files_that_somebody_put_into_a_folder_of_the_results_are_not_overwritten(result, study, tmp_path):
     out = tmp_path / "out"
     (out / "dicom").mkdir(parents=True)
+    (out / "dicom" / "made.dcm").write_text("ours")
     write_files(result, study, out, scene=False)
     (out / "dicom" / "corrected.dcm").write_text("mine")
     with pytest.raises(UsageError, match="dicom/corrected.dcm"):
         write_result(result, study, out, overwrite=True, scene=False)
+    (out / "mine").mkdir()
+    (out / "dicom" / "corrected.dcm").rename(out.parent / "corrected.dcm")
+    with pytest.raises(UsageError, match="such as mine"):
+        write_result(result, study, out, overwrite=True, scene=False)
+    (out.parent / "corrected.dcm").rename(out / "dicom" / "corrected.dcm")
     assert (out / "dicom" / "corrected.dcm").read_text() == "mine"
 
 

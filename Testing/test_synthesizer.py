@@ -149,12 +149,17 @@ def test_graphics_memory_that_is_full_already_is_no_error(synthesizer, monkeypat
             raise RuntimeError(words)
         return look(device, *rest)
 
+    for name in ("check_memory", "check_images"):
+        monkeypatch.setattr(module.preflight, name, lambda *_: [])
+    monkeypatch.setattr(module.preflight, "check_device", lambda *_: module.Check("Device", "green", ""))
+
     monkeypatch.setattr(synthesizer, "device", gpu)
     monkeypatch.setattr(synthesizer, "_move", lambda device: moved.append(device.torch.type))
     monkeypatch.setattr(synthesizer, "_look", on)
     result = synthesizer.run(study, ["T1C"])
     assert np.array_equal(result.sequences[0].array, expected.sequences[0].array) and moved == ["cpu", "mps"]
     assert any("computed on the CPU" in warning for warning in result.warnings) and "CPU" in result.device
+    assert synthesizer.check(study, ["T1C"]), "the panel checks first"
 
 
 def test_partly_covered_source_is_ignored_where_it_is_absent(synthesizer):

@@ -219,7 +219,7 @@ class ContourSection:
             with slicer.util.WaitCursor():
                 compute = self.logic.contours.prepare(
                     chosen[REFERENCE], chosen[COMPARED], chosen[IMAGE],
-                    self.logic.contours.images(self._parameterNode, chosen[IMAGE]), dict(self._parameterNode.pairs))
+                    self.logic.contours.images(self._parameterNode, chosen[IMAGE]), self._pairs())
             self.logic.ensureDependencies()
         except Exception as error:
             self.messages.showError(error)
@@ -392,7 +392,7 @@ class ContourSection:
         self._offered += self._shown.compared
         for name in self._shown.compared:
             self.pairComboBox.addItem(name)
-        paired = self._parameterNode.pairs.get(one.name) or ""  # its dictionaries know no default
+        paired = self._pairs().get(one.name, "")
         self.pairComboBox.currentIndex = self._offered.index(paired) if paired in self._offered else 0
 
     def _onPaired(self, index):
@@ -401,10 +401,16 @@ class ContourSection:
             return
         self.pair(self.rows[row].name, self._offered[index])
 
+    def _pairs(self):
+        chosen = self._chosen()
+        return self._parameterNode.pairsOf(chosen[REFERENCE], chosen[COMPARED])
+
     def pair(self, reference, compared):
         """Compare these two structures from now on, whatever their names mean; with "" again what the name means."""
-        pairs = {a: b for a, b in self._parameterNode.pairs.items() if a != reference and b != compared}
-        self._parameterNode.pairs = {**pairs, reference: compared} if compared else pairs
+        chosen = self._chosen()
+        pairs = {a: b for a, b in self._pairs().items() if a != reference and b != compared}
+        pairs |= {reference: compared} if compared else {}
+        self._parameterNode.setPairs(chosen[REFERENCE], chosen[COMPARED], pairs)
         self.compare()
 
     # Export

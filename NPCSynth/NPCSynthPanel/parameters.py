@@ -28,7 +28,8 @@ def _sequencesOf(weights):
 @parameterNodeWrapper
 class NPCSynthParameterNode:
     """What the user chose, saved with the scene. Nodes are node references beside these: volumes "Source.<sequence>",
-    what is compared "Contours.<role>" (``CONTOUR_ROLES``), and what the report draws "Report.Contours".
+    what is compared "Contours.<role>" (``CONTOUR_ROLES``), for whom pairs were made "Pairs.<role>", and what the report
+    draws "Report.Contours".
 
     segment - Whether to segment tumor and organs at risk too.
     device - Where to compute.
@@ -133,7 +134,17 @@ class NPCSynthParameterNode:
         self.parameterNode.SetNodeReferenceID("Report.Contours", node.GetID() if node is not None else None)
 
     def setContourNode(self, role, node):
-        """Choose a node for one of CONTOUR_ROLES, or None. What was paired in other contours is forgotten."""
-        if role != IMAGE and node is not self.contourNode(role) and self.pairs:
-            self.pairs = {}
+        """Choose a node for one of CONTOUR_ROLES, or None."""
         self.parameterNode.SetNodeReferenceID(f"Contours.{role}", node.GetID() if node is not None else None)
+
+    def pairsOf(self, reference, compared):
+        """``pairs``, where they were made for these two segmentation nodes."""
+        made = [self.parameterNode.GetNodeReference(f"Pairs.{role}") for role in (REFERENCE, COMPARED)]
+        return dict(self.pairs) if made == [reference, compared] else {}
+
+    def setPairs(self, reference, compared, pairs):
+        """What belongs together in these two segmentation nodes."""
+        with slicer.util.NodeModify(self.parameterNode):
+            for role, node in ((REFERENCE, reference), (COMPARED, compared)):
+                self.parameterNode.SetNodeReferenceID(f"Pairs.{role}", node.GetID())
+            self.pairs = pairs

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..errors import InputError
 from ..inference.synthesizer import Synthesizer
 from ..inference.unusual import Look, Usual, look_at, save_usual
 from ..phantom.acquire import acquire
@@ -40,14 +41,13 @@ def learn_usual(
     They are the acquired ones in ``data`` (cohorts/ and heads/, without the validation patients), those of ``cohort``
     and some digital patients when the weights learned from such. Limits come from leaving one patient out at a time,
     ``Recognition.least`` from the acquired images alone. Nothing is written, and None returned, when there are fewer
-    patients than ``LEAST_PATIENTS``.
+    patients than ``LEAST_PATIENTS``. Images that cannot be used are passed over, as training does and tells.
 
     Args:
         cohort: patients that the weights were trained on beside those of ``data``.
         held_out: patients that they were not trained on, wherever they lie.
 
-    Raises:
-        WeightsError: the weights cannot be read. InputError: an image cannot be.
+    Raises WeightsError: the weights cannot be read.
     """
     synthesizer = Synthesizer(weights)
     pairs: dict[str, list[tuple[Look, Look]]] = {}
@@ -57,12 +57,15 @@ def learn_usual(
     for number, (patient, read) in enumerate(images):
         if on_progress is not None:
             on_progress(number / len(images), f"Learning what images look like: {patient}")
-        volume = read()
-        turned = mirrored(volume, "P")
-        pairs.setdefault(patient, []).append(
-            tuple(look_at(synthesizer.loaded, synthesizer.device, v) for v in (volume, turned)))
+        try:
+            volume = read()
+            looks = tuple(look_at(synthesizer.loaded, synthesizer.device, v) for v in (volume, mirrored(volume, "P")))
+            confidence = synthesizer.recognize(volume).confidence
+        except InputError:
+            continue
+        pairs.setdefault(patient, []).append(looks)
         if number < len(acquired):
-            confidences.append(synthesizer.recognize(volume).confidence)
+            confidences.append(confidence)
     if len(pairs) < LEAST_PATIENTS:
         return None
     usual = fit(pairs)
@@ -113,7 +116,7 @@ def _acquired(
     data: Path, cohort: Sequence[PatientFiles], held_out: Sequence[PatientFiles]
 ) -> Iterator[tuple[str, Callable[[], Volume]]]:
     """(patient, function that reads the image) of every training image."""
-    taken = {image.path for one in (*cohort, *held_out) for image in one.images.values()}
+    taken = {image.path.resolve() for one in (*cohort, *held_out) for image in one.images.values()}
     for folder in sorted([*data.glob("cohorts/*/*"), *data.glob("heads/*")]):
         if is_validation(folder.parent.name, folder.name):
             continue

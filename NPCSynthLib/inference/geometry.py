@@ -18,12 +18,6 @@ def axis_steps(grid: Grid) -> tuple[tuple[int, ...], tuple[int, ...]]:
     return tuple(best), signs
 
 
-def cut_across(grid: Grid) -> int:
-    """The array axis across which the network cuts slices: the thick one; of an isotropic volume, axial slices."""
-    spacing = grid.spacing[::-1]
-    return int(np.argmax(spacing)) if spacing.max() > 1.6 * spacing.min() else axis_steps(grid)[0].index(2)
-
-
 def left_coordinate(grid: Grid) -> np.ndarray:
     """(k, j, i) float32: how far to the patient's left each voxel lies, in LPS mm."""
     return _coordinate(grid, 0)

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from ..study.volume import Grid
-from .geometry import axis_steps, cut_across
+from .geometry import axis_steps
 
 #: In-plane pixel sizes, mm, that training has covered; others are resampled to the nearer end.
 PIXEL_MM = (0.7, 1.3)
@@ -41,7 +41,11 @@ class Slicing:
         shows them: axial rows to posterior and columns to the left, otherwise rows to inferior.
         Pixels finer than ``finest_mm`` are brought to it."""
         toward, sign = axis_steps(grid)  # for each array axis: 0 = left, 1 = posterior, 2 = superior
-        spacing, across = grid.spacing[::-1], cut_across(grid)
+        spacing = grid.spacing[::-1]
+        if spacing.max() > 1.6 * spacing.min():
+            across = int(np.argmax(spacing))
+        else:
+            across = toward.index(2)
         normal = toward[across]
         row, column, row_sign = {2: (1, 0, 1), 1: (2, 0, -1), 0: (2, 1, -1)}[normal]
         order = (across, toward.index(row), toward.index(column))

@@ -100,33 +100,23 @@ class Synthesizer:
                 warnings.append(f"The model was never trained on {target}: what it makes is a guess from its words.")
         seconds["prompts"] = time.perf_counter() - started
 
-        started = time.perf_counter()
         if on_progress:
             on_progress(0.0, "Looking at the sources")
 
-        def compute(device: Device) -> tuple[list[str], list[str], float, tuple]:
-            doubts, unusual = self._look(device, study, cancel)
-            looked = time.perf_counter()
-            return doubts, unusual, looked, self._slices(device, study, targets, texts, segment, on_progress, cancel)
+        def compute(device: Device) -> tuple:
+            began = time.perf_counter()
+            seen, unusual = self._look(device, study, cancel)
+            seconds["recognition"] = time.perf_counter() - began
+            began = time.perf_counter()
+            made = self._slices(device, study, targets, texts, segment, on_progress, cancel)
+            seconds["synthesis"] = time.perf_counter() - began
+            return seen, unusual, made, device
 
-        device = self.device
-        try:
-            found = compute(device)
-        except RuntimeError as error:
-            if device.torch.type == "cpu" or not out_of_memory(error):
-                raise
-            warnings.append("The graphics memory was too small for this study, so it was computed on the CPU.")
-            device = choose_device("cpu")[0]
-            self._move(device)
-            torch.cuda.empty_cache()
-            try:
-                found = compute(device)
-            finally:
-                self._move(self.device)  # the next study may fit
-        doubts, unusual, looked, (means, scales, contours) = found
+        seen, unusual, (means, scales, contours), device = self._where_it_fits(compute)
+        doubts = [doubt for sequence, one in seen.items() if (doubt := one.contradiction(sequence))]
+        if device is not self.device:
+            doubts.append("The graphics memory was too small for this study, so it was computed on the CPU.")
         warnings = [*unusual, *warnings, *doubts, *([] if knows_usual(self.loaded) else [NOT_CHECKED])]
-        seconds["recognition"] = looked - started
-        seconds["synthesis"] = time.perf_counter() - looked
 
         started = time.perf_counter()
         sequences = []
@@ -161,14 +151,29 @@ class Synthesizer:
             self.loaded.identity, device.label, seconds, tuple(dict.fromkeys(warnings)), tuple(unusual),
         )  # fmt: skip
 
-    def _look(self, device: Device, study: Study, cancel) -> tuple[list[str], list[str]]:
-        """Sentences on sources that look like another sequence, and on those unlike the training images."""
-        doubts = []
+    def _where_it_fits(self, compute: Callable[[Device], tuple]) -> tuple:
+        """``compute(device)`` on the device, or on the CPU when graphics memory is too small."""
+        try:
+            return compute(self.device)
+        except RuntimeError as error:
+            if self.device.torch.type == "cpu" or not out_of_memory(error):
+                raise
+        device = choose_device("cpu")[0]
+        self._move(device)
+        torch.cuda.empty_cache()
+        try:
+            return compute(device)
+        finally:
+            self._move(self.device)  # the next study may fit
+
+    def _look(self, device: Device, study: Study, cancel=None) -> tuple[dict[str, Recognition], list[str]]:
+        """What each source looks like, by its sequence, and sentences on those unlike the training images."""
+        seen = {}
         for source in study.sources:
             if cancel and cancel():
                 raise Cancelled()
-            doubts.append(recognize(self.loaded, device, study, source).contradiction(source.sequence))
-        return [doubt for doubt in doubts if doubt], find_unusual(self.loaded, device, study, cancel)
+            seen[source.sequence] = recognize(self.loaded, device, study, source)
+        return seen, find_unusual(self.loaded, device, study, cancel)
 
     def check(
         self, study: Study, targets: Sequence[str], segment: bool = True, prompts: Mapping[str, str] | None = None
@@ -178,14 +183,14 @@ class Synthesizer:
         Raises UsageError as ``run`` does; WeightsError: the files have changed since they were loaded.
         """
         targets = self._check_targets(study, targets)
-        seen = {s.sequence: recognize(self.loaded, self.device, study, s) for s in study.sources}
+        seen, unusual = self._where_it_fits(lambda device: self._look(device, study))
         return [
             preflight.check_device(self.device, self._notes),
             preflight.check_weights(self.loaded),
             *preflight.check_memory(self, study, len(targets), segment),
             *preflight.check_images(study),
             *preflight.check_sequences(study, seen),
-            *preflight.check_looks(find_unusual(self.loaded, self.device, study), knows_usual(self.loaded)),
+            *preflight.check_looks(unusual, knows_usual(self.loaded)),
             *preflight.check_guesses(self._guessed(study, targets)),
             *preflight.check_prompts(self.loaded, targets, prompts or {}),
         ]

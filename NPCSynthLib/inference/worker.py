@@ -27,13 +27,15 @@ def main(idle_seconds: float) -> None:
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
     os.dup2(2, 1)  # what libraries print must not get between the answers
     jobs: queue.Queue = queue.Queue()
-    current: list[Path] = []
+    given: list[Path] = []
 
     def read() -> None:
         for line in sys.stdin:
-            jobs.put(json.loads(line))
+            job = json.loads(line)
+            given.append(Path(job["folder"]))
+            jobs.put(job)
         # The parent is gone, perhaps killed: what it left with us holds images of a patient.
-        for folder in (*current, *(Path(job["folder"]) for job in jobs.queue)):
+        for folder in list(given):
             shutil.rmtree(folder, ignore_errors=True)
         os._exit(0)
 
@@ -55,9 +57,9 @@ def main(idle_seconds: float) -> None:
             job = jobs.get(timeout=idle_seconds)
         except queue.Empty:
             os._exit(0)  # at once: a job that came now would be lost in a slow farewell
-        current[:] = [Path(job["folder"])]
-        answer = _answer(current[0], job["call"], computers, say)
-        current.clear()
+        folder = Path(job["folder"])
+        answer = _answer(folder, job["call"], computers, say)
+        given.remove(folder)
         say(answer)
 
 

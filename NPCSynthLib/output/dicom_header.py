@@ -12,10 +12,8 @@ from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
 from .. import __version__
 from ..inference.result import ENHANCEMENT_GUESSED
-from ..study.volume import Grid
 from .dicom_source import SourceSeries
 from .discretion import is_usual_prompt
-from .provenance import reference_grid
 
 NAME = "NPCSynth"
 SOFTWARE = f"{NAME} {__version__}"
@@ -47,11 +45,6 @@ class Origin:
     def reference(self) -> SourceSeries:
         """The source on whose grid everything lies."""
         return self.sources[0]
-
-    @property
-    def grid(self) -> Grid:
-        """The one that everything lies on."""
-        return reference_grid(self.document)
 
     @property
     def day(self) -> str:

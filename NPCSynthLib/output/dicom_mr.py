@@ -6,7 +6,6 @@ from pydicom.sr.codedict import codes
 from pydicom.uid import EnhancedMRImageStorage, MRImageStorage, generate_uid
 from pydicom.valuerep import format_number_as_ds
 
-from ..inference.geometry import cut_across
 from ..inference.result import INTENSITY_HIGH, INTENSITY_LOW, SynthesizedSequence
 from ..study.headers import Frame
 from .dicom_header import (
@@ -119,14 +118,17 @@ def _add_window(dataset: Dataset) -> None:
 
 
 def _sources_by_slice(origin: Origin) -> list[list[Dataset]]:
-    """Source Image Sequence of each slice: the reference's own slice, then what else the network saw for it."""
+    """Source Image Sequence of each slice: the reference's own slice and its neighbors, then what others show there.
+
+    Of an isotropic volume that is not axial the network cuts axial slices, and each of the reference's depends on all
+    of the series: to name them all would take as much room as the pixels. The provenance names the series.
+    """
     reference = origin.reference
     items = [[_image_reference(frame, "YES")] for frame in reference.frames]
-    across = cut_across(origin.grid) == 0
     for source in origin.sources:
         # Shared by the slices: of a displaced series each of them names every frame.
         references = {(frame.uid, frame.index): _image_reference(frame, None) for frame in source.frames}
-        for k, frames in enumerate(contributing_frames(source, reference, across)):
+        for k, frames in enumerate(contributing_frames(source, reference)):
             items[k] += [references[frame.uid, frame.index] for frame in frames if frame is not reference.frames[k]]
     return items
 

@@ -148,17 +148,13 @@ def in_slice_order(frames: Iterable[Frame], grid: Grid, sequence: str) -> tuple[
     return tuple(ordered[k] for k in range(grid.shape[0]))
 
 
-def contributing_frames(source: SourceSeries, reference: SourceSeries, across: bool) -> list[list[Frame]]:
+def contributing_frames(source: SourceSeries, reference: SourceSeries) -> list[list[Frame]]:
     """For each slice of the reference, the frames of a source, it itself or another one, that the model saw through it.
 
     The model looks at a slice and its two neighbors, so that these are the frames that reach into the slab that the
-    three fill. Of a displaced source nothing tells which these are: every slice names the whole series. So it does
-    where the model cut other slices than the reference's, each of which goes through all of these.
-
-    Args:
-        across: whether the model's slices are the reference's own.
+    three fill. Of a displaced source nothing tells which these are: every slice names the whole series.
     """
-    if source.displaced or not across:
+    if source.displaced:
         return [list(source.frames) for _ in reference.frames]
     normal = _normal(reference.frames[0])
     places = np.array([frame.position @ normal for frame in reference.frames])

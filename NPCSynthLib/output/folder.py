@@ -75,7 +75,7 @@ def check_free(folder: str | Path, overwrite: bool = False) -> None:
     try:
         if not any(folder.iterdir()):
             return
-        found = set(contents(folder))
+        found, tops = contents(folder), {entry.name for entry in folder.iterdir()}
     except OSError as error:
         raise OutputError(cannot_write(folder, error)) from error
     if not overwrite:
@@ -83,7 +83,10 @@ def check_free(folder: str | Path, overwrite: bool = False) -> None:
             f"{folder} already holds files, and they are never overwritten unasked. Choose a new folder, "
             "or replace earlier results (--overwrite)."
         )
-    foreign = sorted(found - _own_files(folder))
+    own = _own_files(folder)
+    known = {name.split("/")[0] for name in own}
+    # A folder that is listed by its own name was written before its files were.
+    foreign = sorted([*(tops - known), *(name for name in found if not {name, name.split("/")[0]} & own)])
     if foreign:
         raise UsageError(
             f"{folder} holds files that NPCSynth did not write there (such as {foreign[0]}), so nothing in it is "

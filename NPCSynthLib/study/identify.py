@@ -203,20 +203,22 @@ def _agent_words(text: str) -> tuple[str | None, str | None, str]:
     return negative, positive, bare
 
 
-#: Begins the header's field for the agent where none was given.
-_NO_AGENT = ("no", "none", "not", "non", "n", "nil", "na")
+#: Begins the header's field for the agent where none was given; the second ones only when nothing follows.
+_NO_AGENT, _NO_AGENT_ALONE = ("no", "none", "not", "nil"), ("n", "na", "n a", "non")
 
 
 def _names_agent(field: str) -> bool:
     """Whether the header's free text for contrast agent names one; scanners and people write there, too, that none was.
 
-    An amount above 0 is one.
+    An amount above 0 is one. Words that deny count where the text begins with them, unless a known agent follows.
     """
     text = normalize_text(re.sub(r"[\d.,]+", " ", field))
     if text.strip() in ("", "ml", "cc") or not any(c.isalpha() for c in text):
         return bool(re.search("[1-9]", field))
+    if text.split()[0] in _NO_AGENT or text.strip() in _NO_AGENT_ALONE:
+        return False
     negative, positive, _ = _agent_words(text)
-    return text.split()[0] not in _NO_AGENT and (bool(positive) or not negative)
+    return bool(positive) or negative is None or not text.startswith(f" {negative} ")
 
 
 def _contrast_words_but_post() -> list[str]:

@@ -38,17 +38,14 @@ def _of_another_run(checkpoint: Path) -> InputError:
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, state: dict, checkpoint: Path) -> None:
-    """Go on with an optimizer's state, at the shares of the learning rate that the configuration gives now.
+    """Go on with an optimizer's state.
 
     Raises InputError when other parameters learned in that run.
     """
-    shares = [group["share"] for group in optimizer.param_groups]
     counts = [[len(group["params"]) for group in groups] for groups in (optimizer.param_groups, state["param_groups"])]
     if counts[0] != counts[1]:
         raise _of_another_run(checkpoint)
     optimizer.load_state_dict(state)
-    for group, share in zip(optimizer.param_groups, shares, strict=True):
-        group["share"] = share
 
 
 def save_checkpoint(state: dict, path: Path) -> None:

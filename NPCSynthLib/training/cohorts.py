@@ -142,10 +142,10 @@ def load_training_patients(
 def _patients_in(folder: Path, but: Sequence[PatientFiles]) -> list[PatientFiles]:
     """Who lies in a folder; none when it is not there."""
     people = {one.person for one in but} - {""}
-    paths = {image.path for one in but for image in one.images.values()}
+    paths = {image.path.resolve() for one in but for image in one.images.values()}  # folders and files may be links
     found = find_cohort(folder).patients if folder.is_dir() else ()
     return [one for one in found
-            if one.person not in people and paths.isdisjoint(image.path for image in one.images.values())]
+            if one.person not in people and paths.isdisjoint(image.path.resolve() for image in one.images.values())]
 
 
 def _grid_key(grid: Grid) -> tuple:

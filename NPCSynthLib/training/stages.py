@@ -56,7 +56,7 @@ def train_in_stages(
                 start = weights
                 continue
             stale = next((later for later in [*folders, out_dir][number:] if (later / CHECKPOINT).exists()), None)
-            if stale is not None:
+            if stale is not None and resume:  # otherwise the first process is about to remove it
                 raise InputError(
                     f'"{stale.name}" holds a checkpoint of a run on from other weights than these stages make. Choose '
                     "another folder, or begin again with --fresh."
