@@ -1,6 +1,7 @@
 """Images unlike what the weights learned from are noticed, each for its own reason, and said so wherever results go."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -124,6 +125,24 @@ def test_the_same_image_on_another_grid_looks_the_same(judge, patients):
     grid = Grid.from_parts(array.shape, image.GetSpacing(), image.GetOrigin(), image.GetDirection())
     one, other = judge(volume), judge(Volume(array, grid))
     assert one == pytest.approx(other, rel=0.1, abs=0.02)
+
+
+def test_a_cohort_of_ones_own_is_looked_at_and_whoever_is_held_out_is_not(data):
+    pytest.importorskip("monai", reason="finding cohorts needs the train extra")
+    from NPCSynthLib.training.layouts import find_cohort, part
+
+    own, held = part(find_cohort(data / "cohorts" / "one"), ["b"])
+    found = list(learning._acquired(data, own, held))
+    assert [name for name, _ in found] == ["two/c", "two/c", "1 of the cohort", "1 of the cohort"]
+    assert found[-1][1]().array.ndim == 3, "it can be read"
+
+
+def test_an_image_that_cannot_be_used_ends_nothing(data, tmp_path):
+    """Hours of training lie before this."""
+    shutil.copytree(data, tmp_path / "data")
+    (tmp_path / "data" / "cohorts" / "one" / "a" / "T1.nii.gz").write_bytes(b"no image")
+    folder = write_tiny_weights(tmp_path / "w")
+    assert learning.learn_usual(folder, tmp_path / "data") is not None
 
 
 @pytest.mark.parametrize("shape, spacing", [
