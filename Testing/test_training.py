@@ -233,7 +233,8 @@ def test_the_text_tower_learns_at_its_share_of_the_rate(boxes, tmp_path, rate, s
     images = module.model.encoder.state_dict()
     assert not all(torch.allclose(loaded.model.encoder.state_dict()[n], v, atol=1e-3) for n, v in images.items())
     learned = loaded.text_tower().state_dict()
-    assert all(torch.allclose(learned[n], v, atol=1e-3) for n, v in fresh.state_dict().items()) == stays
+    kept = [(learned[n] - v).abs().max() <= v.abs().max() / 200 + 1e-4 for n, v in fresh.state_dict().items()]
+    assert all(kept) == stays
 
 
 def test_loss_falls(boxes, tmp_path):

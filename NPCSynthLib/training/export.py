@@ -1,4 +1,4 @@
-"""From a checkpoint to weights that can be shipped: averaged parameters, float16, manifest."""
+"""From a checkpoint to weights that can be shipped: averaged parameters and a manifest."""
 
 import datetime
 from pathlib import Path
