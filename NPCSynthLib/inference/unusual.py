@@ -45,10 +45,11 @@ FACE_LIMIT = 0.25
 #: Least correlation of neighbors; the noisiest training image has 0.77.
 NEIGHBOR_LIMIT = 0.6
 #: Least part of the gray scale that half of the body takes up. In CT nearly all soft tissue lies between -100 and 100
-#: of some 2500 units; the narrowest MR image met here, T2 of a brain, has 0.083.
-CROWD_LIMIT = 0.07
-#: Share of the image that may lie below Hounsfield units that only air has.
-BELOW_LIMIT, _FAR_BELOW = 0.05, -500.0
+#: of some 2500 units; the narrowest training image, T2 of a brain, has 0.091, and the limit lies a quarter beyond it.
+CROWD_LIMIT = 0.073
+#: Share of the image that may lie below Hounsfield units that only air has (-1000). A FLAIR of a public collection has
+#: its background at -627.
+BELOW_LIMIT, _FAR_BELOW = 0.05, -900.0
 #: Less of a head than this does not tell which end is up.
 _ENOUGH_MM = 80.0
 _FACES = ("right", "left", "front", "back")
@@ -78,7 +79,7 @@ class Look:
         width_mm, depth_mm: of the body, the medians over its slices; height_mm: of all of it.
         faces: share of the image's right, left, front and back face that body fills.
         neighbor: correlation of neighboring voxels within the body.
-        below: share of the whole image that lies below -500 in the scanner's units.
+        below: share of the whole image that lies below -900 in the scanner's units.
         quantiles: (33,) of the gray values inside the body, 0 and 1 its 0.5 and 99.5 percentiles.
         features: (H, C) mean over the body of the encoder's coarsest invariant features, at H heights from below.
         slopes: (H, C) how they change from front to back, per half depth of the body.
@@ -175,7 +176,7 @@ def why_unusual(usual: Usual | None, look: Look) -> list[Finding]:
         ),
         Finding(
             "far below zero", min(2.0, look.below / BELOW_LIMIT),
-            f"{{sequence}} has values below {_FAR_BELOW:.0f}, as CT has for air and magnitude images in MR never have.",
+            f"{{sequence}} has values below {_FAR_BELOW:.0f}, as CT has for air and MR images do not have.",
         ),
         Finding(
             "crowded grays", CROWD_LIMIT / max(crowd, 1e-6),
