@@ -536,10 +536,11 @@ def test_nothing_of_the_patient_is_said_in_warnings_or_logs(small, tmp_path, cap
 
 def test_a_result_from_nifti_is_refused_with_the_remedy(small, tmp_path):
     source, study, result = small
-    t1 = replace(study.sources[0], original=Volume(study.sources[0].array, study.grid, "T1.nii.gz", {}))
-    study = replace(study, sources=(t1, study.sources[1]))
-    with pytest.raises(InputError, match="T1 was not read from DICOM.*Synthesize from the DICOM series"):
-        export_dicom(result, provenance(result, study), dicom_files(source), tmp_path / "out")
+    for number, one in enumerate(study.sources):  # the reference, and one beside it, whose patient nobody knows
+        plain = replace(one, original=Volume(one.array, study.grid, f"{one.sequence}.nii.gz", {}))
+        mixed = replace(study, sources=tuple(plain if n == number else s for n, s in enumerate(study.sources)))
+        with pytest.raises(InputError, match=f"{one.sequence} was not read from DICOM.*Synthesize from DICOM series"):
+            export_dicom(result, provenance(result, mixed), dicom_files(source), tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 
 

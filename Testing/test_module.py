@@ -176,7 +176,7 @@ def test_changing_the_assignment_changes_the_targets(nodes, make_panel):
     assert "T2" in targets(panel) and "T2FS" not in targets(panel)
     assert panel.study.rows["T2"].action.currentText == "synthesize"
     assert panel.study.rows["T2FS"].action.currentText == "use"
-    assert panel.study.rows["T2FS"].confidence.text == "by you"
+    assert panel.study.rows["T2FS"].confidence.text == "your choice"
     assert "looks like T2:" in panel.study.rows["T2FS"].confidence.toolTip
 
 

@@ -115,7 +115,7 @@ def test_a_slab_and_thick_slices_are_amber(head):
     assert slab.level == AMBER and "slab" in slab.sentence
     thick = Grid.from_parts(head.grid.shape, (1.1, 0.9, 8.0), head.grid.origin, head.grid.direction)
     check = found(check_images(original(head, "T2", grid=thick)), "Resolution")
-    assert check.level == AMBER and check.sentence.endswith(": T2.")
+    assert check.level == AMBER and ": T2. Expect blur" in check.sentence
 
 
 def test_other_days_frames_and_8_bits_are_amber(head):
@@ -123,6 +123,14 @@ def test_other_days_frames_and_8_bits_are_amber(head):
     study = original(original(head, "T2", metadata=data), "T1", metadata={"StudyDate": "1", "FrameOfReferenceUID": "1"})
     checks = check_images(study)
     assert {found(checks, name).level for name in ("Dates", "Frame of reference", "Images")} == {AMBER}
+
+
+def test_an_image_that_does_not_say_whose_it_is_beside_one_that_does_is_amber(head):
+    checks = check_images(original(head, "T2", metadata={"PatientID": "4711"}))
+    check = found(checks, "Patient")
+    assert check.level == AMBER and "T1 is of the same patient as T2" in check.sentence and "4711" not in check.sentence
+    nobody = check_images(original(original(head, "T1", metadata={}), "T2", metadata={}))
+    assert "Patient" not in [check.name for check in nobody], "two files: the panel and the tutorial tell that"
 
 
 def test_one_image_in_two_rows_is_red(head):
@@ -234,8 +242,8 @@ def test_images_unlike_those_of_the_training_are_amber(synthesizer, head, monkey
 
 def test_looks_that_nothing_was_compared_with_are_not_called_usual():
     (usual,), (unknown,) = preflight.check_looks([], True), preflight.check_looks([], False)
-    assert usual.level == unknown.level == GREEN and "look like those" in usual.sentence
-    assert "look like those" not in unknown.sentence and NOT_CHECKED in unknown.sentence
+    assert usual.level == unknown.level == GREEN and "Nothing unusual was" in usual.sentence
+    assert "Nothing unusual was" not in unknown.sentence and NOT_CHECKED in unknown.sentence
 
 
 def test_enhancement_without_an_enhanced_source_asks(synthesizer, head):

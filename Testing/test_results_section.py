@@ -270,4 +270,4 @@ def test_the_maps_opacity_follows_the_slider_and_the_slider_the_views(section, s
 def test_the_maps_buttons_say_what_is_not_colored(section, panel, nodes, name):
     panel._parameterNode.assign({"T1": nodes.source, "T2FS": nodes.real})
     section.refresh()
-    assert "50-300 of 1000" in getattr(section, name).toolTip and "Below 50" in getattr(section, name).toolTip
+    assert "50-300 of 1000" in getattr(section, name).toolTip and "Below 5 %" in getattr(section, name).toolTip

@@ -12,7 +12,8 @@ from segmentation_cases import add_labels
 from slicer_stand_in.slice_views import SliceViews, ThreeDView
 
 from NPCSynthLib.scene import add_result, add_volume, save_mrb
-from NPCSynthLib.scene.marks import MARK, PREDICTED_MARK, SyntheticMarks
+from NPCSynthLib.scene import marks as marks_module
+from NPCSynthLib.scene.marks import MARK, PREDICTED_MARK, UNKNOWN_MARK, SyntheticMarks
 from NPCSynthLib.study.volume import Grid, Volume
 
 skip_without_drawing()
@@ -151,6 +152,17 @@ def test_a_synthetic_image_is_marked_in_the_views_that_show_it(scene, views, mar
     node.SetAttribute("NPCSynth.Synthetic", "YES")
     show(views[name], node)
     assert [marked(view) for view in views] == [view is views[name] for view in views]
+
+
+def test_an_image_whose_origin_cannot_be_found_out_is_marked_as_unknown(
+    scene, views, marks, oblique_grid, monkeypatch
+):
+    def unreachable(self, node):
+        raise OSError("the network drive is gone")
+
+    show(views["Red"], volume_with(scene, oblique_grid, []))
+    monkeypatch.setattr(marks_module.Origins, "synthetic", unreachable)
+    assert words(views["Red"]) == [UNKNOWN_MARK]
 
 
 def test_results_are_marked_and_the_reference_below_them_is_not(scene, views, marks, study, result):

@@ -10,8 +10,8 @@ from slicer.i18n import tr as _
 from NPCSynthLib.vocabulary import get_sequence
 
 _MAP_COLORS = _(
-    "Colors: 50-300 of 1000, the image's range of gray. Below 50 and outside the body nothing is colored: that does "
-    "not mean that there is no error."
+    "Colors: a predicted error of 5 to 30 % of the image's range of gray (50-300 of 1000 in the legend). Below 5 % and "
+    "outside the body nothing is colored: that does not mean that there is no error."
 )
 #: Turns a second while flickering -> text of the choice.
 SPEEDS = {1: _("1 a second"), 2: _("2 a second"), 4: _("4 a second")}
@@ -170,7 +170,8 @@ class ResultsSection:
             uncertainty = (text.format(percent=100 * output.mean_uncertainty), sentence)
         if output.unusual is None:
             unusual = (
-                _("unknown"), _("Nobody looked whether the images are like those that the weights learned from.")
+                _("unknown"),
+                _("Not checked: these weights do not know what the images that they learned from look like."),
             )  # fmt: skip
         elif output.unusual:
             unusual = (_("⚠ no"), "\n".join(output.unusual))

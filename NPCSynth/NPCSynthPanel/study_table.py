@@ -54,7 +54,7 @@ class StudySection:
         grid = qt.QGridLayout()
         grid.setColumnStretch(1, 1)
         layout.addLayout(grid)
-        for column, title in enumerate((_("Sequence"), _("Acquired volume"), _("Sure"), _("What to do"))):
+        for column, title in enumerate((_("Sequence"), _("Acquired volume"), _("Certainty"), _("What to do"))):
             grid.addWidget(qt.QLabel("<b>" + title + "</b>"), 0, column)
         for number, sequence in enumerate(load_sequences().values()):
             self.rows[sequence.id] = self._makeRow(sequence, grid, 2 * number + 1)
@@ -153,7 +153,7 @@ class StudySection:
             confidence, reason = self.logic.confidence(sequence, node)
             row.selector.toolTip = reason
             row.confidence.text = (
-                _("by you") if confidence is None else _("{percent:.0f} %").format(percent=100 * confidence)
+                _("your choice") if confidence is None else _("{percent:.0f} %").format(percent=100 * confidence)
             )
             doubtful = confidence is not None and confidence < DOUBTFUL
             row.confidence.styleSheet = "color: #b35900; font-weight: bold;" if doubtful else ""

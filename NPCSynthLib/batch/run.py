@@ -112,8 +112,8 @@ def _one(cohort: Cohort, patient: Patient, computer, wanted, device, weights, sc
     if settings.dicom:
         from ..output.dicom_source import check_from_dicom
 
-        reference = settings.reference if settings.reference in volumes else next(iter(volumes))
-        check_from_dicom(reference, volumes[reference].metadata)
+        for sequence, volume in volumes.items():
+            check_from_dicom(sequence, volume.metadata)
     request = SynthesisRequest(
         tuple(targets), settings.reference, settings.segment, device=device, weights=weights
     )

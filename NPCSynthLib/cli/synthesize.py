@@ -101,7 +101,8 @@ def run(
         study = _study(folder, files, reference, lambda done, stage: on_progress(0.3 * done, stage))
         reading = time.perf_counter() - started
         if dicom:
-            check_from_dicom(study.reference, study.source(study.reference).original.metadata)
+            for source in study.sources:
+                check_from_dicom(source.sequence, source.original.metadata)
         wanted = wanted or _missing(study, synthesizer)
         result = synthesizer.run(study, wanted, segment=segment, prompts=prompts or None,
                                  on_progress=lambda done, stage: on_progress(0.3 + 0.6 * done, stage))

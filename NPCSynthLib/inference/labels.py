@@ -185,7 +185,7 @@ def to_segments(
         notes.append(
             f"What looks like {' and '.join(unnamed)} was left out of the contours, because left and right could not "
             "be told apart: neither brainstem nor spinal cord nor the whole brain was found, and the image does not "
-            "show both sides of the body."
+            "show both sides of the body. Draw them yourself, or use an image of the whole head."
         )
     absent = [
         segment.name for segment, structure in zip(segments, structures)

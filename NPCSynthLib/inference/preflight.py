@@ -15,6 +15,7 @@ from ..errors import NPCSynthError
 from ..study.build import DOUBTFUL
 from ..study.check import check_usable
 from ..study.identify import identify
+from ..study.scan import unknown_person
 from ..study.study import Source, Study
 from ..vocabulary import get_sequence
 from .result import NOT_CHECKED
@@ -72,10 +73,12 @@ def check_sequences(study: Study, recognitions: Mapping) -> list[Check]:
 def check_looks(unusual: Sequence[str], compared: bool) -> list[Check]:
     """What ``unusual.find_unusual`` said; ``compared`` tells whether it knew the training images."""
     if unusual:
-        return [Check("Looks", AMBER, sentence) for sentence in unusual]
+        return [Check("Looks", AMBER, f"{sentence} Look at it in the views before you rely on what is made of it.")
+                for sentence in unusual]
     if not compared:
         return [Check("Looks", GREEN, f"Nothing was noticed, but little was looked at. {NOT_CHECKED}")]
-    return [Check("Looks", GREEN, "The images look like those that the network learned from.")]
+    return [Check("Looks", GREEN, "Nothing unusual was noticed. That does not prove that the network learned from "
+                  "images like these.")]
 
 
 def check_guesses(guesses: Sequence[str]) -> list[Check]:
@@ -209,12 +212,14 @@ def _values(study: Study) -> list[Check]:
 
 
 def _origin(study: Study) -> list[Check]:
-    """Were they acquired on one day, in one frame of reference?"""
+    """Are they of one patient, acquired on one day, in one frame of reference?"""
     data = [source.original.metadata for source in study.sources]
-    checks = []
+    unknown = unknown_person({source.sequence: source.original.metadata for source in study.sources})
+    checks = [Check("Patient", AMBER, unknown)] if unknown else []
     if len({str(one.get("StudyDate") or "") for one in data} - {""}) > 1:
         checks.append(Check("Dates", AMBER, "The images were acquired on different days: the anatomy may have changed "
-                            "between them (treatment, weight loss)."))
+                            "between them (treatment, weight loss). Leave "
+                            "one of them out unless you know that nothing changed."))
     if len({str(one.get("FrameOfReferenceUID") or "") for one in data} - {""}) > 1:
         checks.append(Check("Frame of reference", AMBER, "The images have different frames of reference: the "
                             "patient may have been repositioned between them. Check the alignment in the views."))
@@ -226,7 +231,8 @@ def _field_of_view(study: Study) -> Check:
     said = f"{study.reference} shows {' x '.join(f'{mm:.0f}' for mm in size)} mm in {study.grid.shape[0]} slices"
     if size.min() < SMALLEST_FIELD_MM:
         return Check("Field of view", AMBER, f"{said}: a slab, less than {SMALLEST_FIELD_MM:.0f} mm in one direction. "
-                     "The model learned from whole heads.")
+                     "The model learned from whole heads: judge nothing near its edges, or choose a source that shows "
+                     "more.")
     return Check("Field of view", GREEN, f"{said}.")
 
 
@@ -239,7 +245,8 @@ def _resolution(study: Study) -> Check:
             coarse.append(source.sequence)
     if coarse:
         return Check("Resolution", AMBER, f"{', '.join(said)}. Coarser than what the model learned from "
-                     f"(pixels up to {COARSEST_MM:g} mm, slices up to {THICKEST_MM:g} mm): {', '.join(coarse)}.")
+                     f"(pixels up to {COARSEST_MM:g} mm, slices up to {THICKEST_MM:g} mm): {', '.join(coarse)}. "
+                     "Expect blur; use a finer series if there is one.")
     return Check("Resolution", GREEN, f"{', '.join(said)}.")
 
 

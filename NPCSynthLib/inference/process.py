@@ -223,7 +223,8 @@ class WorkerProcess:
             return WorkerError("The memory was too small for this study. Nothing was changed. Close other programs and "
                                "run again.", details=message["message"])  # fmt: skip
         return WorkerError(
-            "The computation failed. Nothing was changed; the details are in the application's log.",
+            "The computation failed. Nothing was changed. Run it again; if it fails again, report it (see "
+            "Troubleshooting). The details are in the application's log.",
             details=message["message"], cpu_may_help=True,
         )
 

@@ -76,15 +76,15 @@ def files_below(folder: str | Path) -> list[Path]:
 
 
 def check_from_dicom(sequence: str, facts: dict) -> None:
-    """Raises InputError unless a source was read from DICOM.
+    """Raises InputError unless a source was read from DICOM: all that results were made from must be of one patient.
 
     Args:
         facts: metadata of its volume, or its entry in ``result.json``.
     """
     if not facts.get("SOPInstanceUIDs"):
         raise InputError(
-            f"The reference {sequence} was not read from DICOM, so that nothing says which patient, examination and "
-            "frame of reference the results belong to. Synthesize from the DICOM series, then export."
+            f"{sequence} was not read from DICOM, so that nothing says which patient, examination and frame of "
+            "reference it belongs to. Synthesize from DICOM series alone, then export."
         )
 
 
@@ -99,18 +99,17 @@ def find_sources(
         cancel: asked between files; True stops the search.
 
     Raises:
-        InputError: the reference was not read from DICOM, images are missing among ``files``, or they no longer lie
+        InputError: a source was not read from DICOM, images are missing among ``files``, or they no longer lie
             where the result does. Cancelled.
     """
     entries = {entry["sequence"]: entry for entry in document["sources"]}
     reference = document["reference_grid"]["sequence"]
-    check_from_dicom(reference, entries.get(reference, {}))
-    wanted = {uid for entry in entries.values() for uid in entry.get("SOPInstanceUIDs", ())}
+    for name in dict.fromkeys((reference, *entries)):
+        check_from_dicom(name, entries.get(name, {}))
+    wanted = {uid for entry in entries.values() for uid in entry["SOPInstanceUIDs"]}
     paths = _paths_by_uid(wanted, files, cancel)
     found = [_series(entries[reference], paths)]
-    found += [
-        _series(entry, paths) for name, entry in entries.items() if name != reference and entry.get("SOPInstanceUIDs")
-    ]
+    found += [_series(entry, paths) for name, entry in entries.items() if name != reference]
     grid = reference_grid(document)
     first = found[0]
     if not first.header.get("FrameOfReferenceUID"):

@@ -13,6 +13,7 @@ from .segmentations import SURFACE
 
 MARK = "SYNTHETIC - research use"
 PREDICTED_MARK = "PREDICTED CONTOURS - research use"
+UNKNOWN_MARK = "ORIGIN UNKNOWN - may be synthetic"
 _FONT_SIZE, _SMALLEST_FONT_SIZE = 16, 7
 #: Width of a character of bold Arial over its height, rounded up.
 _CHARACTER_WIDTH = 0.72
@@ -198,7 +199,10 @@ class _View:
         self._window = self._window_tag = self._renderer = None
 
     def _before_drawing(self, caller, event):
-        lines = self._lines()
+        try:
+            lines = self._lines()
+        except Exception:  # such as a header on a drive that is gone; better a mark too many than one too few
+            lines = [UNKNOWN_MARK]
         self._text.SetVisibility(bool(lines))
         if lines:
             self._text.SetInput("\n".join(lines))

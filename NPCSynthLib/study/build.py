@@ -69,6 +69,7 @@ def build_study(
             on_progress(done / (len(volumes) + 1), text)
 
     from .read import check_usable
+    from .scan import unknown_person
 
     if not volumes:
         raise UsageError("No source sequence was given. Choose at least one acquired sequence.")
@@ -82,6 +83,8 @@ def build_study(
     for volume in volumes.values():
         warnings.extend(w for w in check_usable(volume) if w not in warnings)
     _refuse_two_patients(volumes)
+    unknown = unknown_person({sequence: volume.metadata for sequence, volume in volumes.items()})
+    warnings += [unknown] if unknown else []
     _refuse_same_image(volumes)
     if reference is None:
         reference = choose_reference(volumes)

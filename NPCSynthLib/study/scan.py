@@ -1,7 +1,7 @@
 """Looking around in a folder: which series and image files it holds, from headers alone."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -147,6 +147,21 @@ def several_people(all_facts: list[dict]) -> bool:
     """Whether headers name more than one patient, by ID, name or birth date. What is missing says nothing."""
     said = [{_person(f, k) for f in all_facts} - {""} for k in ("PatientID", "PatientName", "PatientBirthDate")]
     return any(len(values) > 1 for values in said)
+
+
+def unknown_person(facts_of: Mapping[str, dict]) -> str | None:
+    """A sentence where some of the images say whose they are and others do not, else None.
+
+    Args:
+        facts_of: metadata of each image, by its name.
+    """
+    told = {name: any(facts.get(key) for key in ("PatientID", "PatientName", "SOPInstanceUIDs"))
+            for name, facts in facts_of.items()}
+    if all(told.values()) or not any(told.values()):
+        return None
+    known, unknown = (" and ".join(name for name in told if told[name] is said) for said in (True, False))
+    return (f"Nothing says whether {unknown} is of the same patient as {known}: it has no DICOM header. Make sure that "
+            "it is.")
 
 
 def check_one_patient(all_facts: list[dict]) -> None:
