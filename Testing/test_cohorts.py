@@ -250,6 +250,42 @@ def test_what_cannot_be_used_is_told_and_the_rest_is_used(tmp_path):
     assert any("FLAIR is not used" in problem for problem in files.problems)
 
 
+def test_who_of_the_data_folder_is_not_used_is_told(tmp_path):
+    ours = tmp_path / "cohorts" / "ours"
+    for number in (1, 2, 3):
+        write_sequence_files(ours / f"p{number}", 1, label=False)
+    (ours / "p1" / "T2.nii.gz").write_bytes(b"damaged")
+    for name in ("T1", "T2"):
+        (ours / "p2" / f"{name}.nii.gz").write_bytes(b"damaged")
+    (tmp_path / "heads").mkdir()
+    notes = []
+    met = load_training_patients(tmp_path, note=notes.append)
+    assert {(one.name, one.sequences) for one in met if one.name == "ours/p1"} == {("ours/p1", ("T1",))}
+    assert "ours/p2" not in {one.name for one in met}
+    for words in ("ours/p1: T2 is not used", "ours/p2: T1 is not used", "No patient was found in heads"):
+        assert any(words in note for note in notes), notes
+
+
+def test_dicom_patients_of_a_cohort_among_others(tmp_path):
+    for seed in (1, 2):
+        write_dicom(phantom(seed), tmp_path / "cohorts" / "ours" / f"p{seed}", ("T2",))
+    write_sequence_files(tmp_path / "cohorts" / "theirs" / "p1", 1, label=False)
+    found = [one.name for one in find_cohort(tmp_path / "cohorts").patients]
+    assert found == ["ours/p1", "ours/p2", "theirs/p1"]
+
+
+def test_a_header_that_rounds_is_no_other_grid(tmp_path):
+    """Both are written for pixels of 240 mm over 256."""
+    rng = np.random.default_rng(0)
+    for name, pixel in (("T1", 0.9375), ("T2", 0.93749994)):
+        array = np.zeros((12, 40, 40), np.int16)
+        array[2:10, 8:32, 8:32] = rng.integers(200, 900, (8, 24, 24))
+        grid = Grid.from_parts(array.shape, (pixel, pixel, 3.0), (0, 0, 0), np.eye(3))
+        write_nifti(tmp_path / "ours" / "p1" / f"{name}.nii.gz", array, grid)
+    (patient,) = load_patient(find_cohort(tmp_path).patients[0], pytest.fail)
+    assert patient.sequences == ("T1", "T2")
+
+
 def test_check_says_what_is_wrong(tmp_path):
     for number in range(4):
         write_boxes(tmp_path / f"p{number}", number, ("T1", "T2", "FLAIR"))

@@ -50,6 +50,19 @@ def test_fine_tuning_trains_on_the_cohort_and_compares_on_who_was_held_out(tmp_p
     assert (out / "before_after.md").read_text().count("\n") == 5 and "| all | 2 |" in told.stderr
 
 
+def test_who_cannot_be_compared_on_is_told_before_anything_is_trained(tmp_path, cohort, config):
+    write_tiny_weights(tmp_path / "weights")
+    (cohort / "Doe_1" / "T2.nii.gz").unlink()
+    options = (config, "--from", tmp_path / "weights", "--cohort", cohort, "--out", tmp_path / "out")
+    told = npcsynth(*options, "--hold-out", "Doe_1")
+    assert told.exit_code == 3 and "nothing to compare" in told.stderr and "Doe_1 is held out" in told.stderr
+    content = (cohort / "Doe_2" / "T2.nii.gz").read_bytes()
+    (cohort / "Doe_2" / "T2.nii.gz").write_bytes(content[: len(content) // 2])
+    told = npcsynth(*options, "--hold-out", "Doe_1", "--hold-out", "Doe_2")
+    assert told.exit_code == 3 and "T2 is not compared on" in told.stderr
+    assert not (tmp_path / "out").exists()
+
+
 def test_only_the_first_process_writes_who_was_held_out(tmp_path, cohort, monkeypatch):
     a, b, _ = find_cohort(cohort).patients
     monkeypatch.setenv("RANK", "1")

@@ -90,7 +90,7 @@ def test_prompts_say_whether_contrast_and_fat_suppression_are_there():
 
 def test_pieces_of_a_wording_come_in_any_order():
     rng = np.random.default_rng(2)
-    texts = [training_prompt(load_sequences()["T2FS"], rng) for _ in range(200)]
+    texts = [training_prompt(load_sequences()["T2FS"], rng) for _ in range(1500)]
     assert any(text.startswith("axial") for text in texts) and any(text.endswith("axial") for text in texts)
 
 

@@ -56,7 +56,7 @@ def test_simulated_sample_follows_the_physics():
 
 def test_echo_times_far_from_the_usual_are_told():
     rng = np.random.default_rng(4)
-    samples = [simulate(box_labelmap(), ["T1"], ["T2"], rng, 32, 0, echo_times=1.0) for _ in range(12)]
+    samples = [simulate(box_labelmap(), ["T1"], ["T2"], rng, 32, 0, echo_times=1.0) for _ in range(40)]
     times = [int(re.search(r"(?:TE|echo time) (\d+)", sample.target_prompts[0])[1]) for sample in samples]
     assert min(times) < 60 and max(times) > 100
 
@@ -480,6 +480,24 @@ def test_checkpoint_of_an_older_edition_is_said(boxes, tmp_path):
     torch.save(state, tmp_path / "out" / "checkpoint.ckpt")
     with pytest.raises(InputError, match="older NPCSynth"):
         trainer.train(config, tmp_path, tmp_path / "out")
+
+
+def test_a_step_that_is_no_number_ends_the_run_and_costs_nothing(boxes, tmp_path, monkeypatch):
+    learned, losses = [], objectives.TrainingModule.forward
+
+    def fallen(self, batch, generator):
+        found = losses(self, batch, generator)
+        learned.append(found)
+        if len(learned) == 3:
+            found["total"] = found["total"] * float("nan")
+        return found
+
+    monkeypatch.setattr(objectives.TrainingModule, "forward", fallen)
+    with pytest.raises(InputError, match="fell apart in step 3"):
+        trainer.train(tiny_config(tmp_path), tmp_path, tmp_path / "out")
+    state = torch.load(tmp_path / "out" / "checkpoint.ckpt", weights_only=True)
+    assert state["step"] == 2
+    assert all(value.isfinite().all() for value in (*state["module"].values(), *state["average"].values()))
 
 
 def test_full_disk_costs_no_checkpoint(boxes, tmp_path, monkeypatch):

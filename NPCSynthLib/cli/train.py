@@ -61,7 +61,7 @@ def run(
     [cyan]npcsynth train fine-tune --from weights --cohort our_patients --hold-out 07 --hold-out 08 --out runs/ours[/]
     """
     try:
-        from ..evaluation.before_after import before_after, table, write_before_after
+        from ..evaluation.before_after import before_after, comparable, table, write_before_after
         from ..evaluation.calibration import finish
         from ..training.config import TrainingConfig
         from ..training.held_out import remember, seen_before
@@ -79,6 +79,7 @@ def run(
     try:
         with progress_bar() as on_progress:
             patients, held = _patients(cohort, hold_out or [], notes, on_progress)
+            compared = comparable(held, notes.append)
             if patients:
                 remember(out, patients, held, resume)
                 notes += seen_before(start, held) if held else []
@@ -91,7 +92,7 @@ def run(
                 return  # of several processes the first one writes
             if calibrated and data is not None and not unfinished:
                 done = finish(weights, data, on_progress, patients, held)
-            rows = before_after(start, weights, held, on_progress) if held and not unfinished else []
+            rows = before_after(start, weights, compared, on_progress, notes.append) if not unfinished else []
     except KeyboardInterrupt:
         raise Cancelled("Training stopped. The same command goes on from the last checkpoint.") from None
     finally:

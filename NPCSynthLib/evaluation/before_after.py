@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -28,34 +28,62 @@ class Row:
     mae: tuple[float, float]
 
 
+def comparable(patients: Sequence[PatientFiles], note: Callable[[str], None]) -> list[PatientFiles]:
+    """The patients with those of their images that can be read, two at least: what is wrong is told before a training.
+
+    Args:
+        note: takes a sentence for each image that cannot be read, and each patient who cannot be compared on.
+
+    Raises InputError when nobody is left.
+    """
+    usable = []
+    for one in patients:
+        images = {}
+        for sequence, file in one.images.items():
+            try:
+                read_image(sequence, file)
+                images[sequence] = file
+            except InputError as error:
+                note(f"{one.name}: {sequence} is not compared on: {error}")
+        if len(images) > 1:
+            usable.append(replace(one, images=images))
+        else:
+            note(f"{one.name} is held out, but has no two sequences to compare before and after on.")
+    if patients and not usable:
+        raise InputError("No patient that is held out has two sequences: there is nothing to compare. Hold out others.")
+    return usable
+
+
 def before_after(
-    before: Path, after: Path, patients: Sequence[PatientFiles], on_progress: Callable[[float, str], None] | None = None
-) -> list[Row]:
+    before: Path, after: Path, patients: Sequence[PatientFiles],
+    on_progress: Callable[[float, str], None] | None = None, note: Callable[[str], None] = lambda text: None,
+) -> list[Row]:  # fmt: skip
     """Make every sequence of every patient from the others, on its own grid, by two sets of weights.
 
     The 24 middle slices of the target's body count; the acquired target alone sets the scale.
 
     Args:
         before, after: folders of weights.
-        patients: with at least two sequences each; others are passed over.
-
-    Raises InputError when there is nothing to compare.
+        patients: with at least two sequences each, see ``comparable``.
+        note: takes a sentence for each sequence that could not be compared on.
     """
     methods = [Synthesizer(folder) for folder in (before, after)]
     rows = []
     for number, files in enumerate(patients):
         patient = PatientCases(files.name, files.images, partial(_read, files))
-        for target in patient.sequences if len(patient.sequences) > 1 else ():
+        for target in patient.sequences:
             if on_progress is not None:
                 on_progress(number / len(patients), f"Before and after: {target}")
             sources = tuple(sequence for sequence in patient.sequences if sequence != target)
-            case = patient.case(sources, target, middle=True)
+            try:
+                case = patient.case(sources, target, middle=True)
+            except InputError as error:
+                note(f"{files.name}: {target} is not compared on: {error}")
+                continue
             figures = [compare(method.predict(case.study, target), case.truth, case.mask, case.study.grid.spacing)
                        for method in methods]
             rows.append(Row(files.name, target, sources, *(
                 tuple(float(getattr(one, name)) for one in figures) for name in ("ssim", "psnr", "mae"))))
-    if not rows:
-        raise InputError("No patient that was held out has two sequences: there is nothing to compare.")
     return rows
 
 

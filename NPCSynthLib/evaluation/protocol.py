@@ -23,7 +23,9 @@ from ..study.normalize import body_mask
 from ..study.read import read_file
 from ..study.study import Study
 from ..study.volume import Grid, Volume
-from ..training.split import VALIDATION, is_validation
+from ..training.cohorts import SAME_GRID_MM, patients_in
+from ..training.layouts import read_image
+from ..training.split import VALIDATION
 from .baselines import Predict
 
 LESION_MARGIN_MM = 5.0
@@ -145,14 +147,13 @@ def validation_folders(cohorts_dir: str | Path, least: int = 0) -> list[Path]:
 
 
 def training_studies(cohorts_dir: str | Path) -> Iterator[Study]:
-    """Every patient of the cohorts that is not kept for validation, each on one grid."""
-    folders = [path for path in sorted(Path(cohorts_dir).glob("*/*")) if path.is_dir()]
-    folders = [path for path in folders if not is_validation(path.parent.name, path.name)]
-    if not folders:
+    """Every patient of the cohorts with two sequences or more that is not kept for validation, each on one grid."""
+    patients = [one for one in patients_in(Path(cohorts_dir), ()) if not one.validation and len(one.images) > 1]
+    if not patients:
         raise InputError(f'There is no training patient in "{Path(cohorts_dir).name}". '
                          "It must hold <cohort>/<patient> folders.")
-    for folder in folders:
-        volumes, _ = load_patient(folder)
+    for one in patients:
+        volumes = {sequence: read_image(sequence, file) for sequence, file in one.images.items()}
         yield build_study(volumes, register=not one_grid(volumes))
 
 
@@ -174,7 +175,7 @@ def _files(folder: Path) -> dict[str, Path]:
 def one_grid(volumes: Mapping[str, Volume]) -> bool:
     """True for cohorts that come registered: they share one grid, and registering again would only blur them."""
     first, *others = volumes.values()
-    return all(first.grid.matches(other.grid, 1e-2) for other in others)
+    return all(first.grid.matches(other.grid, SAME_GRID_MM) for other in others)
 
 
 def _subsets(names: tuple[str, ...], quick: bool) -> list[tuple[str, ...]]:

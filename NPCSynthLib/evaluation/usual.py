@@ -1,6 +1,7 @@
 """Learn what the training images look like, so that unusual ones are noticed (``inference.unusual``)."""
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +12,9 @@ from ..inference.unusual import Look, Usual, look_at, save_usual
 from ..phantom.acquire import acquire
 from ..phantom.anatomy import make_anatomy
 from ..phantom.signal import random_protocol
-from ..study.image_files import sequence_files
-from ..study.read import read_file
 from ..study.volume import Volume
+from ..training.cohorts import patients_in
 from ..training.layouts import PatientFiles, read_image
-from ..training.split import is_validation
 from .strange import mirrored
 
 #: Principal axes of the features that are kept; fewer where there are fewer training images.
@@ -116,16 +115,13 @@ def _acquired(
     data: Path, cohort: Sequence[PatientFiles], held_out: Sequence[PatientFiles]
 ) -> Iterator[tuple[str, Callable[[], Volume]]]:
     """(patient, function that reads the image) of every training image."""
-    taken = {image.path.resolve() for one in (*cohort, *held_out) for image in one.images.values()}
-    for folder in sorted([*data.glob("cohorts/*/*"), *data.glob("heads/*")]):
-        if is_validation(folder.parent.name, folder.name):
-            continue
-        for file in sequence_files(folder).values():
-            if file.resolve() not in taken:
-                yield f"{folder.parent.name}/{folder.name}", lambda file=file: read_file(file)
+    for folder in (data / "cohorts", data / "heads"):
+        for one in patients_in(folder, (*cohort, *held_out)):
+            for sequence, file in one.images.items() if not one.validation else ():
+                yield one.name, partial(read_image, sequence, file)
     for number, one in enumerate(cohort, start=1):
         for sequence, file in one.images.items():
-            yield f"{number} of the cohort", lambda sequence=sequence, file=file: read_image(sequence, file)
+            yield f"{number} of the cohort", partial(read_image, sequence, file)
 
 
 def _simulated(sequences: tuple[str, ...]) -> Iterator[tuple[str, Callable[[], Volume]]]:

@@ -12,6 +12,7 @@ from ..study.normalize import body_mask
 from ..study.read import read_file
 from ..study.volume import Volume
 from ..vocabulary import load_sequences
+from .cohorts import SAME_GRID_MM
 from .labels import read_labels
 from .layouts import Cohort, PatientFiles, read_image
 from .mask_orientation import place_mask
@@ -140,7 +141,7 @@ def _check_patient(files: PatientFiles, usual, quick: bool, recognize, seen: dic
     for sequence, file in list(usable.items())[1:]:
         if not overlap(grids[0], file.grid):
             problems.append(f"{sequence} and {next(iter(usable))} show no common region.")
-    registered = all(grids[0].matches(grid, 1e-2) for grid in grids[1:]) if grids else False
+    registered = all(grids[0].matches(grid, SAME_GRID_MM) for grid in grids[1:]) if grids else False
     labels = tuple(_label(files, label, volumes, quick, problems) for label in files.labels)
     use = "none" if not usable else "validation" if files.validation else "training"
     sequences = {s: (tuple(f.grid.shape), tuple(round(float(mm), 3) for mm in f.grid.spacing))

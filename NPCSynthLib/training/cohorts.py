@@ -12,7 +12,7 @@ from PIL import Image
 from ..errors import InputError
 from ..study.align import align, resample
 from ..study.normalize import body_mask, normalize, percentiles
-from ..study.volume import Grid, Volume, from_sitk, to_sitk
+from ..study.volume import Volume, from_sitk, to_sitk
 from ..vocabulary import get_sequence, load_classes, training_prompt
 from .augmentation import degrade, smooth_field
 from .labels import read_labels
@@ -21,6 +21,8 @@ from .sample import IGNORE, NO_TUMOR, Sample, choose_plane, random_frame
 
 #: Of the data folder: patients with several sequences, and heads with one or two.
 _FOLDERS = ("cohorts", "heads")
+#: Grids whose corners lie this near to each other are one: headers round.
+SAME_GRID_MM = 1e-2
 
 
 @dataclass(frozen=True)
@@ -70,9 +72,10 @@ def load_patient(files: PatientFiles, note: Callable[[str], None]) -> list[Patie
             note(f"{files.name}: {sequence} is not used: {error}")
     labels = read_labels(files, {s: raw[s] for s in volumes}, note)
     labels = [(of, _oriented(label)) for of, label in labels]
-    same_grid = len({_grid_key(raw[s].grid) for s in volumes}) == 1
-    grids = sorted(volumes)[:1] if same_grid else sorted(volumes)
-    return [_on_grid(files.name, volumes, labels, grid_of, not same_grid, note) for grid_of in grids]
+    grids = [raw[sequence].grid for sequence in volumes]
+    same_grid = all(grids[0].matches(grid, SAME_GRID_MM) for grid in grids[1:])
+    chosen = sorted(volumes)[:1] if same_grid else sorted(volumes)
+    return [_on_grid(files.name, volumes, labels, grid_of, not same_grid, note) for grid_of in chosen]
 
 
 @dataclass(frozen=True)
@@ -133,23 +136,35 @@ def load_training_patients(
     Args:
         held_out: whoever is one of them, or of ``cohort``, by files or headers is not taken from ``data_dir``.
     """
-    files, heads = (_patients_in(data_dir / name, (*cohort, *held_out)) if data_dir else [] for name in _FOLDERS)
+    but = (*cohort, *held_out)
+    files, heads = (patients_in(data_dir / name, but, note) if data_dir else [] for name in _FOLDERS)
     patients = [patient for one in (*files, *cohort) if not one.validation for patient in load_patient(one, note)]
     # single sequences for the most part; on one grid where they are not
     return patients + [p for one in heads if not one.validation for p in load_patient(one, note)[:1]]
 
 
-def _patients_in(folder: Path, but: Sequence[PatientFiles]) -> list[PatientFiles]:
-    """Who lies in a folder; none when it is not there."""
+def patients_in(
+    folder: Path, but: Sequence[PatientFiles], note: Callable[[str], None] = lambda text: None
+) -> list[PatientFiles]:
+    """Who lies in a folder, but for some, by files or headers; none when it is not there or holds nobody.
+
+    Args:
+        note: takes a sentence for each patient or file that is not used.
+    """
+    if not folder.is_dir():
+        return []
+    try:
+        found = find_cohort(folder)
+    except InputError as error:
+        note(str(error))
+        return []
     people = {one.person for one in but} - {""}
     paths = {image.path.resolve() for one in but for image in one.images.values()}  # folders and files may be links
-    found = find_cohort(folder).patients if folder.is_dir() else ()
-    return [one for one in found
-            if one.person not in people and paths.isdisjoint(image.path.resolve() for image in one.images.values())]
-
-
-def _grid_key(grid: Grid) -> tuple:
-    return grid.shape, tuple(np.round(grid.ijk_to_lps, 3).ravel())
+    wanted = [one for one in found.patients
+              if one.person not in people and paths.isdisjoint(image.path.resolve() for image in one.images.values())]
+    for problem in (*found.problems, *(f"{one.name}: {problem}" for one in wanted for problem in one.problems)):
+        note(problem)
+    return wanted
 
 
 def crop_patient(

@@ -240,7 +240,16 @@ def _dicom_places(folder: Path) -> list[Path]:
     for place in places:
         facts = _facts_of(_first_dicom(place))
         studies.add((_person(facts), str(facts.get("StudyInstanceUID") or place)))
-    return [folder] if len(places) > 1 and len(studies) == 1 else places
+    if len(places) > 1 and len(studies) == 1:
+        return [folder]
+    return [inner for place in places for inner in _people(place)]
+
+
+def _people(folder: Path) -> list[Path]:
+    """The folder, or those below it where these are of several people: a cohort among cohorts."""
+    inner = [sub for sub in _folders(folder) if _first_dicom(sub) is not None]
+    people = {_person(_facts_of(_first_dicom(sub))) for sub in inner} - {""}
+    return inner if len(people) > 1 and not any(_is_image(path) for path in folder.iterdir()) else [folder]
 
 
 def _facts_of(file: Path) -> dict:

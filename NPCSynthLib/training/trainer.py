@@ -157,6 +157,7 @@ class _Run:
         )
         self._average = MovingAverage(module, config.ema)
         self._module, self._optimizer = fabric.setup(module, optimizer)
+        self._scaled = choose_device()[0].dtype == torch.float16
         self.step = 0
         if state is not None:
             load_optimizer(self._optimizer, state["optimizer"], checkpoint)
@@ -172,7 +173,11 @@ class _Run:
         seed = (config.seed * 1_000_003 + self.step) * fabric.world_size + fabric.global_rank
         losses = self._module(batch, torch.Generator(fabric.device).manual_seed(seed))
         fabric.backward(losses["total"])
-        fabric.clip_gradients(self._module, self._optimizer, max_norm=1.0, error_if_nonfinite=False)
+        try:  # of float16 a scaler passes over such steps
+            fabric.clip_gradients(self._module, self._optimizer, max_norm=1.0, error_if_nonfinite=not self._scaled)
+        except RuntimeError as error:
+            raise InputError(f"Training fell apart in step {self.step + 1}: what it would learn from is no number. All "
+                             'until then is kept. Train with a lower "learning_rate", in another folder.') from error
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
         self._average.update(self._plain, self.step)
@@ -216,8 +221,9 @@ def train(
 
     Raises:
         UsageError: unknown configuration, one that needs ``start``, or more processes than a batch has samples.
-        InputError: there is nothing to train on, or the checkpoint is damaged or another run's. WeightsError: the
-        weights to start from cannot be used. OutputError: a checkpoint or the weights could not be written.
+        InputError: there is nothing to train on, the checkpoint is damaged or another run's, or gradients are no
+        numbers. WeightsError: the weights to start from cannot be used. OutputError: a checkpoint or the weights could
+        not be written.
     """
     config, base = _configuration(config_name, start)
     out_dir = Path(out_dir)
