@@ -3,6 +3,7 @@
 Without it Slicer would load a synthetic series as if it had been acquired.
 """
 
+import importlib.util
 import logging
 import sys
 from pathlib import Path
@@ -51,8 +52,6 @@ class DICOMNPCSynthPluginClass(DICOMPlugin):
 
     def examineFiles(self, files):
         """One loadable when the series is NPCSynth's, else none. Only the first header is asked."""
-        from NPCSynthLib.study.headers import read_header, source_instances
-
         def value(tag):
             return slicer.dicomDatabase.fileValue(files[0], self.tags[tag])
 
@@ -62,6 +61,8 @@ class DICOMNPCSynthPluginClass(DICOMPlugin):
             or value("classUID") not in CLASSES
         ):
             return []
+        from NPCSynthLib.study.headers import read_header, source_instances  # not for series of others
+
         loadable = DICOMLoadable()
         loadable.files = list(files)
         loadable.name = _("{description} (synthetic, research use)").format(description=value("seriesDescription"))
@@ -99,6 +100,8 @@ class DICOMNPCSynthPlugin:
         parent.helpText = _("Loads what NPCSynth exported. It works inside the DICOM module.")
         parent.acknowledgementText = ""
         parent.hidden = True
+        if importlib.util.find_spec("highdicom") is None:
+            return  # a Slicer before 5.12, where it could load nothing and would keep other plugins from doing so
         # This module may be found before the DICOM module is.
         if not hasattr(slicer.modules, "dicomPlugins"):
             slicer.modules.dicomPlugins = {}

@@ -161,7 +161,6 @@ class NPCSynthWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self.onSceneStartClose)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.onSceneEndClose)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndImportEvent, self.onSceneEndImport)
-        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartSaveEvent, self.onSceneStartSave)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.NodeAddedEvent, self.onNodeAdded)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.NodeRemovedEvent, self.onNodeRemoved)
         self._refreshTimer.connect("timeout()", self.refresh)
@@ -200,11 +199,6 @@ class NPCSynthWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         """Called just after the scene is closed."""
         if self.parent.isEntered:
             self.initializeParameterNode()
-
-    def onSceneStartSave(self, caller, event):
-        """Before the application saves the scene: a way of looking at results is not to be saved. What saves it
-        otherwise does not tell; then ``registerLayouts`` sees to it when the scene is loaded."""
-        self.section(ResultsSection).back()
 
     def onSceneEndImport(self, caller, event):
         """A scene was loaded: only now are the volumes there that its parameter node refers to. Its layout counts."""

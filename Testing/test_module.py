@@ -409,6 +409,29 @@ def test_an_error_of_ours_is_shown_in_plain_words(nodes, make_panel, caplog):
     assert panel.run.runButton.enabled and not synthetic_names()
 
 
+@pytest.mark.parametrize("answer", [True, False])
+def test_a_question_that_may_name_a_patient_is_asked_and_not_logged(nodes, make_panel, monkeypatch, caplog, answer):
+    """slicer.util.confirmYesNoDisplay writes what it asks to the application's log."""
+    asked, box = [], qt.QMessageBox
+    monkeypatch.setattr(slicer.app, "testingEnabled", lambda: False)
+    monkeypatch.setattr(slicer.util, "messageBox", lambda text, **_k: asked.append(text) or (
+        box.Yes if answer else box.No))
+    with caplog.at_level("DEBUG"):
+        assert make_panel().messages.confirm('Remove "Doe^Jane"?') is answer
+    assert asked == ['Remove "Doe^Jane"?'] and "Doe" not in caplog.text
+
+
+def test_something_unforeseen_is_logged_without_what_was_at_hand(nodes, make_panel, errors, monkeypatch, caplog):
+    monkeypatch.setattr(slicer.app, "testingEnabled", lambda: False)
+    path = "^".join(("Doe", "Jane"))
+    try:
+        open(path)
+    except OSError as error:
+        make_panel().messages.showError(error)
+    assert "Doe^Jane" in errors[0]
+    assert "FileNotFoundError" in caplog.text and "test_module.py" in caplog.text and "Jane" not in caplog.text
+
+
 def test_an_error_that_may_name_a_patient_is_shown_and_not_logged(nodes, make_panel, errors, monkeypatch, caplog):
     """slicer.util.errorDisplay writes what it shows to the application's log."""
     monkeypatch.setattr(slicer.app, "testingEnabled", lambda: False)
@@ -519,7 +542,8 @@ def from_dicom(scene, tmp_path, monkeypatch):
 def answers(monkeypatch, tmp_path):
     """The user agrees to every question and chooses a folder; gives the questions."""
     asked = []
-    monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", lambda text, **_k: asked.append(text) or True)
+    for name in ("confirmYesNoDisplay", "confirmOkCancelDisplay"):  # the latter before an export
+        monkeypatch.setattr(slicer.util, name, lambda text, **_k: asked.append(text) or True)
     monkeypatch.setattr(qt.QFileDialog, "getExistingDirectory", lambda *_a: str(tmp_path))
     return asked
 

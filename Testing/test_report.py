@@ -198,8 +198,7 @@ def test_edges_are_in_the_contour_table(result, study):
 
 
 @pytest.mark.parametrize("unusual, told", [
-    (["T1 looks unlike all that was seen."], True), ([{"sequence": "T1", "sentence": "T1 looks unlike all."}], True),
-    ({"T1": "T1 looks unlike all."}, True), ("T1 looks unlike all.", True), ([], False), (None, False), ([3.5], False),
+    (["T1 looks unlike all that was seen."], True), ([], False), (None, False),
 ])
 def test_what_the_weights_have_not_seen_is_told_first(result, study, unusual, told):
     document = {**provenance(result, study), "unusual": unusual}

@@ -19,8 +19,9 @@ SHOWN_ATTRIBUTES = {
 }  # fmt: skip
 SHOWN_CALLS = {
     "QAction", "QCheckBox", "QGroupBox", "QLabel", "QPushButton", "QRadioButton", "QTableWidgetItem", "QToolButton",
-    "addAction", "addItem", "addItems", "addRow", "addTab", "confirmOkCancelDisplay", "confirmRetryCloseDisplay",
-    "confirmYesNoDisplay", "ctkCollapsibleButton", "errorDisplay", "getExistingDirectory", "getOpenFileName",
+    "addAction", "addItem", "addItems", "addRow", "addTab", "confirm", "confirmOkCancelDisplay",
+    "confirmRetryCloseDisplay", "confirmYesNoDisplay", "ctkCollapsibleButton", "errorDisplay",
+    "getExistingDirectory", "getOpenFileName",
     "getOpenFileNames", "getSaveFileName", "getText", "infoDisplay", "insertItem", "messageBox",
     "setHorizontalHeaderLabels", "setItemText", "setPlaceholderText", "setStatusTip", "setText", "setTitle",
     "setToolTip", "setVerticalHeaderLabels", "setWindowTitle", "show", "showStatus", "showStatusMessage",

@@ -31,7 +31,8 @@ def _alone(ensure):
 
     @functools.wraps(ensure)
     def once():
-        if not _installing.acquire(blocking=False):
+        others = getattr(getattr(slicer, "packaging", None), "isPipInstallInProgress", lambda: False)
+        if others() or not _installing.acquire(blocking=False):
             raise NPCSynthError(_("Python packages are being installed. Wait until that is done, then start again."))
         try:
             ensure()
@@ -48,6 +49,7 @@ def ensureDependencies():
     :raises NPCSynthError: the user declined, or something could not be installed, or is being installed.
     """
     _refuseIntelMac()
+    _refuseOldSlicer()
     if importlib.util.find_spec("torch") is None:
         _installTorch()
     _checkTorch()
@@ -97,6 +99,13 @@ def missingPackages():
     """Names of the packages that ``ensureDependencies`` would install."""
     torch = ["torch"] if importlib.util.find_spec("torch") is None else []
     return torch + [requirement.name for requirement in _missing(resource_path("Resources", "requirements.txt"))]
+
+
+def _refuseOldSlicer():
+    """Its pydicom cannot be replaced, and is too old for what NPCSynth reads and writes."""
+    if importlib.util.find_spec("highdicom") is None:
+        text = _("NPCSynth needs Slicer 5.12 or newer; this is {version}. Install a newer Slicer beside it.")
+        raise NPCSynthError(text.format(version=slicer.app.applicationVersion))
 
 
 def _refuseIntelMac():

@@ -90,6 +90,6 @@ class ExportSection:
             question += _("\n\nThese were edited by hand, and the edits would be lost:\n{names}").format(
                 names="\n".join(edited)
             )
-        if slicer.util.confirmOkCancelDisplay(question, windowTitle="NPCSynth"):
+        if self.messages.confirm(question):
             self.logic.removeLatestResult()
             self.messages.show(_("Removed: {names}.").format(names=", ".join(names)))

@@ -219,13 +219,13 @@ class NPCSynthLogic(ScriptedLoadableModuleLogic):
         return [node.GetName() for node in nodes], [node.GetName() for node in changed_nodes(nodes)]
 
     def removeLatestResult(self):
-        """Delete the nodes that the latest run added; one undo brings them back where undo is switched on."""
+        """Delete the nodes that the latest run added."""
         from NPCSynthLib.scene import latest_nodes
 
         self.removeNodes(latest_nodes(slicer.mrmlScene))
 
     def removeNodes(self, nodes):
-        """Delete nodes of results; one undo brings them back where undo is switched on."""
+        """Delete nodes of results."""
         from NPCSynthLib.scene import remove_nodes
 
         remove_nodes(slicer.mrmlScene, nodes)

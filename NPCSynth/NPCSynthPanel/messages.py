@@ -1,5 +1,6 @@
 """What the panel tells the user."""
 
+import logging
 import traceback
 
 import qt
@@ -28,9 +29,21 @@ class Messages:
         else:
             text = (unforeseen or _("Something went wrong: {error}")).format(error=str(error) or type(error).__name__)
             details = {"detailedText": "".join(traceback.format_exception(error))}
+            # where it happened, and nothing that was at hand there: paths and nodes may be called as patients are
+            logging.error(f"NPCSynth: {type(error).__name__}\n{''.join(traceback.format_tb(error.__traceback__))}")
         self.show(text)
-        if details or slicer.app.testingEnabled():
+        if slicer.app.testingEnabled():
             slicer.util.errorDisplay(text, windowTitle="NPCSynth", **details)
         elif slicer.util.mainWindow() is not None:
-            # errorDisplay would write the text to the application's log, and nodes may be called as patients are.
-            slicer.util.messageBox(text, windowTitle="NPCSynth", icon=qt.QMessageBox.Critical)
+            # errorDisplay would write the text to the application's log
+            slicer.util.messageBox(text, windowTitle="NPCSynth", icon=qt.QMessageBox.Critical, **details)
+
+    def confirm(self, question):
+        """Whether the user says yes."""
+        if slicer.app.testingEnabled():
+            return slicer.util.confirmYesNoDisplay(question, windowTitle="NPCSynth")
+        # confirmYesNoDisplay would write the question to the application's log, and it may name nodes
+        box = qt.QMessageBox
+        answer = slicer.util.messageBox(question, windowTitle="NPCSynth", icon=box.Question,
+                                        standardButtons=box.Yes | box.No)  # fmt: skip
+        return answer == box.Yes

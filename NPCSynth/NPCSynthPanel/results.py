@@ -299,8 +299,8 @@ class ResultsSection:
         output = self.chosen()
         nodes = [node for node in (output.image, output.uncertainty) if node is not None]
         names = ", ".join(node.GetName() for node in nodes)
-        question = _("Remove these nodes from the scene?\n{names}").format(names=names)
-        if slicer.util.confirmOkCancelDisplay(question, windowTitle="NPCSynth"):
+        question = _("Remove these nodes from the scene? That cannot be undone.\n{names}").format(names=names)
+        if self.messages.confirm(question):
             self.back()  # or a view would be left empty
             self.logic.removeNodes(nodes)
             self.messages.show(_("Removed: {names}.").format(names=names))

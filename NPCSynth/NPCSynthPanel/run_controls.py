@@ -182,7 +182,7 @@ class RunSection:
             more = _("{count} more are listed below the buttons.").format(count=len(doubts) - _MOST_DOUBTS)
             doubts = [*doubts[:_MOST_DOUBTS], more]
         question = _("{doubts}\n\nRun all the same?").format(doubts="\n\n".join(doubts))
-        return slicer.util.confirmYesNoDisplay(question, windowTitle="NPCSynth")
+        return self.messages.confirm(question)
 
     def _showChecked(self, checks):
         self._showFound(checks)
@@ -221,7 +221,7 @@ class RunSection:
             logging.error(error.details)
         question = _("{error}\n\nRun again on the CPU now? It is slower.").format(error=error)
         mayHelp = error.cpu_may_help and self._parameterNode.device != "CPU"
-        if not mayHelp or not slicer.util.confirmYesNoDisplay(question, windowTitle="NPCSynth"):
+        if not mayHelp or not self.messages.confirm(question):
             self.messages.showError(error)
             return
         self._parameterNode.device = "CPU"

@@ -124,14 +124,19 @@ class Cohort:
             self._write(patients)
 
     def remove(self, name: str) -> None:
-        """Take a patient off the list. Results that were written stay."""
+        """Take a patient off the list. Results that were written stay. Raises UsageError while it is worked on."""
         with self._changing():
+            at_work = any(patient.name == name and patient.outcome == RUNNING for patient in self._patients)
+            if at_work and (self.out / LOCK).exists() and _lives(self.out / LOCK):
+                raise UsageError(f"{name} is being worked on. Wait until it is done, or cancel the batch.")
             self._write([patient for patient in self._patients if patient.name != name])
 
-    def update(self, name: str, **facts) -> Patient:
-        """Set facts of a patient, see ``Patient``."""
+    def update(self, name: str, **facts) -> Patient | None:
+        """Set facts of a patient, see ``Patient``. None when somebody has taken it off the list meanwhile."""
         with self._changing():
             changed = {patient.name: patient for patient in self._patients}
+            if name not in changed:
+                return None
             changed[name] = replace(changed[name], **facts)
             self._write(list(changed.values()))
             return changed[name]

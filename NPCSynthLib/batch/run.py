@@ -70,7 +70,8 @@ def run_cohort(
 
             if cancel is not None and cancel():
                 raise Cancelled()
-            cohort.update(patient.name, outcome=RUNNING)
+            if cohort.update(patient.name, outcome=RUNNING) is None:
+                continue
             failure = None
             try:
                 facts = _one(cohort, patient, computer, wanted, device, weights, scene, part, cancel)
@@ -84,7 +85,7 @@ def run_cohort(
                 raise
             patient = cohort.update(patient.name, **facts)
             write_summary(cohort)
-            if on_patient is not None:
+            if patient is not None and on_patient is not None:
                 on_patient(patient, failure)
         write_summary(cohort)
 
@@ -111,9 +112,10 @@ def _one(cohort: Cohort, patient: Patient, computer, wanted, device, weights, sc
         return {"outcome": COMPLETE, "sources": tuple(volumes), "seconds": time.perf_counter() - started}
     if settings.dicom:
         from ..output.dicom_source import check_from_dicom
+        from ..study.build import choose_reference
 
-        for sequence, volume in volumes.items():
-            check_from_dicom(sequence, volume.metadata)
+        reference = settings.reference if settings.reference in volumes else choose_reference(volumes)
+        check_from_dicom(reference, {sequence: volume.metadata for sequence, volume in volumes.items()})
     request = SynthesisRequest(
         tuple(targets), settings.reference, settings.segment, device=device, weights=weights
     )

@@ -41,6 +41,8 @@ def run(
     from ..study.contours import read_contours
     from ..study.read import read_folder
 
+    if csv and csv.exists():
+        raise UsageError(f"{csv} is there already, and is not overwritten. Choose another name.")
     found = read_folder(image)
     volumes = found.volumes
     if len(volumes) > 1:

@@ -88,6 +88,10 @@ def run(
     for name in wanted or ():
         if name in files:
             raise UsageError(f"{name} is given as a source and asked for as a target. Leave it out of one of the two.")
+    for name in prompts:
+        if wanted is not None and name not in wanted:
+            raise UsageError(f"--prompt says how to make {name}, which is not among the --targets. Add it there, or "
+                             "leave the prompt out.")
     check_free(out, overwrite)
 
     from ..inference.synthesizer import Synthesizer
@@ -101,8 +105,7 @@ def run(
         study = _study(folder, files, reference, lambda done, stage: on_progress(0.3 * done, stage))
         reading = time.perf_counter() - started
         if dicom:
-            for source in study.sources:
-                check_from_dicom(source.sequence, source.original.metadata)
+            check_from_dicom(study.reference, {s.sequence: s.original.metadata for s in study.sources})
         wanted = wanted or _missing(study, synthesizer)
         result = synthesizer.run(study, wanted, segment=segment, prompts=prompts or None,
                                  on_progress=lambda done, stage: on_progress(0.3 + 0.6 * done, stage))

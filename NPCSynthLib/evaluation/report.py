@@ -4,11 +4,13 @@ import base64
 import csv
 import html
 import json
+from contextlib import suppress
 from datetime import datetime, timezone
 from pathlib import Path
 
 from .. import __version__
 from ..errors import OutputError
+from ..output.folder import write_whole
 from ..output.provenance import LIMITS
 from .section import SECTIONS, Context, Section, Table
 
@@ -53,10 +55,10 @@ def write_section(name: str, section: Section, context: Context) -> list[Path]:
             "device": context.synthesizer.device.label, "software": __version__,
             "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         }  # fmt: skip
-        paths[0].write_text(markdown(section, plots, _made_with(document)), encoding="utf-8")
-        paths[1].write_text(json.dumps(document, indent=1), encoding="utf-8")
+        write_whole(paths[0], markdown(section, plots, _made_with(document)))
+        write_whole(paths[1], json.dumps(document, indent=1))
         paths.append(out / PAGE)
-        paths[-1].write_text(page(out), encoding="utf-8")
+        write_whole(paths[-1], page(out))
     except OSError as error:
         raise OutputError(
             f'The report could not be written to "{out.name}" ({error.strerror}). Choose another folder.') from error
@@ -78,9 +80,11 @@ def markdown(section: Section, plots: list[dict], made_with: str) -> str:
 
 
 def page(out: Path) -> str:
-    """HTML that needs no other file, of every section in the folder."""
-    documents = [json.loads(path.read_text(encoding="utf-8"))
-                 for path in (out / f"{name}.json" for name in SECTIONS) if path.exists()]
+    """HTML that needs no other file, of every section in the folder that is whole."""
+    documents = []
+    for name in SECTIONS:
+        with suppress(FileNotFoundError, ValueError):  # a section that was cut off is measured anew when asked for
+            documents.append(json.loads((out / f"{name}.json").read_text(encoding="utf-8")))
     links = "".join(f'<a href="#{_text(d["section"])}">{_text(d["title"])}</a>' for d in documents)
     parts = ["<h1>NPCSynth evaluation</h1>", f"<nav>{links}</nav>",
              f'<div class="limits"><ul>{"".join(f"<li>{_text(limit)}</li>" for limit in LIMITS)}</ul></div>']

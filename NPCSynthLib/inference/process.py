@@ -2,8 +2,10 @@
 
 import collections
 import contextlib
+import hashlib
 import json
 import os
+import platform
 import queue
 import shutil
 import subprocess
@@ -29,7 +31,8 @@ _DYING_SECONDS = 5
 _KEPT_LINES = 50
 #: So long the pipe of a dead worker is emptied for what it said last; a child of it may hold the pipe open.
 _LAST_WORDS_SECONDS = 1
-_FOLDER_PREFIX = "npcsynth-job-"
+#: Of this computer alone: several may share a folder for temporary files, and do not see each other's processes.
+_FOLDER_PREFIX = f"npcsynth-job-{hashlib.sha256(platform.node().encode()).hexdigest()[:8]}-"
 _HOME = Path(__file__).resolve().parents[2]
 #: Folders of the jobs that are going on in this process.
 _active: set[Path] = set()

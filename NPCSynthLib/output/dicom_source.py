@@ -1,6 +1,6 @@
 """The acquired DICOM images that a result was made from: found again, checked against its grid, put in its order."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -64,6 +64,12 @@ class SourceSeries:
         return thickness if isinstance(thickness, float) and thickness > 0 else self.spacing
 
 
+_NO_FRAME = (
+    "The reference {} names no frame of reference, so that no system could tell where the results lie. Export the "
+    "series again from the scanner or archive, with all of its header."
+)
+
+
 def files_below(folder: str | Path) -> list[Path]:
     """Every file below a study folder. Raises InputError when there is no such folder, or it cannot be read."""
     folder = Path(folder)
@@ -75,12 +81,20 @@ def files_below(folder: str | Path) -> list[Path]:
         raise InputError(f"The folder {folder.name} cannot be read. Check that you may open it.") from error
 
 
-def check_from_dicom(sequence: str, facts: dict) -> None:
-    """Raises InputError unless a source was read from DICOM: all that results were made from must be of one patient.
+def check_from_dicom(reference: str, facts_of: Mapping[str, dict]) -> None:
+    """Raises InputError unless all sources were read from DICOM and the reference says where it lies.
 
     Args:
-        facts: metadata of its volume, or its entry in ``result.json``.
+        facts_of: metadata of each source's volume, by its sequence.
     """
+    for sequence in (reference, *facts_of):
+        _check_from_dicom(sequence, facts_of[sequence])
+    if not facts_of[reference].get("FrameOfReferenceUID"):
+        raise InputError(_NO_FRAME.format(reference))
+
+
+def _check_from_dicom(sequence: str, facts: dict) -> None:
+    """All that results were made from must be of one patient."""
     if not facts.get("SOPInstanceUIDs"):
         raise InputError(
             f"{sequence} was not read from DICOM, so that nothing says which patient, examination and frame of "
@@ -105,7 +119,7 @@ def find_sources(
     entries = {entry["sequence"]: entry for entry in document["sources"]}
     reference = document["reference_grid"]["sequence"]
     for name in dict.fromkeys((reference, *entries)):
-        check_from_dicom(name, entries.get(name, {}))
+        _check_from_dicom(name, entries.get(name, {}))
     wanted = {uid for entry in entries.values() for uid in entry["SOPInstanceUIDs"]}
     paths = _paths_by_uid(wanted, files, cancel)
     found = [_series(entries[reference], paths)]
@@ -113,10 +127,7 @@ def find_sources(
     grid = reference_grid(document)
     first = found[0]
     if not first.header.get("FrameOfReferenceUID"):
-        raise InputError(
-            f"The reference {reference} names no frame of reference, so that no system could tell where the results "
-            "lie. Export the series again from the scanner or archive, with all of its header."
-        )
+        raise InputError(_NO_FRAME.format(reference))
     space = str(first.header.FrameOfReferenceUID)
     found = [replace(s, displaced=s.displaced or s.header.get("FrameOfReferenceUID", space) != space) for s in found]
     found[0] = SourceSeries(reference, first.header, in_slice_order(first.frames, grid, reference))
@@ -219,5 +230,8 @@ def _series(entry: dict, paths: dict[str, Path]) -> SourceSeries:
     for keyword in _TYPE_2:
         if keyword not in header:
             setattr(header, keyword, "")
-    slices = tuple(frames[key] for key in sorted(wanted & set(frames), key=str))
-    return SourceSeries(name, header, slices, bool(entry.get("registration", {}).get("applied")))
+    slices = [frames[key] for key in sorted(wanted & set(frames), key=str)]
+    if slices:  # in order of their places, or the distance from slice to slice could not be told
+        across = np.cross(slices[0].orientation[:3], slices[0].orientation[3:])
+        slices.sort(key=lambda frame: float(frame.position @ across))
+    return SourceSeries(name, header, tuple(slices), bool(entry.get("registration", {}).get("applied")))

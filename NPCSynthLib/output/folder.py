@@ -62,16 +62,11 @@ def check_free(folder: str | Path, overwrite: bool = False) -> None:
         existing = next(parent for parent in folder.parents if parent.exists())
         if not existing.is_dir():
             raise OutputError(f"{folder} cannot be made because {existing} is a file. Choose another output folder.")
-        # Trying is the only test that holds for read-only disks, shares and privileged users alike.
-        trial = existing / f".{uuid.uuid4().hex[:8]}.partial"
-        try:
-            trial.mkdir()
-            trial.rmdir()
-        except OSError as error:
-            raise OutputError(f"{existing} cannot be written to. Choose another output folder.") from error
+        _try_to_write(existing)
         return
     if not folder.is_dir():
         raise OutputError(f"{folder} is a file, not a folder. Choose another output folder.")
+    _try_to_write(folder.parent)  # where new_folder writes
     try:
         if not any(folder.iterdir()):
             return
@@ -92,6 +87,16 @@ def check_free(folder: str | Path, overwrite: bool = False) -> None:
             f"{folder} holds files that NPCSynth did not write there (such as {foreign[0]}), so nothing in it is "
             "replaced. Choose another output folder."
         )
+
+
+def _try_to_write(folder: Path) -> None:
+    """Trying is the only test that holds for read-only disks, shares and privileged users alike."""
+    trial = folder / f".{uuid.uuid4().hex[:8]}.partial"
+    try:
+        trial.mkdir()
+        trial.rmdir()
+    except OSError as error:
+        raise OutputError(f"{folder} cannot be written to. Choose another output folder.") from error
 
 
 def contents(folder: Path) -> list[str]:

@@ -162,7 +162,7 @@ def _identity(study: Study, document: dict, identify: bool) -> str:
 
 def _warnings(document: dict, told: _Told) -> str:
     parts = []
-    unusual = _unusual(document)
+    unusual = list(dict.fromkeys(document["unusual"] or ()))
     if unusual:
         parts.append("<p><strong>Outside what the weights have seen:</strong></p>" +
                      bullets(map(told.sentence, unusual), "alarm"))
@@ -170,20 +170,6 @@ def _warnings(document: dict, told: _Told) -> str:
     if others:
         parts.append(bullets(dict.fromkeys(map(told.sentence, others))))
     return "".join(parts) or "<p>None. That proves nothing: look at the images all the same.</p>"
-
-
-def _unusual(document: dict) -> list[str]:
-    """Sentences of the document's "unusual": texts, or entries that hold one."""
-    found = document.get("unusual") or ()
-    if isinstance(found, dict):
-        found = found.get("sentences") or found.values()
-    sentences = []
-    for entry in [found] if isinstance(found, str) else found:
-        if isinstance(entry, dict):
-            entry = next((entry[key] for key in ("sentence", "text", "reason", "message") if entry.get(key)), None)
-        if isinstance(entry, str) and entry:
-            sentences.append(entry)
-    return list(dict.fromkeys(sentences))
 
 
 def _source_table(study: Study, document: dict, told: _Told) -> str:

@@ -29,8 +29,11 @@ def read_result(folder: str | Path) -> tuple[SynthesisResult, dict]:
         document = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         grid = reference_grid(document)
         outputs, files = document["outputs"], set(document["files"])
+        facts = [(o["sequence"], o["prompt"], o["mean_uncertainty"], o["uncertainty_calibrated"],
+                  tuple(o["interval_factors"].values())) for o in outputs]
+        names = {entry["name"] for entry in document["segments"] or ()}
         model, sources = document["weights"], tuple(source["sequence"] for source in document["sources"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
             f"{folder.name} holds no results of NPCSynth (its {MANIFEST} is missing or damaged). Give the folder that "
             "npcsynth synthesize wrote."
@@ -43,16 +46,14 @@ def read_result(folder: str | Path) -> tuple[SynthesisResult, dict]:
         )
     sequences = tuple(
         SynthesizedSequence(
-            output["sequence"], _image(folder / IMAGE_FILE.format(output["sequence"]), grid, output["voxels_sha256"]),
-            _image(folder / UNCERTAINTY_FILE.format(output["sequence"]), grid, output["uncertainty_voxels_sha256"]),
-            output["prompt"],
-            output["mean_uncertainty"], output["uncertainty_calibrated"], tuple(output["interval_factors"].values()),
+            sequence, _image(folder / IMAGE_FILE.format(sequence), grid, output["voxels_sha256"]),
+            _image(folder / UNCERTAINTY_FILE.format(sequence), grid, output["uncertainty_voxels_sha256"]), *told,
         )
-        for output in outputs
+        for output, (sequence, *told) in zip(outputs, facts, strict=True)
     )  # fmt: skip
     segmentation = None
     if SEGMENTATION_FILE in files:
-        segmentation = _segmentation(folder / SEGMENTATION_FILE, grid, document)
+        segmentation = _segmentation(folder / SEGMENTATION_FILE, grid, names, document["segmentation_voxels_sha256"])
     result = SynthesisResult(grid, sequences, segmentation, sources, model, str(document.get("device", "")))
     return result, document
 
@@ -79,7 +80,7 @@ def _image(path: Path, grid: Grid, sha256: str) -> np.ndarray:
     return array.astype(np.float32).astype(np.int16)  # saved anew, they may be fractions of another type
 
 
-def _segmentation(path: Path, grid: Grid, document: dict) -> SegmentationResult:
+def _segmentation(path: Path, grid: Grid, names: set[str], sha256: str) -> SegmentationResult:
     try:
         content = slicerio.read_segmentation(str(path))
         voxels = np.asarray(content["voxels"]).T  # (k, j, i, layer); without the last where there is one layer
@@ -88,7 +89,7 @@ def _segmentation(path: Path, grid: Grid, document: dict) -> SegmentationResult:
         drawn = {s["name"]: _drawn(voxels, s.get("layer", 0), s["labelValue"]) for s in content["segments"]}
     except Exception as error:  # of many types: pynrrd and slicerio do not agree on one
         raise InputError(f"{path.name} is missing or damaged. Synthesize again.") from error
-    structures = [s for s in load_structures() if s.name in {entry["name"] for entry in document["segments"]}]
+    structures = [s for s in load_structures() if s.name in names]
     labelmap, external = np.zeros(grid.shape, np.uint8), np.zeros(grid.shape, bool)
     as_written = len(content["segments"]) == len(structures) and drawn.keys() == {s.name for s in structures}
     for structure in structures if as_written else ():
@@ -96,7 +97,7 @@ def _segmentation(path: Path, grid: Grid, document: dict) -> SegmentationResult:
             labelmap[drawn[structure.name]] = structure.label
         else:
             external = drawn[structure.name]
-    if not as_written or voxels_sha256(labelmap, external) != document["segmentation_voxels_sha256"]:
+    if not as_written or voxels_sha256(labelmap, external) != sha256:
         raise InputError(
             f"{path.name} was changed since it was written, so that it is no longer what the network proposed. "
             "Export your own contours from 3D Slicer, or synthesize again."

@@ -46,8 +46,7 @@ def scene_outputs(scene) -> list[SceneOutput]:
 
 
 def remove_nodes(scene, nodes) -> None:
-    """Remove nodes with their display and storage nodes; one undo brings them back where undo is switched on."""
-    scene.SaveStateForUndo()
+    """Remove nodes with their display and storage nodes. Slicer cannot undo that: it takes volumes out of its undo."""
     for node in nodes:
         for number in reversed(range(node.GetNumberOfDisplayNodes())):
             scene.RemoveNode(node.GetNthDisplayNode(number))

@@ -10,11 +10,8 @@ import vtk
 def scene_transaction(scene):
     """Nodes added to ``scene`` inside the block stay only when the block does not raise.
 
-    What was there before is not touched, so the block must not change any of it. Where the scene keeps an undo
-    stack (Slicer does when asked to), one undo takes all of them away.
+    What was there before is not touched, so the block must not change any of it.
     """
-    if scene.GetUndoFlag():
-        scene.SaveStateForUndo()
     nodes_before, items_before = set(_node_ids(scene)), _item_ids(scene)
     try:
         yield

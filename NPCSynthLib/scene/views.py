@@ -30,9 +30,11 @@ _KEPT = (
 
 @dataclass(frozen=True)
 class _Before:
-    """How the views were: layout, composite nodes' settings by ID, and of display nodes (automatic, window, level)."""
+    """How the views were: layout and whether scenes are saved with it, composite nodes' settings by ID, and of display
+    nodes (automatic, window, level)."""
 
     arrangement: int | None
+    layout_is_saved: bool
     composites: dict
     displays: dict
 
@@ -80,6 +82,7 @@ class ResultViews:
                 raise _no_views()
             add_layouts(self._scene)
             layout.SetViewArrangement(LAYOUTS[len(volumes)])
+            layout.SetSaveWithScene(False)  # no event tells of a saving; unknown to a Slicer without NPCSynth
             logics = [self._application.GetSliceLogicByLayoutName(name) for name in list(PANES)[:len(volumes)]]
             if None in logics:
                 raise _no_views()
@@ -160,9 +163,11 @@ class ResultViews:
         if before is None:
             return
         layout = self._scene.GetFirstNodeByClass("vtkMRMLLayoutNode")
-        # Who has chosen another layout meanwhile keeps it.
-        if layout is not None and layout.GetViewArrangement() in LAYOUTS.values():
-            layout.SetViewArrangement(before.arrangement)
+        if layout is not None:
+            layout.SetSaveWithScene(before.layout_is_saved)
+            # Who has chosen another layout meanwhile keeps it.
+            if layout.GetViewArrangement() in LAYOUTS.values():
+                layout.SetViewArrangement(before.arrangement)
         for node_id, settings in before.composites.items():
             composite = self._scene.GetNodeByID(node_id)
             if composite is not None:
@@ -195,6 +200,7 @@ class ResultViews:
         composites = slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode", self._scene)
         self._before = _Before(
             layout.GetViewArrangement() if layout is not None else None,
+            layout is None or bool(layout.GetSaveWithScene()),
             {node.GetID(): {name: getattr(node, f"Get{name}")() for name in _KEPT} for node in composites},
             {},
         )

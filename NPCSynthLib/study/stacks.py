@@ -124,7 +124,8 @@ def _places(frames: list[Frame]) -> list[list[Frame]]:
     along = {id(f): float(f.position @ normal) for f in frames}
     ordered = sorted(frames, key=lambda f: (along[id(f)], f.instance, f.index or 0, str(f.path)))
     distances = np.diff([along[id(f)] for f in ordered])
-    typical = np.median(distances[distances > 1e-3]) if (distances > 1e-3).any() else 1.0
+    steps = distances[distances > _ROUNDING_MM]
+    typical = np.median(steps) if len(steps) else 1.0
     groups = [[ordered[0]]]
     for distance, frame in zip(distances, ordered[1:], strict=True):
         if distance <= 0.1 * typical and np.abs(frame.position - groups[-1][0].position).max() <= 0.1 * typical:

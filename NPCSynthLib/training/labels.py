@@ -36,7 +36,7 @@ def read_labels(
 
 def _read_label(label: LabelFile, volumes, note) -> tuple[str | None, Volume]:
     if label.is_contours:
-        return _tumors(label, volumes)
+        return _tumors(label, volumes, note)
     mask = read_file(label.path)
     if label.of is None:
         if not (mask.array > 0).any():
@@ -55,7 +55,9 @@ def _read_label(label: LabelFile, volumes, note) -> tuple[str | None, Volume]:
     return label.of, Volume(placement.mask.astype(np.uint8), volumes[label.of].grid, mask.name)
 
 
-def _tumors(label: LabelFile, volumes: Mapping[str, Volume]) -> tuple[str, Volume]:
+def _tumors(
+    label: LabelFile, volumes: Mapping[str, Volume], note: Callable[[str], None]
+) -> tuple[str, Volume]:
     """All gross tumor volumes of a DICOM RTSTRUCT or SEG, on the image that it refers to."""
     reasons, contours, sequence = [], None, None
     for candidate, volume in volumes.items():
@@ -70,6 +72,8 @@ def _tumors(label: LabelFile, volumes: Mapping[str, Volume]) -> tuple[str, Volum
     if referred and sequence not in referred:
         sequence = referred[0]
         contours = read_contours(label.path, volumes[sequence])
+    for sentence in contours.notes:
+        note(f"{label.path.name}: {sentence}")
     tumors = [one.mask for one in contours.structures if one.name.upper().startswith("GTV")]
     if not tumors:
         raise InputError("it holds no structure called GTV.")
