@@ -96,7 +96,7 @@ def test_closing_the_scene_ends_the_worker_and_leaves_no_files(
     wait_for_end(pid, 5)
     wait_until(lambda: not thread.is_alive())
     slicer.app.processEvents()
-    assert not synthetic_names() and not list(private_temp.glob("npcsynth*"))
+    assert not synthetic_names() and not list(private_temp.glob("npcsynth-job*"))
 
 
 @pytest.mark.parametrize("happens", ["the scene is closed", "a source is deleted"])

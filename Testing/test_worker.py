@@ -16,7 +16,7 @@ from tiny_weights import write_tiny_weights
 from NPCSynthLib.errors import Cancelled, OutputError, UsageError, WorkerError
 from NPCSynthLib.inference.exchange import read_job, read_outcome, write_job, write_outcome
 from NPCSynthLib.inference.job import InProcess
-from NPCSynthLib.inference.process import WorkerProcess
+from NPCSynthLib.inference.process import _JOB_PREFIX, WorkerProcess
 from NPCSynthLib.inference.request import SynthesisRequest
 from NPCSynthLib.study.volume import Grid, Volume
 
@@ -35,7 +35,8 @@ def private_temp(tmp_path, monkeypatch):
     folder.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
     yield folder
-    assert not list(folder.glob("npcsynth*")), "temporary files were left behind"
+    left = [path for path in folder.glob("npcsynth*") if "inbox" not in path.name or list(path.iterdir())]
+    assert not left, "temporary files were left behind"
 
 
 @pytest.fixture(scope="module")
@@ -184,10 +185,13 @@ def test_interpreter_that_cannot_be_started_is_said(weights, tmp_path):
 def test_what_two_killed_processes_left_is_removed_by_the_next_job(warm, private_temp):
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
-    orphan = private_temp / f"npcsynth-job-{dead.pid}-abc"
+    orphan = private_temp / f"{_JOB_PREFIX}{dead.pid}-abc"
+    elsewhere = private_temp / f"npcsynth-job-00000000-{dead.pid}-abc"  # of another computer that shares the folder
     orphan.mkdir()
+    elsewhere.mkdir()
     warm.compute({"T1": head()}, SynthesisRequest(("T2",), segment=False))
-    assert not orphan.exists()
+    assert not orphan.exists() and elsewhere.exists()
+    elsewhere.rmdir()
 
 
 def test_job_crosses_with_exact_geometry_and_without_objects(tmp_path):
@@ -210,15 +214,19 @@ def test_outcome_crosses_whole(tmp_path, study, result):
     np.testing.assert_array_equal(made.sequences[0].array, result.sequences[0].array)
 
 
-def test_the_worker_loads_its_libraries_before_it_waits_for_input():
-    """On Windows the first import of numpy hangs while a thread reads from a pipe (numpy issue 24290)."""
-    command = [sys.executable, "-X", "importtime", "-m", "NPCSynthLib.inference.worker", "60"]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with subprocess.Popen(command, cwd=HOME, text=True, **pipes) as worker:
-        assert '"Starting PyTorch"' in worker.stdout.readline()
-        for line in worker.stderr:
-            if line.split("|")[-1].strip() == "NPCSynthLib.inference.synthesizer":
-                break
-        else:
-            pytest.fail("nothing was loaded although nothing was asked")
-        worker.kill()
+def test_jobs_need_no_standard_input_and_the_inbox_goes_with_the_worker(cold, private_temp):
+    """Slicer's Python is started by a launcher that does not pass standard input on everywhere."""
+    cold.compute({"T1": head()}, SynthesisRequest(("T2",), segment=False))
+    assert cold._process.stdin is None
+    (inbox,) = private_temp.glob("npcsynth-inbox-*")
+    cold.close()
+    assert not inbox.exists()
+
+
+def test_a_worker_whose_inbox_is_gone_ends(cold, private_temp):
+    cold.compute({"T1": head()}, SynthesisRequest(("T2",), segment=False))
+    pid = cold.pid
+    (inbox,) = private_temp.glob("npcsynth-inbox-*")
+    inbox.rmdir()
+    wait_for_end(pid, 5)
+    assert cold.compute({"T1": head()}, SynthesisRequest(("T2",), segment=False))[1].sequences

@@ -12,6 +12,9 @@ from ..study.volume import Grid, Volume
 from .request import SynthesisRequest
 from .result import Segment, SegmentationResult, SynthesisResult, SynthesizedSequence
 
+#: Ends the name of a file in a worker's inbox that is a job, and whole.
+JOB_SUFFIX = ".job"
+
 
 def write_job(folder: Path, volumes: Mapping[str, Volume], request: SynthesisRequest) -> None:
     """Leave what ``read_job`` reads."""

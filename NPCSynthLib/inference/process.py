@@ -21,7 +21,7 @@ from ..errors import Cancelled, NPCSynthError, OutputError, WorkerError
 from ..model.manifest import network_sha256, trained_sequences
 from ..study.study import Study
 from ..study.volume import Volume
-from .exchange import read_outcome, write_job
+from .exchange import JOB_SUFFIX, read_outcome, write_job
 from .preflight import Check
 from .request import SynthesisRequest
 from .result import SynthesisResult
@@ -32,9 +32,10 @@ _KEPT_LINES = 50
 #: So long the pipe of a dead worker is emptied for what it said last; a child of it may hold the pipe open.
 _LAST_WORDS_SECONDS = 1
 #: Of this computer alone: several may share a folder for temporary files, and do not see each other's processes.
-_FOLDER_PREFIX = f"npcsynth-job-{hashlib.sha256(platform.node().encode()).hexdigest()[:8]}-"
+_COMPUTER = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
+_JOB_PREFIX, _INBOX_PREFIX = f"npcsynth-job-{_COMPUTER}-", f"npcsynth-inbox-{_COMPUTER}-"
 _HOME = Path(__file__).resolve().parents[2]
-#: Folders of the jobs that are going on in this process.
+#: Folders of the jobs that are going on in this process, and inboxes of its workers.
 _active: set[Path] = set()
 
 
@@ -52,6 +53,7 @@ class WorkerProcess:
         self._weights = weights
         self._idle_seconds = idle_seconds
         self._process: subprocess.Popen | None = None
+        self._inbox: Path | None = None
         self._lines: queue.Queue = queue.Queue()
         self._last_words: collections.deque = collections.deque(maxlen=_KEPT_LINES)
         self._lock = threading.Lock()
@@ -110,15 +112,10 @@ class WorkerProcess:
                 try:
                     temporary = tempfile.gettempdir()
                     _remove_orphans()
-                    folder = Path(tempfile.mkdtemp(prefix=f"{_FOLDER_PREFIX}{os.getpid()}-"))
-                    _active.add(folder)
+                    folder = _temporary_folder(_JOB_PREFIX)
                     write_job(folder, volumes, request)
                 except OSError as error:
-                    where = temporary or "the folder for temporary files"
-                    raise OutputError(
-                        f"The images could not be handed to the computation: {where} cannot be written "
-                        f"({error.strerror or error}). Free some disk space there and run again."
-                    ) from error
+                    raise _no_room(temporary or "the folder for temporary files", error) from error
                 answer = self._ask(folder, call, on_progress, cancel)
                 if "error" in answer:
                     raise self._to_error(answer)
@@ -144,7 +141,14 @@ class WorkerProcess:
             with contextlib.suppress(psutil.NoSuchProcess):
                 member.kill()
         psutil.wait_procs(family, timeout=_DYING_SECONDS)
-        _hang_up(process)
+        process.wait()
+        self._forget_inbox()
+
+    def _forget_inbox(self) -> None:
+        if self._inbox is not None:
+            shutil.rmtree(self._inbox, ignore_errors=True)
+            _active.discard(self._inbox)
+            self._inbox = None
 
     def _ask(self, folder: Path, call: str, on_progress, cancel) -> dict:
         """Give the job and follow it to its answer."""
@@ -166,9 +170,15 @@ class WorkerProcess:
         if self.pid is None:
             self.close()
             self._start()
-        with contextlib.suppress(OSError):  # it has ended: the answer will not come, which _follow sees
-            self._process.stdin.write(json.dumps(job) + "\n")
-            self._process.stdin.flush()
+        # An inbox that is gone was that of a worker which has ended: no answer will come, which _follow sees.
+        draft = self._inbox / Path(job["folder"]).name
+        try:
+            draft.write_text(json.dumps(job), encoding="utf-8")
+            draft.replace(draft.with_suffix(JOB_SUFFIX))
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            raise _no_room(str(self._inbox.parent), error) from error
 
     def _start(self) -> None:
         if "python" not in Path(self._python).name.lower():
@@ -176,14 +186,20 @@ class WorkerProcess:
                 f"{self._python} is not Python (in Slicer: PythonSlicer), so that nothing can be computed. Install "
                 "Slicer again."
             )
-        command = [self._python, "-m", "NPCSynthLib.inference.worker", str(self._idle_seconds)]
+        try:
+            self._inbox = _temporary_folder(_INBOX_PREFIX)
+        except OSError as error:
+            raise _no_room(tempfile.gettempdir(), error) from error
+        command = [self._python, "-m", "NPCSynthLib.inference.worker", str(self._idle_seconds), str(self._inbox),
+                   str(os.getpid())]  # fmt: skip
         try:
             self._process = subprocess.Popen(
-                command, cwd=_HOME, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                command, cwd=_HOME, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                 text=True, encoding="utf-8", errors="replace",
                 creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
             )  # fmt: skip
         except OSError as error:
+            self._forget_inbox()
             raise WorkerError(
                 f"The computation could not be started with {self._python} ({error.strerror}). Install NPCSynth again."
             ) from error
@@ -232,18 +248,17 @@ class WorkerProcess:
         )
 
 
+def _no_room(where: str, error: OSError) -> OutputError:
+    return OutputError(f"The images could not be handed to the computation: {where} cannot be written "
+                       f"({error.strerror or error}). Free some disk space there and run again.")
+
+
 def _broken_down(code: int, last_words) -> WorkerError:
     return WorkerError(
         "The computation broke down, most likely because memory ran out or a driver failed. Nothing was changed. "
         "Close other programs and run again.",
         details=f"The worker ended with code {code}.\n{''.join(last_words)}", cpu_may_help=True,
     )
-
-
-def _hang_up(process: subprocess.Popen) -> None:
-    with contextlib.suppress(OSError):  # what was not yet written has nowhere to go
-        process.stdin.close()
-    process.wait()
 
 
 def _pass_on(stream, lines: queue.Queue) -> None:
@@ -260,12 +275,20 @@ def _remember(stream, last_words: collections.deque) -> None:
         last_words.extend(stream)
 
 
+def _temporary_folder(prefix: str) -> Path:
+    """One of this process's own. Raises OSError."""
+    folder = Path(tempfile.mkdtemp(prefix=f"{prefix}{os.getpid()}-"))
+    _active.add(folder)
+    return folder
+
+
 def _remove_orphans() -> None:
     """Folders that could not be removed in their time, or whose program and worker were both killed."""
     import psutil
 
-    for folder in Path(tempfile.gettempdir()).glob(f"{_FOLDER_PREFIX}*"):
-        owner = folder.name.removeprefix(_FOLDER_PREFIX).split("-")[0]
-        ours = owner == str(os.getpid()) and folder not in _active
-        if ours or (owner.isdigit() and not psutil.pid_exists(int(owner))):
-            shutil.rmtree(folder, ignore_errors=True)
+    for prefix in (_JOB_PREFIX, _INBOX_PREFIX):
+        for folder in Path(tempfile.gettempdir()).glob(f"{prefix}*"):
+            owner = folder.name.removeprefix(prefix).split("-")[0]
+            ours = owner == str(os.getpid()) and folder not in _active
+            if ours or (owner.isdigit() and not psutil.pid_exists(int(owner))):
+                shutil.rmtree(folder, ignore_errors=True)

@@ -1,8 +1,9 @@
 """The worker: a process of its own that computes, so that a crash or a cancel there costs nothing here.
 
-It takes jobs as lines of JSON on its standard input and answers with lines on its standard output; images cross as
-files (``exchange``). It stays warm between jobs, and ends by itself when nobody has asked anything for a while or when
-its parent is gone. ``process`` is the parent's side.
+It takes jobs as small files from a folder, its inbox, and answers with lines of JSON on its standard output; images
+cross as files too (``exchange``). Standard input would not do: in Slicer a launcher starts Python, and on Windows it
+passes nothing on. The worker stays warm between jobs, and ends by itself when nobody has asked anything for a while or
+when its parent or the inbox is gone. ``process`` is the parent's side.
 """
 
 import dataclasses
@@ -14,28 +15,33 @@ import sys
 import threading
 import time
 import traceback
-from contextlib import suppress
 from pathlib import Path
+
+import psutil
 
 from ..errors import NPCSynthError, OutputError
 
 _PROGRESS_SECONDS = 0.1
+_LOOK_SECONDS = 0.05
 
 
-def main(idle_seconds: float) -> None:
-    """Serve until the input ends or nothing has come for ``idle_seconds``."""
+def main(idle_seconds: float, inbox: Path, parent: int) -> None:
+    """Serve until the program with the number ``parent`` or the inbox is gone, or nothing came for ``idle_seconds``."""
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
     os.dup2(2, 1)  # what libraries print must not get between the answers
     jobs: queue.Queue = queue.Queue()
     given: list[Path] = []
 
-    def read() -> None:
-        for line in sys.stdin:
-            job = json.loads(line)
-            given.append(Path(job["folder"]))
-            jobs.put(job)
+    def watch() -> None:
+        while _lives(parent) and inbox.is_dir():
+            for path in sorted(inbox.glob(f"*{JOB_SUFFIX}")):
+                job = json.loads(path.read_text(encoding="utf-8"))
+                path.unlink()
+                given.append(Path(job["folder"]))
+                jobs.put(job)
+            time.sleep(_LOOK_SECONDS)
         # The parent is gone, perhaps killed: what it left with us holds images of a patient.
-        for folder in list(given):
+        for folder in (*given, inbox):
             shutil.rmtree(folder, ignore_errors=True)
         os._exit(0)
 
@@ -44,18 +50,15 @@ def main(idle_seconds: float) -> None:
         answers.flush()
 
     say({"progress": 0.0, "stage": "Starting PyTorch"})
-    # Before anybody waits for input: on Windows the first import of numpy hangs while a thread reads from a pipe
-    # (numpy issue 24290). What cannot be imported is told in answer to the job.
-    with suppress(Exception):
-        import psutil  # noqa: F401
+    from .exchange import JOB_SUFFIX
 
-        from . import exchange, synthesizer  # noqa: F401
-    threading.Thread(target=read, daemon=True).start()
+    threading.Thread(target=watch, daemon=True).start()
     computers: list = []
     while True:
         try:
             job = jobs.get(timeout=idle_seconds)
         except queue.Empty:
+            shutil.rmtree(inbox, ignore_errors=True)
             os._exit(0)  # at once: a job that came now would be lost in a slow farewell
         folder = Path(job["folder"])
         answer = _answer(folder, job["call"], computers, say)
@@ -63,13 +66,18 @@ def main(idle_seconds: float) -> None:
         say(answer)
 
 
+def _lives(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
 def _answer(folder: Path, call: str, computers: list, say) -> dict:
     """Do the job in ``folder``; ``computers`` holds the one that the first job makes."""
     try:
         if not computers:
             computers.append(_computer(folder.parent))
-        import psutil
-
         from .exchange import read_job, write_outcome
 
         computer = computers[0]
@@ -114,4 +122,4 @@ def _computer(handover: Path):
 
 
 if __name__ == "__main__":
-    main(float(sys.argv[1]))
+    main(float(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]))
