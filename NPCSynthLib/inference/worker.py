@@ -32,15 +32,19 @@ def main(idle_seconds: float, inbox: Path, parent: int) -> None:
     jobs: queue.Queue = queue.Queue()
     given: list[Path] = []
 
+    def take() -> None:
+        for path in sorted(inbox.glob(f"*{JOB_SUFFIX}")):
+            job = json.loads(path.read_text(encoding="utf-8"))
+            path.unlink()
+            given.append(Path(job["folder"]))
+            jobs.put(job)
+
     def watch() -> None:
         while _lives(parent) and inbox.is_dir():
-            for path in sorted(inbox.glob(f"*{JOB_SUFFIX}")):
-                job = json.loads(path.read_text(encoding="utf-8"))
-                path.unlink()
-                given.append(Path(job["folder"]))
-                jobs.put(job)
+            take()
             time.sleep(_LOOK_SECONDS)
         # The parent is gone, perhaps killed: what it left with us holds images of a patient.
+        take()
         for folder in (*given, inbox):
             shutil.rmtree(folder, ignore_errors=True)
         os._exit(0)
