@@ -128,6 +128,7 @@ def test_unknown_reference(tmp_path, nifti, weights):
     ([], "study folder"), (["{folder}", "--source", "T1={file}"], "not both"), (["--source", "{file}"], "T1=a.nii.gz"),
     (["--source", "T1={file}", "--source", "t1w={file}"], "twice"), (["{folder}", "--targets", ","], "No sequence"),
     (["{folder}", "--prompt", "T2FS"], "--prompt"),
+    (["{folder}", "--targets", "T1C", "--prompt", "T2FS=fat-suppressed T2"], "not among the --targets"),
 ])
 def test_contradictory_requests(tmp_path, nifti, arguments, expected):
     arguments = [a.format(folder=nifti.parent, file=nifti) for a in arguments]

@@ -213,6 +213,23 @@ def test_what_another_program_has_finished_meanwhile_stays_finished(cohort_folde
     assert set(outcomes(Cohort(tmp_path / "out"))) == {"bert", "carl"}
 
 
+def test_who_another_program_takes_off_the_list_meanwhile_is_passed_over(cohort_folder, tmp_path):
+    cohort = Cohort(tmp_path / "out", QUICK)
+    cohort.add(patient_folders(cohort_folder))
+    said = []
+
+    def meanwhile(_fraction, stage):
+        if not said:
+            other = Cohort(tmp_path / "out")
+            other.remove("bert")
+            with pytest.raises(UsageError, match="anna is being worked on"):
+                other.remove("anna")
+            said.append(stage)
+
+    run(cohort, on_progress=meanwhile)
+    assert said and outcomes(cohort) == {"anna": "done", "carl": "done"}
+
+
 def test_a_patient_who_lacks_nothing_is_no_failure(tmp_path):
     cohort = Cohort(tmp_path / "out", QUICK)
     has_all = write_patient(tmp_path / "all", ("T1", "T1C", "FLAIR"))

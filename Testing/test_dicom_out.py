@@ -569,6 +569,13 @@ def test_an_image_that_no_longer_lies_where_its_series_does_is_refused(small, tm
         find_sources(document, dicom_files(source))
 
 
+def test_the_distance_from_slice_to_slice_is_told_of_every_source(small):
+    source, study, result = small
+    for series in find_sources(provenance(result, study), dicom_files(source)):
+        steps = np.linalg.norm(np.diff([frame.position for frame in series.frames], axis=0), axis=1)
+        assert steps == pytest.approx(series.spacing, abs=0.11), "in the order of their places"
+
+
 def test_a_source_without_frame_of_reference_is_refused(small, tmp_path):
     source, study, result = small
 

@@ -196,6 +196,16 @@ def test_a_segmentation_that_is_cut_short_is_damaged(result_folder, tmp_path):
         read_result(tmp_path / "result")
 
 
+@pytest.mark.parametrize("lose", ["prompt", "mean_uncertainty", "interval_factors", "segments"])
+def test_a_result_json_that_lacks_something_is_damaged(result_folder, tmp_path, lose):
+    shutil.copytree(result_folder, tmp_path / "result")
+    document = json.loads((tmp_path / "result" / "result.json").read_text())
+    (document if lose in document else document["outputs"][0]).pop(lose)
+    (tmp_path / "result" / "result.json").write_text(json.dumps(document))
+    with pytest.raises(InputError, match="result.json is missing or damaged"):
+        read_result(tmp_path / "result")
+
+
 def test_images_saved_anew_without_a_change_are_the_networks_still(result_folder, tmp_path):
     """By a program that keeps everything as fractions, and does not compress."""
     shutil.copytree(result_folder, tmp_path / "result")
@@ -295,3 +305,15 @@ def test_dicom_from_a_nifti_source_is_refused_before_anything_is_computed(study_
     code, _, said = npcsynth("synthesize", "--source", f"T1={tmp_path / 'T1.nii.gz'}", *options)
     assert code == 3 and "was not read from DICOM" in " ".join(said.split())
     assert [path.name for path in tmp_path.iterdir()] == ["T1.nii.gz"]
+
+
+def test_dicom_without_a_frame_of_reference_is_refused_before_anything_is_computed(study_folder, weights, tmp_path):
+    for path in dicom_files(study_folder):
+        dataset = pydicom.dcmread(path)
+        del dataset.FrameOfReferenceUID
+        target = tmp_path / "study" / path.relative_to(study_folder)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        dataset.save_as(target, enforce_file_format=True)
+    options = ("--out", tmp_path / "out", "--targets", "T1C", "--weights", weights, "--dicom")
+    code, _, said = npcsynth("synthesize", tmp_path / "study", *options)
+    assert code == 3 and "names no frame of reference" in " ".join(said.split()) and "Synthesizing" not in said

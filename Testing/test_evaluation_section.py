@@ -11,6 +11,7 @@ import pytest
 
 from NPCSynthLib.errors import InputError, UsageError
 from NPCSynthLib.evaluation import section
+from NPCSynthLib.evaluation.report import page
 from NPCSynthLib.evaluation.section import SECTIONS, Context, run_section, section_names
 from NPCSynthLib.inference.device import choose_device
 
@@ -84,6 +85,11 @@ def test_a_line_cut_off_by_a_kill_is_asked_again(tmp_path):
     assert context.kept("cells").get({"a": 1}, lambda: {"x": 9}) == {"x": 1}
     assert context.kept("cells").get({"a": 2}, lambda: {"x": 3}) == {"x": 3}
     assert context.kept("cells").get({"a": 2}, lambda: {"x": 9}) == {"x": 3}
+
+
+def test_a_section_that_was_cut_off_costs_the_others_nothing(tmp_path):
+    (tmp_path / "cost.json").write_text('{"section": "co')
+    assert "NPCSynth evaluation" in page(tmp_path)
 
 
 def test_unknown_section_and_folder_are_refused(tmp_path):

@@ -13,7 +13,7 @@ import pytest
 import SimpleITK as sitk
 
 from NPCSynthLib.errors import InputError, OutputError, UsageError
-from NPCSynthLib.output.folder import new_folder
+from NPCSynthLib.output.folder import check_free, new_folder
 from NPCSynthLib.output.picture import _figure, picture
 from NPCSynthLib.output.provenance import provenance
 from NPCSynthLib.output.report import report
@@ -89,6 +89,21 @@ def test_own_results_are_refused_by_their_names_once_a_program_dropped_the_descr
 ])
 def test_what_a_name_says(name, says):
     assert named_synthetic(name) == says
+
+
+def test_an_empty_folder_is_tried_where_the_results_are_written(tmp_path, monkeypatch):
+    """Beside it: a folder of one's own in one of somebody else's, or a mounted disk."""
+    (tmp_path / "mine").mkdir()
+    make = Path.mkdir
+
+    def refuse(path, *arguments, **keywords):
+        if path.parent == tmp_path:
+            raise PermissionError(13, "Permission denied")
+        return make(path, *arguments, **keywords)
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    with pytest.raises(OutputError, match="cannot be written to"):
+        check_free(tmp_path / "mine")
 
 
 def test_result_json_gives_the_volume_of_each_structure(result, study):

@@ -457,6 +457,15 @@ def test_two_time_points_split_and_three_are_dynamic(tmp_path):
     assert "dynamic" in refusal(tmp_path / "b")
 
 
+def test_time_points_that_differ_by_a_rounding_are_at_the_same_places(tmp_path):
+    uid, grid = generate_uid(), tilted_grid()
+    matrix = grid.ijk_to_lps.copy()
+    matrix[:3, 3] += 0.002 * grid.direction[:, 2]
+    for n, one in enumerate((grid, Grid(grid.shape, matrix)), start=1):
+        write_series(tmp_path, grid=one, seed=n, SeriesInstanceUID=uid, TemporalPositionIdentifier=n)
+    assert [volume.array.shape for volume in read_folder(tmp_path).volumes] == [grid.shape] * 2
+
+
 @pytest.mark.parametrize("change", [{"PatientID": "0815"}, {"PatientName": "Roe^Richard"}])
 def test_two_patients_in_one_series_are_refused_without_naming_them(tmp_path, change):
     write_series(tmp_path)
