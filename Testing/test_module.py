@@ -234,6 +234,21 @@ def test_choosing_a_study_fills_the_table_from_it_alone(two_studies, make_panel)
     assert {"T1", "T2", "FLAIR", "T1C"} == set(sources(panel)), "all of the scene, when the user wants that"
 
 
+def test_studies_of_one_name_without_a_uid_are_told_apart(nodes, make_panel):
+    """Two scenes of the command line, loaded into one."""
+    tree = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
+    others = {s: add_volume(slicer.mrmlScene, head(9), f"{s} other") for s in ("T2", "FLAIR")}
+    for volumes in (nodes, others):
+        study = tree.CreateStudyItem(tree.GetSceneItemID(), "MR study")
+        for node in volumes.values():
+            tree.CreateItem(study, node)
+    panel = make_panel()
+    choose_study(panel, 2)
+    assert panel.study.studyComboBox.currentText == "MR study (2)" and sources(panel) == others
+    choose_study(panel, 1)
+    assert sources(panel) == nodes
+
+
 def test_the_study_is_saved_with_the_scene(two_studies, make_panel):
     choose_study(make_panel(), 1)
     again = make_panel()

@@ -75,6 +75,9 @@ def add_study_and_result(result: SynthesisResult, study: Study, scene) -> SceneN
     """The study's images as volume nodes named after their sequences, and the result beside them."""
     hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
     folder = hierarchy.CreateStudyItem(hierarchy.GetSceneItemID(), "MR study")
+    uids = {str(source.original.metadata.get("StudyInstanceUID") or "") for source in study.sources} - {""}
+    if len(uids) == 1:
+        hierarchy.SetItemUID(folder, slicer.vtkMRMLSubjectHierarchyConstants.GetDICOMUIDName(), uids.pop())
     nodes = {}
     for source in study.sources:
         node = _add_source(scene, source, study)
