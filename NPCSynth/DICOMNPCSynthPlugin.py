@@ -89,6 +89,29 @@ class DICOMNPCSynthPluginClass(DICOMPlugin):
         self.addSeriesInSubjectHierarchy(loadable, node)
         return node
 
+    def examineForExport(self, subjectHierarchyItemID):
+        """Called for what is to be exported by Slicer's own dialog. What is synthetic is offered first, for ``export``
+        to refuse: other plugins write no mark."""
+        from NPCSynthLib.scene import is_predicted, is_synthetic
+
+        tree = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
+        node = tree.GetItemDataNode(subjectHierarchyItemID)
+        image = node is not None and node.IsA("vtkMRMLScalarVolumeNode") and is_synthetic(node)
+        if not image and not (node is not None and node.IsA("vtkMRMLSegmentationNode") and is_predicted(node)):
+            return []
+        exportable = slicer.qSlicerDICOMExportable()
+        exportable.name = self.loadType
+        exportable.tooltip = _("Refused here: the module NPCSynth exports it, marked as synthetic.")
+        exportable.subjectHierarchyItemID = subjectHierarchyItemID
+        exportable.pluginClass = self.__module__
+        exportable.confidence = 1.0  # the dialog chooses the highest one
+        return [exportable]
+
+    def export(self, exportables):
+        """Returns why nothing is written."""
+        return _("This is synthetic. Export it with the button of the module NPCSynth: this dialog would write it as if it "
+                 "had been acquired, or drawn by a person.")
+
 
 class DICOMNPCSynthPlugin:
     """Makes the plugin known to the DICOM module; has no panel of its own."""

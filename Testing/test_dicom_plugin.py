@@ -1,6 +1,7 @@
 """The DICOM plugin, over the real scene, with a database that reads real files."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pydicom
@@ -105,6 +106,32 @@ def test_a_damaged_series_is_said_and_nothing_is_added(plugin, series, caplog, t
     before = slicer.mrmlScene.GetNumberOfNodes()
     assert plugin.load(loadable) is False
     assert "damaged" in caplog.text and slicer.mrmlScene.GetNumberOfNodes() == before
+
+
+def test_slicers_own_export_is_refused_what_is_synthetic_and_nothing_else(plugin, series, monkeypatch):
+    """Its dialog puts the highest confidence on top and chooses it; other plugins would write no mark."""
+    _, exported = series
+    monkeypatch.setattr(slicer, "qSlicerDICOMExportable", SimpleNamespace, raising=False)
+    tree = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
+    plain = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "T1")
+    drawn = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "Doctor")
+    loaded = [plugin.load(plugin.examineForImport([exported[name]])[0]) for name in ("SYNTH T1C", "SYNTH structures")]
+    offered = {}
+    for node in (plain, drawn, *loaded):
+        item = tree.GetItemByDataNode(node) or tree.CreateItem(tree.GetSceneItemID(), node)
+        offered[node.GetID()] = plugin.examineForExport(item)
+    assert [bool(offered[node.GetID()]) for node in (plain, drawn, *loaded)] == [False, False, True, True]
+    (exportable,) = offered[loaded[0].GetID()]
+    assert exportable.confidence == 1.0 and "NPCSynth" in plugin.export([exportable])
+    assert plugin.examineForExport(tree.GetSceneItemID()) == []
+
+
+def test_a_slicer_without_what_it_needs_gets_no_plugin(monkeypatch):
+    """Before 5.12: it could load nothing, and would keep others from loading it."""
+    monkeypatch.setattr(module.importlib.util, "find_spec", lambda name: None)
+    slicer.modules.__dict__.pop("dicomPlugins", None)
+    module.DICOMNPCSynthPlugin(SimpleNamespace())
+    assert not hasattr(slicer.modules, "dicomPlugins")
 
 
 def test_slicer_finds_the_plugin():
