@@ -109,8 +109,8 @@ class DICOMNPCSynthPluginClass(DICOMPlugin):
 
     def export(self, exportables):
         """Returns why nothing is written."""
-        return _("This is synthetic. Export it with the button of the module NPCSynth: this dialog would write it as if "
-                 "it had been acquired, or drawn by a person.")
+        return _("This is synthetic. Export it with the button of the module NPCSynth: this dialog would write it as "
+                 "if it had been acquired, or drawn by a person.")
 
 
 class DICOMNPCSynthPlugin:
