@@ -295,9 +295,9 @@ def test_nodes_that_were_left_out_are_told_where_the_contours_are_looked_at(smal
     assert ("nothing was found: GTVn" in contours.StructureSetDescription) == (not drawn)
     assert len(contours.StructureSetDescription) <= 1024
     described = {roi.ROIName: roi.get("ROIDescription", "") for roi in contours.StructureSetROISequence}
-    assert [name for name, words in described.items() if words == told] == (["GTVn"] if drawn else [])
+    assert [name for name, words in described.items() if words == told] == (["GTVn^SYN"] if drawn else [])
     segments = pydicom.dcmread(tmp_path / "out" / "segmentation.dcm").SegmentSequence
-    assert [s.SegmentLabel for s in segments if s.get("SegmentDescription") == told] == ["GTVn"]
+    assert [s.SegmentLabel for s in segments if s.get("SegmentDescription") == told] == ["GTVn^SYN"]
 
 
 def test_nothing_is_said_of_nodes_when_none_was_left_out(case):
@@ -335,7 +335,7 @@ def test_series_are_new_and_every_uid_is_given_once(case):
 def test_structures_carry_names_codes_and_what_drew_them_and_refer_to_the_source(case):
     source, study, result, classic, _, _ = case
     dataset = pydicom.dcmread(classic / "segmentation.dcm")
-    assert [s.SegmentLabel for s in dataset.SegmentSequence] == [s.name for s in result.segmentation.segments]
+    assert [s.SegmentLabel for s in dataset.SegmentSequence] == [f"{s.name}^SYN" for s in result.segmentation.segments]
     for item, segment in zip(dataset.SegmentSequence, result.segmentation.segments, strict=True):
         kind = item.SegmentedPropertyTypeCodeSequence[0]
         assert [kind.CodingSchemeDesignator, kind.CodeValue, kind.CodeMeaning] == segment.code["type"]
@@ -353,7 +353,9 @@ def test_structures_carry_names_codes_and_what_drew_them_and_refer_to_the_source
     referenced = frame.RTReferencedStudySequence[0].RTReferencedSeriesSequence[0]
     assert referenced.SeriesInstanceUID == t1["SeriesInstanceUID"]
     drawn = {roi.ROIName for roi in contours.StructureSetROISequence}
-    assert drawn == {s.name for s in result.segmentation.segments} - {"GTVn"}
+    assert drawn == {f"{s.name}^SYN" for s in result.segmentation.segments} - {"GTVn^SYN"}
+    assert all(len(name) <= 16 for name in drawn), "TG-263: planning systems cut off what is longer"
+    assert drawn == {one.ROIObservationLabel for one in contours.RTROIObservationsSequence}
     assert "nothing was found: GTVn; they may be there all the same." in contours.StructureSetDescription
 
 

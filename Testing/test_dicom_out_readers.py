@@ -166,7 +166,7 @@ def test_highdicom_reads_segments_and_uncertainty_at_the_sources_place(case, kin
     segmentation = highdicom.seg.segread(folder / kind / "segmentation.dcm")
     voxels = on_grid(volume_of(segmentation.get_volume(rescale_fractional=False)), study)
     for n, segment in enumerate(result.segmentation.segments):
-        assert segmentation.get_segment_description(n + 1).segment_label == segment.name
+        assert segmentation.get_segment_description(n + 1).segment_label == f"{segment.name}^SYN"
         np.testing.assert_array_equal(voxels[..., n] > 0, result.segmentation.mask(segment), err_msg=segment.name)
     uncertainty = highdicom.imread(folder / kind / "T1C_uncertainty.dcm").get_volume()
     np.testing.assert_array_equal(on_grid(volume_of(uncertainty), study), result.sequences[0].uncertainty)
@@ -197,7 +197,7 @@ def test_dcmqi_reads_every_segment_at_the_sources_place(case, kind, tmp_path):
           "-t", "nrrd")
     described = json.loads((tmp_path / "meta.json").read_text())["segmentAttributes"]
     labels = {a["labelID"]: a["SegmentLabel"] for segments in described for a in segments}
-    assert [labels[n] for n in sorted(labels)] == [s.name for s in result.segmentation.segments]
+    assert [labels[n] for n in sorted(labels)] == [f"{s.name}^SYN" for s in result.segmentation.segments]
     for n, segment in enumerate(result.segmentation.segments, 1):
         found = on_grid(from_sitk(sitk.ReadImage(str(tmp_path / f"{n}.nrrd"))), study)
         np.testing.assert_array_equal(found > 0, result.segmentation.mask(segment), err_msg=segment.name)

@@ -369,6 +369,22 @@ def test_contours_of_a_person_need_no_mark_and_copied_predictions_do(scene, view
     assert words(views["Red"]) == []
 
 
+def test_contours_that_another_program_loaded_from_our_export_are_known_by_their_names(scene, views, marks, predicted):
+    """As SlicerRT loads an RTSTRUCT."""
+    source, nodes = predicted
+    show(views["Red"], source)
+    nodes.segmentation.GetDisplayNode().SetVisibility(False)
+    loaded = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", "RTSTRUCT")
+    loaded.CreateDefaultDisplayNodes()
+    theirs, ours = loaded.GetSegmentation(), nodes.segmentation.GetSegmentation()
+    theirs.CopySegmentFromSegmentation(ours, ours.GetNthSegmentID(1))
+    segment = theirs.GetNthSegment(0)
+    segment.RemoveTag("NPCSynth.Synthetic")
+    assert words(views["Red"]) == []
+    segment.SetName("GTVp^SYN")
+    assert words(views["Red"]) == [PREDICTED_MARK]
+
+
 # ---- 3D views --------------------------------------------------------------------------------------------------
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from NPCSynthLib.vocabulary import load_structures, tg263_name
+from NPCSynthLib.vocabulary import PREDICTED, load_structures, tg263_name
 
 
 @pytest.mark.parametrize("theirs, name", [
@@ -15,6 +15,12 @@ from NPCSynthLib.vocabulary import load_structures, tg263_name
 ])
 def test_aliases_are_found_whatever_case_separator_and_place_of_side(theirs, name):
     assert tg263_name(theirs) == name
+
+
+@pytest.mark.parametrize("structure", load_structures(), ids=lambda structure: structure.name)
+def test_what_was_exported_is_known_by_its_name_again(structure):
+    assert tg263_name(f"{structure.name}{PREDICTED}") == structure.name
+    assert tg263_name(f"{structure.name}^Mine") == f"{structure.name}^Mine", "the qualifier of somebody else"
 
 
 @pytest.mark.parametrize("name", [

@@ -15,6 +15,7 @@ from pydicom.valuerep import format_number_as_ds
 from ..inference.result import NODES_LEFT_OUT, Segment, SegmentationResult, SynthesizedSequence
 from ..study.headers import header_facts
 from ..study.volume import Grid, Volume
+from ..vocabulary import PREDICTED
 from .dicom_header import (
     NAME,
     NewSeries,
@@ -69,6 +70,8 @@ def contours_object(
     masks = {segment.name: segmentation.mask(segment) for segment in segmentation.segments}
     notes = _notes(origin)
     contours, empty = structure_set(masks, reference, notes)
+    for roi, observation in zip(contours.StructureSetROISequence, contours.RTROIObservationsSequence, strict=True):
+        roi.ROIName = observation.ROIObservationLabel = f"{roi.ROIName}{PREDICTED}"
     # In explicit VR a contour may hold 64 KiB at most; a long outline on a fine grid may have more.
     dataset = new_object(origin, series, RTStructureSetStorage, "RTSTRUCT", syntax=ImplicitVRLittleEndian)
     for element in contours:
@@ -189,7 +192,7 @@ def _description(number: int, segment: Segment, origin: Origin) -> highdicom.seg
     weights = origin.document["weights"]
     category, kind = (CodedConcept(c[1], c[0], c[2]) for c in (segment.code["category"], segment.code["type"]))
     description = highdicom.seg.SegmentDescription(
-        segment_number=number, segment_label=segment.name, segmented_property_category=category,
+        segment_number=number, segment_label=f"{segment.name}{PREDICTED}", segmented_property_category=category,
         segmented_property_type=kind, algorithm_type="AUTOMATIC",
         algorithm_identification=highdicom.AlgorithmIdentificationSequence(
             name=NAME, family=codes.DCM.ArtificialIntelligence, version=str(weights["version"]), source=NAME,

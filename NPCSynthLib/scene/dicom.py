@@ -16,7 +16,7 @@ from ..output.dicom_header import MARK, NAME, PRIVATE_CREATOR, PRIVATE_GROUP, PR
 from ..study.headers import frames_of, source_instances
 from ..study.stacks import arrange, grid_of
 from ..study.volume import Grid
-from ..vocabulary import load_structures
+from ..vocabulary import load_structures, tg263_name
 from .collect import IMAGE, QUANTITY, SEGMENTATION, SEQUENCE, UNCERTAINTY
 from .matrices import swap_ras_lps
 from .results import UNITS, add_image, add_segmentation
@@ -83,7 +83,7 @@ def _segmentation(seg) -> tuple[SegmentationResult, Grid]:
     labelmap, external = np.zeros(grid.shape, np.uint8), np.zeros(grid.shape, bool)
     segments = []
     for place, number in enumerate(seg.segment_numbers):
-        structure = known[seg.get_segment_description(number).segment_label]
+        structure = known[tg263_name(seg.get_segment_description(number).segment_label)]
         segments.append(Segment(structure.name, structure.label, structure.color, structure.code))
         mask = array[..., place] > 0
         if structure.label == 0:

@@ -18,6 +18,7 @@ from ..study.contours_raster import cut_off, rasterize, resample_mask
 from ..study.contours_structures import ReferenceContours, ReferenceStructure, named_apart
 from ..study.headers import read_header
 from ..study.volume import Grid
+from ..vocabulary import PREDICTED
 from .matrices import ijk_to_ras, swap_ras_lps, to_numpy, to_vtk
 from .results import SYNTHETIC_TAG
 from .volumes import check_node, header_from_node, is_synthetic, volume_from_node
@@ -195,10 +196,12 @@ def is_predicted(node) -> bool:
 
 def predicted_segments(node, whole: bool) -> list[str]:
     """IDs of a segmentation node's segments that a program predicted: all where it did the ``whole`` (what
-    ``says_predicted`` says), else those with the tag."""
+    ``says_predicted`` says), else those with the tag, or the name that they have in DICOM."""
     segmentation = node.GetSegmentation()
     names = segmentation.GetSegmentIDs() if segmentation is not None else ()
-    return [name for name in names if whole or segmentation.GetSegment(name).HasTag(SYNTHETIC_TAG)]
+    segments = {name: segmentation.GetSegment(name) for name in names}
+    return [name for name, segment in segments.items()
+            if whole or segment.HasTag(SYNTHETIC_TAG) or (segment.GetName() or "").endswith(PREDICTED)]
 
 
 def says_predicted(node) -> bool:

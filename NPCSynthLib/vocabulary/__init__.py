@@ -2,9 +2,9 @@
 
 from .prompts import canonical_prompt, training_prompt
 from .sequences import Sequence, get_sequence, load_sequences, parse_sequences
-from .structures import Structure, is_known_structure, load_classes, load_structures, tg263_name
+from .structures import PREDICTED, Structure, is_known_structure, load_classes, load_structures, tg263_name
 
 __all__ = [
-    "Sequence", "Structure", "canonical_prompt", "get_sequence", "is_known_structure", "load_classes",
+    "PREDICTED", "Sequence", "Structure", "canonical_prompt", "get_sequence", "is_known_structure", "load_classes",
     "load_sequences", "load_structures", "parse_sequences", "tg263_name", "training_prompt",
 ]

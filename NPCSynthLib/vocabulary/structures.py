@@ -7,6 +7,10 @@ from functools import lru_cache
 
 from ..resources import resource_path
 
+#: Ends the names of structures that the network drew, wherever other programs list them: what TG-263 (guiding principle
+#: on custom qualifiers) puts behind a caret. A list of structures often shows nothing of an object but their names.
+PREDICTED = "^SYN"
+
 
 @dataclass(frozen=True)
 class Structure:
@@ -68,9 +72,10 @@ def tg263_name(name: str) -> str:
     Case, separators and the place of the side do not matter: "parotid_left", "Lt Parotid" and "PAROTID L" are all
     "Parotid_L". Qualifiers do: "GTVp_old", "Parotid_L_opt" and "PRV SpinalCord" are other structures, and so are names
     with TG-263's own signs: "Brain~" (a part), "GTVp!" (cropped), "_Parotid_L" (not for evaluation). They come back as
-    they are, without surrounding blanks, as does every name that the table does not know.
+    they are, without surrounding blanks, as does every name that the table does not know. What NPCSynth exported comes
+    back without ``PREDICTED``.
     """
-    name = name.strip()
+    name = name.strip().removesuffix(PREDICTED)
     return name if _QUALIFIED.search(name) else _names().get(_key(name), name)
 
 
