@@ -557,8 +557,7 @@ def from_dicom(scene, tmp_path, monkeypatch):
 def answers(monkeypatch, tmp_path):
     """The user agrees to every question and chooses a folder; gives the questions."""
     asked = []
-    for name in ("confirmYesNoDisplay", "confirmOkCancelDisplay"):  # the latter before an export
-        monkeypatch.setattr(slicer.util, name, lambda text, **_k: asked.append(text) or True)
+    monkeypatch.setattr(slicer.util, "confirmYesNoDisplay", lambda text, **_k: asked.append(text) or True)
     monkeypatch.setattr(qt.QFileDialog, "getExistingDirectory", lambda *_a: str(tmp_path))
     return asked
 
@@ -574,6 +573,10 @@ def test_results_are_exported_into_the_study_of_their_source(from_dicom, make_pa
     import DICOMLib
     import pydicom
 
+    tree = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
+    filed = tree.CreateStudyItem(tree.CreateSubjectItem(tree.GetSceneItemID(), "Doe"), "Neck")
+    for node in from_dicom.values():
+        tree.CreateItem(filed, node)
     panel = make_panel()
     assert not panel.section(ExportSection).exportButton.enabled
     run(panel, "T1C")
@@ -581,7 +584,7 @@ def test_results_are_exported_into_the_study_of_their_source(from_dicom, make_pa
     wait_until(lambda: panel.runner.current is None, seconds=60)
     assert "Wrote 4 DICOM series" in panel.run.statusLabel.text, panel.run.statusLabel.text
     assert "nothing was found: GTVn" in panel.run.statusLabel.text
-    assert "Do not send them" in answers[0]
+    assert "Do not send them" in answers[0] and "T1C (synthetic)" in answers[0] and "of Doe / Neck" in answers[0]
     (folder,) = tmp_path.glob("NPCSynth *")
     assert DICOMLib.DICOMUtils.imported[-1] == (str(folder), True)
     written = [pydicom.dcmread(f, stop_before_pixels=True) for f in folder.rglob("*.dcm")]

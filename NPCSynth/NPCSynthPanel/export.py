@@ -1,7 +1,6 @@
 """Section: the latest results leave the scene, as DICOM or for good."""
 
 import qt
-import slicer
 from slicer.i18n import tr as _
 
 
@@ -45,12 +44,13 @@ class ExportSection:
 
     def export(self):
         """Write the latest results as DICOM, after the user has chosen a folder."""
-        agreed = slicer.util.confirmOkCancelDisplay(
-            _("The exported images are synthetic, for research only, and bear the patient's own name so that they file "
-              "with the acquired ones. Do not send them to a clinical archive or planning system."),
-            windowTitle="NPCSynth",
-        )
-        if not agreed:
+        names, _edited = self.logic.latestResultNames()
+        question = _("Export the latest results?\n{names}\n\nThey are synthetic, for research only, and bear the "
+                     "patient's own name so that they file with the acquired images{study}. Do not send them to a "
+                     "clinical archive or planning system.")  # fmt: skip
+        study = self.logic.latestResultStudy()
+        study = _(" of {study}").format(study=study) if study else ""
+        if not self.messages.confirm(question.format(names="\n".join(names), study=study)):
             return
         folder = qt.QFileDialog.getExistingDirectory(None, _("Folder for the DICOM export"))
         if not folder:

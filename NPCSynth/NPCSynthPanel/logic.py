@@ -218,6 +218,14 @@ class NPCSynthLogic(ScriptedLoadableModuleLogic):
         nodes = latest_nodes(slicer.mrmlScene)
         return [node.GetName() for node in nodes], [node.GetName() for node in changed_nodes(nodes)]
 
+    def latestResultStudy(self):
+        """Patient and study that the latest results lie in, as the Data module calls them, or "". Never log it."""
+        from NPCSynthLib.scene import latest_nodes, studies
+
+        ids = {node.GetID() for node in latest_nodes(slicer.mrmlScene)}
+        return next((study.name for study in studies(slicer.mrmlScene)
+                     if any(volume.GetID() in ids for volume in study.volumes)), "")
+
     def removeLatestResult(self):
         """Delete the nodes that the latest run added."""
         from NPCSynthLib.scene import latest_nodes
