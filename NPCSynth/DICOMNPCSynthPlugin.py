@@ -104,7 +104,8 @@ class DICOMNPCSynthPluginClass(DICOMPlugin):
         exportable.tooltip = _("Refused here: the module NPCSynth exports it, marked as synthetic.")
         exportable.subjectHierarchyItemID = subjectHierarchyItemID
         exportable.pluginClass = self.__module__
-        exportable.confidence = 1.0  # the dialog chooses the highest one
+        # The dialog chooses the highest one, and of equal ones not this: others give segmentations 1.
+        exportable.confidence = 1.001
         return [exportable]
 
     def export(self, exportables):

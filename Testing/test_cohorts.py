@@ -274,6 +274,20 @@ def test_dicom_patients_of_a_cohort_among_others(tmp_path):
     assert found == ["ours/p1", "ours/p2", "theirs/p1"]
 
 
+def test_series_of_two_people_in_one_patients_folder_are_refused(tmp_path):
+    write_sequence_files(tmp_path / "cohorts" / "theirs" / "p1", 1, label=False)
+    for seed, name in ((1, "t1"), (2, "t2")):
+        *series, contours = write_dicom(phantom(seed), tmp_path / "made" / name, ("T2",))
+        series[0].rename(tmp_path / "cohorts" / name)
+    patient = tmp_path / "cohorts" / "p1"
+    patient.mkdir()
+    for name in ("t1", "t2"):
+        (tmp_path / "cohorts" / name).rename(patient / name)
+    found = find_cohort(tmp_path / "cohorts")
+    assert [one.name for one in found.patients] == ["theirs/p1"]
+    assert any("more than one patient" in problem for problem in found.problems)
+
+
 def test_a_header_that_rounds_is_no_other_grid(tmp_path):
     """Both are written for pixels of 240 mm over 256."""
     rng = np.random.default_rng(0)

@@ -196,7 +196,7 @@ def test_a_segmentation_that_is_cut_short_is_damaged(result_folder, tmp_path):
         read_result(tmp_path / "result")
 
 
-@pytest.mark.parametrize("lose", ["prompt", "mean_uncertainty", "interval_factors", "segments"])
+@pytest.mark.parametrize("lose", ["prompt", "mean_uncertainty", "interval_factors", "segments", "weights"])
 def test_a_result_json_that_lacks_something_is_damaged(result_folder, tmp_path, lose):
     shutil.copytree(result_folder, tmp_path / "result")
     document = json.loads((tmp_path / "result" / "result.json").read_text())

@@ -63,6 +63,14 @@ def test_who_cannot_be_compared_on_is_told_before_anything_is_trained(tmp_path, 
     assert not (tmp_path / "out").exists()
 
 
+def test_a_comparison_network_is_trained_without_anybody_to_compare_on(tmp_path, cohort):
+    values = {"like": "comparison/channel-unet", "steps": 1, "batch_size": 2, "size": 32, "phantoms": 0}
+    (tmp_path / "tiny.json").write_text(json.dumps(values))
+    told = npcsynth(tmp_path / "tiny.json", "--cohort", cohort, "--out", tmp_path / "out")
+    assert told.exit_code == 0, told.stderr
+    assert (tmp_path / "out" / "weights" / "manifest.json").exists()
+
+
 def test_only_the_first_process_writes_who_was_held_out(tmp_path, cohort, monkeypatch):
     a, b, _ = find_cohort(cohort).patients
     monkeypatch.setenv("RANK", "1")

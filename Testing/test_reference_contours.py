@@ -73,6 +73,14 @@ def test_two_structures_of_one_name_are_numbered(tmp_path):
     assert [s.name for s in read_contours(path, image_on()).structures] == ["PTV", "PTV (2)", "PTV (3)"]
 
 
+def test_what_the_network_drew_is_told_by_its_name_where_the_header_was_lost(tmp_path):
+    """Planning systems that export a structure set anew keep little but names."""
+    path = write_structures(tmp_path / "rs.dcm", {"GTVp^SYN": ball(9), "GTV-P": ball(14)})
+    found = read_contours(path, image_on())
+    assert dice(found.structure("GTVp").mask, true_ball(14)) > 0.999, "a person's comes before the network's"
+    assert any("a program made GTVp^SYN" in note for note in found.notes)
+
+
 def test_a_structure_without_contours_is_empty_and_told(tmp_path):
     path = write_structures(tmp_path / "rs.dcm", {"GTVp": ball(14), "Brain": None, "Cord": []})
     found = read_contours(path, image_on())

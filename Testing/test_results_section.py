@@ -186,7 +186,11 @@ def test_a_layout_of_ours_is_not_saved(scene, section, nodes, slice_views, tmp_p
     assert layout.GetViewArrangement() in LAYOUTS.values()
     text = saved(scene, tmp_path / "compared.mrml")
     assert not any(str(number) in text for number in LAYOUTS.values()) and "T2FS (synthetic)" in text
+    layout.SetViewArrangement(layout.SlicerLayoutOneUpRedSliceView)  # the user's choice
+    assert f'currentViewArrangement="{layout.SlicerLayoutOneUpRedSliceView}"' in saved(scene, tmp_path / "chosen.mrml")
+    section.compareButton.click()
     section.backButton.click()
+    before = layout.SlicerLayoutOneUpRedSliceView
     assert layout.GetViewArrangement() == before and f'currentViewArrangement="{before}"' in saved(
         scene, tmp_path / "normal.mrml")
 

@@ -8,6 +8,7 @@ import SimpleITK as sitk
 from typer.testing import CliRunner
 
 from NPCSynthLib.inference.synthesizer import Synthesizer
+from NPCSynthLib.inference.wording import similarities
 from NPCSynthLib.model.weights import load_weights
 from NPCSynthLib.phantom.acquire import acquire
 from NPCSynthLib.phantom.anatomy import make_anatomy
@@ -37,6 +38,16 @@ def test_weights_fit_the_vocabulary():
     assert loaded.manifest["prompts"] == {s.id: canonical_prompt(s) for s in load_sequences().values()}
     assert loaded.model.config.classes == load_classes()
     assert {"T1", "T1C", "T2", "FLAIR"} <= set(loaded.manifest["calibration"]) <= set(load_sequences())
+
+
+@pytest.mark.parametrize("words, sequence", [
+    ("T1 image", "T1"), ("T1 with gadolinium", "T1C"), ("fat-suppressed T1, no contrast", "T1FS"), ("T2 image", "T2"),
+    ("T1 with gadolinium and fat suppression", "T1CFS"), ("fat-suppressed T2", "T2FS"), ("FLAIR MRI", "FLAIR"),
+])
+def test_words_for_agent_and_fat_suppression_are_told_apart(synthesizer, words, sequence):
+    pytest.importorskip("open_clip", reason="free text needs open_clip_torch")
+    near = similarities(synthesizer.loaded, synthesizer.loaded.text_features(words)[0])
+    assert max(near, key=near.get) == sequence
 
 
 @pytest.fixture(scope="module")

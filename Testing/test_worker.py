@@ -170,6 +170,40 @@ def test_worker_ends_and_removes_its_files_when_its_parent_is_killed(weights, pr
     wait_for_end(worker_pid, 5)
 
 
+@pytest.mark.parametrize("when", ["Registering", "Synthesizing"])
+def test_worker_leaves_no_images_when_its_parent_is_killed_while_it_computes(weights, private_temp, when):
+    """The next thing that it says finds nobody."""
+    script = (
+        f"import os, signal, sys, tempfile; sys.path[:0] = [{str(HOME)!r}, {str(HOME / 'Testing')!r}]\n"
+        f"tempfile.tempdir = {str(private_temp)!r}\n"
+        "from test_worker import SynthesisRequest, WorkerProcess, head\n"
+        f"worker = WorkerProcess(weights={str(weights)!r})\n"
+        "def told(fraction, stage):\n"
+        f"    if stage.startswith({when!r}):\n"
+        "        print(worker.pid, flush=True); os.kill(os.getpid(), signal.SIGKILL)\n"
+        "volumes = {'T1': head((60, 256, 256)), 'T2': head((60, 256, 256), 'T2')}\n"
+        "worker.compute(volumes, SynthesisRequest(('T1C', 'FLAIR')), on_progress=told)\n"
+    )
+    parent = subprocess.run([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+    wait_for_end(int(parent.stdout), 10)
+    assert not list(private_temp.glob("npcsynth*"))
+
+
+def test_a_job_that_somebody_else_looks_at_is_taken_later(cold, private_temp, monkeypatch):
+    """On Windows a virus scanner does: for a moment the file can be neither renamed nor removed."""
+    cold.compute({"T1": head()}, SynthesisRequest(("T2",), segment=False))
+    rename, refused = Path.replace, []
+
+    def refuse(path, target):
+        if str(target).endswith(".job") and len(refused) < 3:
+            refused.append(path)
+            raise PermissionError(13, "The process cannot access the file")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "replace", refuse)
+    assert cold.compute({"T1": head()}, SynthesisRequest(("T2",), segment=False))[1].sequences and len(refused) == 3
+
+
 def test_no_room_for_the_images_is_said(warm, monkeypatch, tmp_path):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
     with pytest.raises(OutputError, match="Free some disk space"):

@@ -44,7 +44,8 @@ class ExportSection:
 
     def export(self):
         """Write the latest results as DICOM, after the user has chosen a folder."""
-        names, _edited = self.logic.latestResultNames()
+        names, edited = self.logic.latestResultNames()
+        names = [name for name in names if name not in edited]
         question = _("Export the latest results?\n{names}\n\nThey are synthetic, for research only, and bear the "
                      "patient's own name so that they file with the acquired images{study}. Do not send them to a "
                      "clinical archive or planning system.")  # fmt: skip

@@ -92,7 +92,9 @@ def run(
                 return  # of several processes the first one writes
             if calibrated and data is not None and not unfinished:
                 done = finish(weights, data, on_progress, patients, held)
-            rows = before_after(start, weights, compared, on_progress, notes.append) if not unfinished else []
+            rows = []
+            if compared and not unfinished:
+                rows = before_after(start, weights, compared, on_progress, notes.append)
     except KeyboardInterrupt:
         raise Cancelled("Training stopped. The same command goes on from the last checkpoint.") from None
     finally:

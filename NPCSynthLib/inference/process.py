@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +28,8 @@ from .request import SynthesisRequest
 from .result import SynthesisResult
 
 _POLL_SECONDS = 0.05
+#: On Windows a file cannot be renamed while a virus scanner looks at it.
+_OTHERS_SECONDS = 2
 _DYING_SECONDS = 5
 _KEPT_LINES = 50
 #: So long the pipe of a dead worker is emptied for what it said last; a child of it may hold the pipe open.
@@ -172,13 +175,18 @@ class WorkerProcess:
             self._start()
         # An inbox that is gone was that of a worker which has ended: no answer will come, which _follow sees.
         draft = self._inbox / Path(job["folder"]).name
-        try:
-            draft.write_text(json.dumps(job), encoding="utf-8")
-            draft.replace(draft.with_suffix(JOB_SUFFIX))
-        except FileNotFoundError:
-            pass
-        except OSError as error:
-            raise _no_room(str(self._inbox.parent), error) from error
+        until = time.monotonic() + _OTHERS_SECONDS
+        while True:
+            try:
+                draft.write_text(json.dumps(job), encoding="utf-8")
+                draft.replace(draft.with_suffix(JOB_SUFFIX))
+                return
+            except FileNotFoundError:
+                return
+            except OSError as error:
+                if not isinstance(error, PermissionError) or time.monotonic() > until:
+                    raise _no_room(str(self._inbox.parent), error) from error
+                time.sleep(_POLL_SECONDS)
 
     def _start(self) -> None:
         if "python" not in Path(self._python).name.lower():

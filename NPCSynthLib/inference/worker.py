@@ -8,6 +8,7 @@ when its parent or the inbox is gone. ``process`` is the parent's side.
 
 import dataclasses
 import json
+import math
 import os
 import queue
 import shutil
@@ -20,9 +21,10 @@ from pathlib import Path
 import psutil
 
 from ..errors import NPCSynthError, OutputError
+from .exchange import JOB_SUFFIX
 
 _PROGRESS_SECONDS = 0.1
-_LOOK_SECONDS = 0.05
+_LOOK_SECONDS, _PARENT_SECONDS = 0.05, 0.5
 
 
 def main(idle_seconds: float, inbox: Path, parent: int) -> None:
@@ -32,49 +34,72 @@ def main(idle_seconds: float, inbox: Path, parent: int) -> None:
     jobs: queue.Queue = queue.Queue()
     given: list[Path] = []
 
-    def take() -> None:
-        for path in sorted(inbox.glob(f"*{JOB_SUFFIX}")):
-            job = json.loads(path.read_text(encoding="utf-8"))
-            path.unlink()
-            given.append(Path(job["folder"]))
-            jobs.put(job)
-
-    def watch() -> None:
-        while _lives(parent) and inbox.is_dir():
-            take()
-            time.sleep(_LOOK_SECONDS)
-        # The parent is gone, perhaps killed: what it left with us holds images of a patient.
-        take()
+    def leave() -> None:
+        """At once. What the parent left with us holds images of a patient."""
         for folder in (*given, inbox):
             shutil.rmtree(folder, ignore_errors=True)
         os._exit(0)
 
+    def take() -> None:
+        for path in sorted(inbox.glob(f"*{JOB_SUFFIX}")):
+            try:
+                job = json.loads(path.read_text(encoding="utf-8"))
+                path.unlink()
+            except OSError:  # somebody else looks at it, such as a virus scanner: at the next look
+                return
+            given.append(Path(job["folder"]))
+            jobs.put(job)
+
+    def watch() -> None:
+        asked = -math.inf
+        while inbox.is_dir():
+            if time.monotonic() - asked > _PARENT_SECONDS:
+                asked = time.monotonic()
+                if not _lives(program):
+                    break
+            take()
+            time.sleep(_LOOK_SECONDS)
+        take()
+        leave()
+
     def say(message: dict) -> None:
-        answers.write(json.dumps(message) + "\n")
-        answers.flush()
+        try:
+            answers.write(json.dumps(message) + "\n")
+            answers.flush()
+        except OSError:  # nobody listens: the parent was killed
+            take()
+            leave()
 
+    program = _program(parent)
     say({"progress": 0.0, "stage": "Starting PyTorch"})
-    from .exchange import JOB_SUFFIX
-
     threading.Thread(target=watch, daemon=True).start()
     computers: list = []
     while True:
         try:
             job = jobs.get(timeout=idle_seconds)
         except queue.Empty:
-            shutil.rmtree(inbox, ignore_errors=True)
-            os._exit(0)  # at once: a job that came now would be lost in a slow farewell
+            leave()  # a job that came now would be lost in a slow farewell
         folder = Path(job["folder"])
-        answer = _answer(folder, job["call"], computers, say)
+        say(_answer(folder, job["call"], computers, say))
         given.remove(folder)
-        say(answer)
 
 
-def _lives(pid: int) -> bool:
+def _program(pid: int) -> psutil.Process | None:
     try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+        return psutil.Process(pid)
+    except psutil.NoSuchProcess:
+        return None
+
+
+def _lives(program: psutil.Process | None) -> bool:
+    """Whether it still runs; another one that got its number is another one."""
+    try:
+        return program is not None and program.is_running() and (
+            os.name == "nt" or program.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return False
+    except (psutil.Error, OSError):  # not told: that is no reason to go
+        return True
 
 
 def _answer(folder: Path, call: str, computers: list, say) -> dict:

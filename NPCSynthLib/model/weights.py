@@ -1,7 +1,8 @@
 """Weights on disk: ``manifest.json`` beside ``*.safetensors``; verified before use, no pickle anywhere.
 
 A matrix or kernel lies there as 8 bits a value and a scale for each row (output channel), half the size of float16;
-what is small as float16. Of finished weights it changes no figure of the evaluation by more than 0.001 SSIM.
+what is small as float16. The shipped weights, written before, are float16 throughout; packed so, their mean SSIM over
+41 cells stays 0.615.
 """
 
 import hashlib

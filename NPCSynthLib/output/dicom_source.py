@@ -231,7 +231,8 @@ def _series(entry: dict, paths: dict[str, Path]) -> SourceSeries:
         if keyword not in header:
             setattr(header, keyword, "")
     slices = [frames[key] for key in sorted(wanted & set(frames), key=str)]
-    if slices:  # in order of their places, or the distance from slice to slice could not be told
+    if slices and all(frame.position is not None and frame.orientation is not None for frame in slices):
+        # in order of their places, or the distance from slice to slice could not be told
         across = np.cross(slices[0].orientation[:3], slices[0].orientation[3:])
         slices.sort(key=lambda frame: float(frame.position @ across))
     return SourceSeries(name, header, tuple(slices), bool(entry.get("registration", {}).get("applied")))

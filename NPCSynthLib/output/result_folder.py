@@ -33,6 +33,7 @@ def read_result(folder: str | Path) -> tuple[SynthesisResult, dict]:
                   tuple(o["interval_factors"].values())) for o in outputs]
         names = {entry["name"] for entry in document["segments"] or ()}
         model, sources = document["weights"], tuple(source["sequence"] for source in document["sources"])
+        model["name"], model["version"], model["sha256"]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
             f"{folder.name} holds no results of NPCSynth (its {MANIFEST} is missing or damaged). Give the folder that "

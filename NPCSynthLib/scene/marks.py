@@ -5,6 +5,8 @@ wrote there. So the mark is a text of its own. Whether it is needed is decided a
 what the view then shows: no event can be missed, and there is nothing to remember when a scene is loaded or closed.
 """
 
+import logging
+
 import slicer
 import vtk
 
@@ -147,7 +149,7 @@ class _View:
 
     def __init__(self, logic, known: Origins):
         self.logic, self._known = logic, known
-        self._window = self._window_tag = self._renderer = None
+        self._window = self._window_tag = self._renderer = self._failed = None
         self._text = _mark()
         # The window comes later than the logic, and can be replaced.
         self._logic_tag = logic.AddObserver(vtk.vtkCommand.ModifiedEvent, self._find_window)
@@ -201,8 +203,11 @@ class _View:
     def _before_drawing(self, caller, event):
         try:
             lines = self._lines()
-        except Exception:  # such as a header on a drive that is gone; better a mark too many than one too few
+        except Exception as error:  # such as a header on a drive that is gone; better a mark too many than one too few
             lines = [UNKNOWN_MARK]
+            if type(error) is not self._failed:  # a view is drawn often
+                self._failed = type(error)
+                logging.error(f"NPCSynth: {type(error).__name__} where the origin of an image was asked for")
         self._text.SetVisibility(bool(lines))
         if lines:
             self._text.SetInput("\n".join(lines))

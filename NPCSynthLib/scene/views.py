@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import slicer
+import vtk
 
 from ..errors import NPCSynthError, UsageError
 from ..inference.result import INTENSITY_HIGH, INTENSITY_LOW
@@ -53,7 +54,7 @@ class ResultViews:
         self._before = None
         self._added = []
         self._flicker = None
-        self._cover_id = None
+        self._cover_id = self._layout_tag = None
 
     @property
     def changed(self) -> bool:
@@ -83,6 +84,7 @@ class ResultViews:
             add_layouts(self._scene)
             layout.SetViewArrangement(LAYOUTS[len(volumes)])
             layout.SetSaveWithScene(False)  # no event tells of a saving; unknown to a Slicer without NPCSynth
+            self._layout_tag = layout.AddObserver(vtk.vtkCommand.ModifiedEvent, self._on_layout_changed)
             logics = [self._application.GetSliceLogicByLayoutName(name) for name in list(PANES)[:len(volumes)]]
             if None in logics:
                 raise _no_views()
@@ -164,7 +166,7 @@ class ResultViews:
             return
         layout = self._scene.GetFirstNodeByClass("vtkMRMLLayoutNode")
         if layout is not None:
-            layout.SetSaveWithScene(before.layout_is_saved)
+            self._release(layout, before)
             # Who has chosen another layout meanwhile keeps it.
             if layout.GetViewArrangement() in LAYOUTS.values():
                 layout.SetViewArrangement(before.arrangement)
@@ -183,6 +185,17 @@ class ResultViews:
         self._added, self._cover_id = [], None
 
     # Steps
+
+    def _on_layout_changed(self, layout, _event) -> None:
+        """A layout of the user's own is saved as any."""
+        if self._before is not None and layout.GetViewArrangement() not in LAYOUTS.values():
+            self._release(layout, self._before)
+
+    def _release(self, layout, before: _Before) -> None:
+        if self._layout_tag is not None:
+            layout.RemoveObserver(self._layout_tag)
+            self._layout_tag = None
+            layout.SetSaveWithScene(before.layout_is_saved)
 
     @contextmanager
     def _changing(self):

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from ..errors import InputError
+from ..vocabulary import PREDICTED
 from .contours_dicom import read_rtstruct, read_seg
 from .contours_files import read_label_image, read_segmentation_file
 from .contours_structures import ReferenceContours, ReferenceStructure, made_by_program, named_apart
@@ -57,6 +58,9 @@ def _finished(path: Path, image: Volume, structures, frame, series_uids, notes, 
     if not structures:
         reasons = " " + " ".join(notes) if notes else ""
         raise InputError(f"{path.name} holds no contours that can be used.{reasons} Export it again.")
+    predicted = tuple(one.original_name for one in structures if one.original_name.endswith(PREDICTED))
+    if predicted and made_by_program(path) not in notes:  # its header was lost on the way
+        notes.append(made_by_program(path, predicted))
     unique, told = named_apart(structures, path.name)
     return ReferenceContours(
         unique, image.grid, frame, tuple(series_uids), tuple(dict.fromkeys([*notes, *told])), tuple(left_out))

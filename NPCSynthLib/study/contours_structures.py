@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import InputError
-from ..vocabulary import tg263_name
+from ..vocabulary import PREDICTED, tg263_name
 from .volume import Grid, Volume
 
 
@@ -82,7 +82,9 @@ def named_apart(
     the notes.
     """
     named, notes = {}, []
-    for structure in sorted(structures, key=lambda one: one.name != one.original_name):
+    # a prediction never takes the place of what bears another name of the same
+    order = sorted(structures, key=lambda one: (one.original_name.endswith(PREDICTED), one.name != one.original_name))
+    for structure in order:
         name, number = structure.name, 2
         if name in named:
             name = structure.original_name

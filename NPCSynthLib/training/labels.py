@@ -9,6 +9,7 @@ from ..study.align import overlap
 from ..study.contours import read_contours
 from ..study.read import read_file
 from ..study.volume import Volume
+from ..vocabulary import PREDICTED
 from .layouts import LabelFile, PatientFiles
 from .mask_orientation import place_mask
 
@@ -74,7 +75,8 @@ def _tumors(
         contours = read_contours(label.path, volumes[sequence])
     for sentence in contours.notes:
         note(f"{label.path.name}: {sentence}")
-    tumors = [one.mask for one in contours.structures if one.name.upper().startswith("GTV")]
+    tumors = [one.mask for one in contours.structures
+              if one.name.upper().startswith("GTV") and not one.original_name.endswith(PREDICTED)]
     if not tumors:
         raise InputError("it holds no structure called GTV.")
     return sequence, Volume(np.logical_or.reduce(tumors).astype(np.uint8), volumes[sequence].grid, label.path.name)

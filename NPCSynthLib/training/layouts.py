@@ -246,10 +246,15 @@ def _dicom_places(folder: Path) -> list[Path]:
 
 
 def _people(folder: Path) -> list[Path]:
-    """The folder, or those below it where these are of several people: a cohort among cohorts."""
+    """The folder, or those below it where each is of somebody else and holds folders of series: a cohort among cohorts.
+
+    Series of two people in one patient's folder are no cohort: reading them refuses that.
+    """
     inner = [sub for sub in _folders(folder) if _first_dicom(sub) is not None]
+    loose = any(_is_image(path) for path in folder.iterdir())
+    deep = all(any(_first_dicom(series) is not None for series in _folders(sub)) for sub in inner)
     people = {_person(_facts_of(_first_dicom(sub))) for sub in inner} - {""}
-    return inner if len(people) > 1 and not any(_is_image(path) for path in folder.iterdir()) else [folder]
+    return inner if len(inner) == len(people) > 1 and deep and not loose else [folder]
 
 
 def _facts_of(file: Path) -> dict:

@@ -176,6 +176,8 @@ class _Run:
         try:  # of float16 a scaler passes over such steps
             fabric.clip_gradients(self._module, self._optimizer, max_norm=1.0, error_if_nonfinite=not self._scaled)
         except RuntimeError as error:
+            if "non-finite" not in str(error):
+                raise
             raise InputError(f"Training fell apart in step {self.step + 1}: what it would learn from is no number. All "
                              'until then is kept. Train with a lower "learning_rate", in another folder.') from error
         self._optimizer.step()
