@@ -354,12 +354,18 @@ def test_hidden_contours_need_no_mark(scene, views, marks, predicted, how):
     assert words(views["Green"]) == ([PREDICTED_MARK] if how == "in this view" else [])
 
 
-def test_contours_of_a_person_need_no_mark_and_copied_predictions_do(scene, views, marks, predicted):
+def beside_hidden_predictions(scene, views, predicted, name):
+    """The nodes of a result whose contours are hidden, and an empty segmentation of another origin."""
     source, nodes = predicted
     show(views["Red"], source)
     nodes.segmentation.GetDisplayNode().SetVisibility(False)
-    drawn = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", "Dr. Doe")
-    drawn.CreateDefaultDisplayNodes()
+    other = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", name)
+    other.CreateDefaultDisplayNodes()
+    return nodes, other
+
+
+def test_contours_of_a_person_need_no_mark_and_copied_predictions_do(scene, views, marks, predicted):
+    nodes, drawn = beside_hidden_predictions(scene, views, predicted, "Dr. Doe")
     drawn.GetSegmentation().AddEmptySegment("GTVp", "GTVp")
     assert words(views["Red"]) == []
     theirs, ours = drawn.GetSegmentation(), nodes.segmentation.GetSegmentation()
@@ -371,11 +377,7 @@ def test_contours_of_a_person_need_no_mark_and_copied_predictions_do(scene, view
 
 def test_contours_that_another_program_loaded_from_our_export_are_known_by_their_names(scene, views, marks, predicted):
     """As SlicerRT loads an RTSTRUCT."""
-    source, nodes = predicted
-    show(views["Red"], source)
-    nodes.segmentation.GetDisplayNode().SetVisibility(False)
-    loaded = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", "RTSTRUCT")
-    loaded.CreateDefaultDisplayNodes()
+    nodes, loaded = beside_hidden_predictions(scene, views, predicted, "RTSTRUCT")
     theirs, ours = loaded.GetSegmentation(), nodes.segmentation.GetSegmentation()
     theirs.CopySegmentFromSegmentation(ours, ours.GetNthSegmentID(1))
     segment = theirs.GetNthSegment(0)

@@ -22,8 +22,8 @@ from ..study.image_files import sequence_files
 from ..study.normalize import body_mask
 from ..study.read import read_file
 from ..study.study import Study
-from ..study.volume import Grid, Volume
-from ..training.cohorts import SAME_GRID_MM, patients_in
+from ..study.volume import Grid, Volume, one_grid
+from ..training.cohorts import patients_in
 from ..training.layouts import read_image
 from ..training.split import VALIDATION
 from .baselines import Predict
@@ -99,7 +99,7 @@ class PatientCases:
         if self._volumes is None:
             self._volumes = self._read()
         volumes, label = self._volumes
-        whole = build_study(volumes, reference=target, register=not one_grid(volumes))
+        whole = build_study(volumes, reference=target, register=not one_grid(v.grid for v in volumes.values()))
         body = body_mask(volumes[target].array, volumes[target].grid.spacing)
         core, lesion = (None, None) if label is None else _lesion(label, whole.grid)
         bodies = {s.sequence: body_mask(s.array, whole.grid.spacing) & s.inside
@@ -154,7 +154,7 @@ def training_studies(cohorts_dir: str | Path) -> Iterator[Study]:
                          "It must hold <cohort>/<patient> folders.")
     for one in patients:
         volumes = {sequence: read_image(sequence, file) for sequence, file in one.images.items()}
-        yield build_study(volumes, register=not one_grid(volumes))
+        yield build_study(volumes, register=not one_grid(v.grid for v in volumes.values()))
 
 
 def load_patient(folder: str | Path) -> tuple[dict[str, Volume], Volume | None]:
@@ -170,12 +170,6 @@ def _files(folder: Path) -> dict[str, Path]:
     if len(found) < 2:
         raise InputError(f'"{folder.name}" needs at least two sequences, named like T1.nii.gz and T2.nii.gz.')
     return found
-
-
-def one_grid(volumes: Mapping[str, Volume]) -> bool:
-    """True for cohorts that come registered: they share one grid, and registering again would only blur them."""
-    first, *others = volumes.values()
-    return all(first.grid.matches(other.grid, SAME_GRID_MM) for other in others)
 
 
 def _subsets(names: tuple[str, ...], quick: bool) -> list[tuple[str, ...]]:

@@ -18,11 +18,11 @@ from ..model.network import AnyToAll, ModelConfig
 from ..qa.contours import compare_masks, dice
 from ..study.build import build_study
 from ..study.study import Study
-from ..study.volume import Grid, Volume
+from ..study.volume import Grid, Volume, one_grid
 from ..training.cohorts import TumorSlice, load_tumor_slices
 from .methods import trained_by
 from .phantom_cases import phantom, scanned
-from .protocol import load_patient, one_grid, validation_folders
+from .protocol import load_patient, validation_folders
 from .section import Context, Section, Table
 
 NEAR_MM = 4.0
@@ -94,7 +94,7 @@ def _studies(context: Context) -> Iterator[tuple[str, Study]]:
     """Patients and phantoms whose sequences lie on one grid, so that no registration blurs what "same place" means."""
     for folder in validation_folders(context.data / "cohorts"):
         volumes, _ = load_patient(folder)
-        if one_grid(volumes):
+        if one_grid(v.grid for v in volumes.values()):
             yield f"{folder.parent.name}/{folder.name}", build_study(volumes, register=False)
     for seed in (1,) if context.quick else (1, 2, 3):
         yield f"phantom {seed}", scanned(phantom(seed), _PHANTOM_SEQUENCES)

@@ -19,7 +19,7 @@ import numpy as np
 
 from ..errors import Cancelled, InputError, OutputError
 from ..study.contours_structures import ReferenceContours, ReferenceStructure
-from ..study.volume import Grid, Volume
+from ..study.volume import SAME_GRID_MM, Grid, Volume
 from ..vocabulary import tg263_name
 from .edges import body_range, edges_in
 
@@ -100,7 +100,7 @@ def compare_contours(
         Cancelled: ``cancel`` was true.
         ValueError: the two lie on different grids.
     """
-    if not reference.grid.matches(predicted.grid, 1e-2):
+    if not reference.grid.matches(predicted.grid, SAME_GRID_MM):
         raise ValueError("the contours were read onto different grids")
     matched = _matched(reference, predicted, pairs or {})
     known = {} if known is None else known

@@ -10,7 +10,7 @@ from .contours_raster import cut_off, resample_mask
 from .contours_structures import ReferenceStructure, check_frame, made_by_program
 from .image_files import named_synthetic
 from .read import read_file
-from .volume import Grid, Volume
+from .volume import SAME_GRID_MM, Grid, Volume
 
 #: Voxels that lie this near to each other, in voxels, are the same.
 _SAME_VOXEL = 0.1
@@ -78,7 +78,7 @@ def onto_image(mask: np.ndarray, grid: Grid, name: str, path: Path, image: Volum
 
     What the file leaves out of the image is empty. Raises InputError when the grids do not overlap.
     """
-    if grid.matches(image.grid, 1e-2):
+    if grid.matches(image.grid, SAME_GRID_MM):
         return np.asarray(mask, bool), []
     if apart(image.grid, grid):
         raise InputError(f"{path.name} does not overlap {image.name or 'the image'} in space. Give the segmentation of "

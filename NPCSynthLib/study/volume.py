@@ -1,8 +1,12 @@
 """One image volume and its place in the patient: the currency of every room."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
+
+#: Grids whose corners lie this near to each other are one: headers round.
+SAME_GRID_MM = 1e-2
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,12 @@ class Grid:
         k, j, i = (n - 1 for n in self.shape)
         corners = np.array([(a, b, c, 1) for a in (0, i) for b in (0, j) for c in (0, k)], float).T
         return bool(np.abs((self.ijk_to_lps - other.ijk_to_lps) @ corners).max() <= tolerance_mm)
+
+
+def one_grid(grids: Iterable[Grid]) -> bool:
+    """Whether all are one grid, as far as headers that round can tell."""
+    first, *others = grids
+    return all(first.matches(other, SAME_GRID_MM) for other in others)
 
 
 @dataclass(frozen=True)

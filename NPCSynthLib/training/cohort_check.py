@@ -10,9 +10,8 @@ from ..errors import InputError
 from ..study.align import overlap
 from ..study.normalize import body_mask
 from ..study.read import read_file
-from ..study.volume import Volume
+from ..study.volume import SAME_GRID_MM, Volume, one_grid
 from ..vocabulary import load_sequences
-from .cohorts import SAME_GRID_MM
 from .labels import read_labels
 from .layouts import Cohort, PatientFiles, read_image
 from .mask_orientation import place_mask
@@ -141,7 +140,7 @@ def _check_patient(files: PatientFiles, usual, quick: bool, recognize, seen: dic
     for sequence, file in list(usable.items())[1:]:
         if not overlap(grids[0], file.grid):
             problems.append(f"{sequence} and {next(iter(usable))} show no common region.")
-    registered = all(grids[0].matches(grid, SAME_GRID_MM) for grid in grids[1:]) if grids else False
+    registered = bool(grids) and one_grid(grids)
     labels = tuple(_label(files, label, volumes, quick, problems) for label in files.labels)
     use = "none" if not usable else "validation" if files.validation else "training"
     sequences = {s: (tuple(f.grid.shape), tuple(round(float(mm), 3) for mm in f.grid.spacing))
@@ -174,7 +173,7 @@ def _label(files: PatientFiles, label, volumes: dict[str, Volume], quick: bool, 
         if not used:
             return LabelFinding(file, label.of, False, "not used", None)
         of, mask = used[0]
-        images = [of] if of else [s for s, volume in volumes.items() if volume.grid.matches(mask.grid, 1e-2)]
+        images = [of] if of else [s for s, volume in volumes.items() if volume.grid.matches(mask.grid, SAME_GRID_MM)]
     if not images:
         problems.append(f"{file} lies on another grid than every image; it is resampled.")
         return LabelFinding(file, None, None, "on another grid", None)

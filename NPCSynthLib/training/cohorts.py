@@ -12,7 +12,7 @@ from PIL import Image
 from ..errors import InputError
 from ..study.align import align, resample
 from ..study.normalize import body_mask, normalize, percentiles
-from ..study.volume import Volume, from_sitk, to_sitk
+from ..study.volume import Volume, from_sitk, one_grid, to_sitk
 from ..vocabulary import get_sequence, load_classes, training_prompt
 from .augmentation import degrade, smooth_field
 from .labels import read_labels
@@ -21,8 +21,6 @@ from .sample import IGNORE, NO_TUMOR, Sample, choose_plane, random_frame
 
 #: Of the data folder: patients with several sequences, and heads with one or two.
 _FOLDERS = ("cohorts", "heads")
-#: Grids whose corners lie this near to each other are one: headers round.
-SAME_GRID_MM = 1e-2
 
 
 @dataclass(frozen=True)
@@ -72,10 +70,11 @@ def load_patient(files: PatientFiles, note: Callable[[str], None]) -> list[Patie
             note(f"{files.name}: {sequence} is not used: {error}")
     labels = read_labels(files, {s: raw[s] for s in volumes}, note)
     labels = [(of, _oriented(label)) for of, label in labels]
-    grids = [raw[sequence].grid for sequence in volumes]
-    same_grid = all(grids[0].matches(grid, SAME_GRID_MM) for grid in grids[1:])
-    chosen = sorted(volumes)[:1] if same_grid else sorted(volumes)
-    return [_on_grid(files.name, volumes, labels, grid_of, not same_grid, note) for grid_of in chosen]
+    if not volumes:
+        return []
+    same_grid = one_grid(raw[sequence].grid for sequence in volumes)
+    grids = sorted(volumes)[:1] if same_grid else sorted(volumes)
+    return [_on_grid(files.name, volumes, labels, grid_of, not same_grid, note) for grid_of in grids]
 
 
 @dataclass(frozen=True)
