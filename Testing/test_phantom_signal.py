@@ -11,7 +11,7 @@ from NPCSynthLib.vocabulary import Sequence, load_sequences
 def brightness(tissue, protocol):
     t = TISSUES[tissue]
     field = protocol.field_strength_t
-    return float(signal(t.t1_ms[field], t.t2_ms[field], t.pd, t.fat_fraction, t.enhancement, protocol))
+    return float(signal(t.t1_ms[field], t.t2_ms[field], t.pd, t.fat_fraction, t.enhancement, protocol, t.flow_void))
 
 
 def protocols(sequence_id, count=40):
@@ -58,6 +58,18 @@ def test_stir_nulls_fat_without_spectral_suppression():
     for protocol in stir:
         assert protocol.fat_suppression == 0
         assert brightness("subcutaneous_fat", protocol) < 0.4 * brightness("npc_tumor", protocol)
+
+
+def test_flowing_blood_is_dark_in_spin_echoes_and_not_in_gradient_echoes():
+    """A carotid beside an enhancing node is black on a TSE and white on a VIBE."""
+    for field in (1.5, 3.0):
+        spin = Protocol("T1C", field, "TSE", 600, 12, None, 90, 0, 1.0)
+        gradient = Protocol("T1C", field, "GRE", 6, 2.5, None, 12, 0, 1.0)
+        assert brightness("artery", spin) < 0.5 * brightness("lymph_node", spin)
+        assert brightness("artery", gradient) > 1.5 * brightness("lymph_node", gradient)
+        for vessel in ("artery", "vein", "venous_sinus"):
+            assert brightness(vessel, spin) < 0.6 * brightness("blood", spin)
+            assert brightness(vessel, gradient) > 0.9 * brightness("blood", gradient)
 
 
 def test_fat_is_brighter_on_tse_than_on_se():
@@ -143,7 +155,7 @@ def test_a_new_sequence_in_the_vocabulary_needs_no_code(monkeypatch):
 def test_every_tissue_has_a_source_and_plausible_values():
     for name, tissue in TISSUES.items():
         assert tissue.name == name and tissue.source
-        assert 0 <= tissue.pd <= 1 and 0 <= tissue.fat_fraction <= 1 and 0 <= tissue.enhancement <= 1
+        assert all(0 <= share <= 1 for share in (tissue.pd, tissue.fat_fraction, tissue.enhancement, tissue.flow_void))
         for field in (1.5, 3.0):
             assert 0 < tissue.t2_ms[field] < tissue.t1_ms[field]
         assert tissue.t1_ms[3.0] >= tissue.t1_ms[1.5]

@@ -100,3 +100,20 @@ def test_times_are_named_where_they_are_given_and_nowhere_else():
         for _ in range(30):
             assert "73" in training_prompt(sequence, rng, {"TR": 4321.0, "TE": 73.2, "TI": 2345.0})
             assert not any(name in training_prompt(sequence, rng) for name in ("TR ", "TE 7", "time"))
+
+
+def test_words_do_not_contradict_the_echo_time_beside_them():
+    rng = np.random.default_rng(4)
+    t2 = load_sequences()["T2"]
+    short, long = ([training_prompt(t2, rng, {"TR": 4000.0, "TE": echo, "TI": None}) for _ in range(400)]
+                   for echo in (30.0, 100.0))  # fmt: skip
+    assert not any("long TE" in text for text in short)
+    assert any("long TE" in text for text in long)
+
+
+def test_only_t1_is_called_a_gradient_echo():
+    rng = np.random.default_rng(5)
+    for sequence in load_sequences().values():
+        texts = " ".join(training_prompt(sequence, rng) for _ in range(400))
+        for technique in ("MPRAGE", "gradient echo", "VIBE"):
+            assert (technique in texts) == (sequence.weighting == "T1"), (sequence.id, technique)

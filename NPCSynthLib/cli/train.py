@@ -46,11 +46,11 @@ def run(
     --nproc-per-node 4 -m NPCSynthLib train …
 
     Configurations: small-in-stages (small, segmentation and words, each on from the weights of the one before; two CPU
-    cores, two and a half hours), small (the network, two CPU cores), base (the same larger, one GPU), fine-tune
+    cores, four hours), small (the network, two CPU cores), base (the same larger, one GPU), fine-tune
     (weights that are there, on patients of your own; see Resources/Docs/fine-tuning.md), segmentation (its head alone,
-    anew), words (the text tower alone, anew), further and image-side (on from finished weights, as the shipped ones
-    were made), and comparison/ours with what it is compared with: comparison/channel-unet, channel-unet-gan,
-    pair-unets, swin-unetr, labels, slow-text, no-contrast, no-simulation, no-t1fs, share-25 and share-50.
+    further), words (the text tower alone, anew), and comparison/ours with what it is compared with:
+    comparison/channel-unet, channel-unet-gan, pair-unets, swin-unetr, labels, slow-text, no-contrast, no-simulation,
+    no-t1fs, share-25 and share-50.
 
     [bold]Examples[/]
 

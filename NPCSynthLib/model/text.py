@@ -79,8 +79,9 @@ def tokens_of_vocabulary() -> list[int]:
         pieces += sequence.aliases
     pieces += [wording.format(TI="1") for wording in templates["inversion"]]
     free = templates["free"]
-    kinds = [free[kind] for kind in ("inverted_fat", "technique", "plane", "noun", "region", "timing")]
-    pieces += [piece.format(TR="1", TE="1") for kind in (*kinds, *free["weighting"].values()) for piece in kind]
+    kinds = [free[kind] for kind in ("inverted_fat", "plane", "noun", "region", "timing")]
+    kinds += [*free["technique"].values(), *free["weighting"].values()]
+    pieces += [piece.format(TR="1", TE="1") for kind in kinds for piece in kind]
     tokens = {PAD, START, END, *range(_FIRST_NUMBER, _FIRST_NUMBER + _NUMBERS)}
     for word in {word for piece in pieces for word in piece.split()}:  # no token reaches across a space
         tokens.update(clip_tokens(word))

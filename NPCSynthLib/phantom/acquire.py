@@ -72,15 +72,16 @@ def tissue_signal(anatomy: Anatomy, protocol: Protocol) -> np.ndarray:
         [t.pd for t in tissues],
         [t.fat_fraction for t in tissues],
         [t.enhancement for t in tissues] * spread["uptake"],
+        [t.flow_void for t in tissues],
     ], np.float32)
     body = anatomy.labels > 0
-    t1, t2, pd, fat, uptake = tables[:, anatomy.labels[body]]
+    t1, t2, pd, fat, uptake, flow_void = tables[:, anatomy.labels[body]]
     for number, (values, strength) in enumerate(((t1, 0.04), (t2, 0.05), (pd, 0.02))):
         texture = smooth_noise(anatomy.grid, 4.0, [anatomy.seed, 101, number])[body]
         texture += smooth_noise(anatomy.grid, 11.0, [anatomy.seed, 102, number])[body]
         values *= np.exp(np.float32(strength / 1.4) * texture)
     image = np.zeros(anatomy.grid.shape, np.float32)
-    image[body] = signal(t1, t2, pd, fat, uptake, protocol)
+    image[body] = signal(t1, t2, pd, fat, uptake, protocol, flow_void)
     return image
 
 

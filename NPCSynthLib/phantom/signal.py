@@ -69,7 +69,7 @@ def _magnetization(t1, t2, protocol: Protocol):
     return (1 - recovery) / (1 - np.cos(angle) * recovery) * np.sin(angle) * dephasing
 
 
-def signal(t1_ms, t2_ms, pd, fat_fraction, uptake, protocol: Protocol) -> np.ndarray:
+def signal(t1_ms, t2_ms, pd, fat_fraction, uptake, protocol: Protocol, flow_void=0.0) -> np.ndarray:
     """Magnitude of the signal of each voxel, relative to that of all CSF protons fully relaxed.
 
     With C = uptake * contrast: 1/T1' = 1/T1 + r1 C, 1/T2' = 1/T2 + r2 C. Then, for the water and the fat component,
@@ -83,9 +83,11 @@ def signal(t1_ms, t2_ms, pd, fat_fraction, uptake, protocol: Protocol) -> np.nda
 
     The components add in phase, weighted by ``fat_fraction``; spectral suppression leaves (1 - efficacy) of fat.
 
+    Spin echoes (SE, TSE, IR) have (1 - flow_void) of it. What blood that enters the slice unsaturated adds is left out.
+
     Args:
-        t1_ms, t2_ms: of the water component; pd, fat_fraction, uptake: as in ``Tissue``. Scalars or arrays of any
-            shapes that broadcast.
+        t1_ms, t2_ms: of the water component; pd, fat_fraction, uptake, flow_void: as in ``Tissue``. Scalars or arrays
+            of any shapes that broadcast.
 
     Returns:
         float32 array of the broadcast shape, >= 0.
@@ -101,6 +103,8 @@ def signal(t1_ms, t2_ms, pd, fat_fraction, uptake, protocol: Protocol) -> np.nda
     fat_t2 = FAT_T2_MS[field] * (_TSE_FAT_T2_FACTOR if protocol.kind in ("TSE", "IR") else 1.0)
     fat_signal = np.float32(_magnetization(FAT_T1_MS[field], fat_t2, protocol) * (1 - protocol.fat_suppression))
     water_signal = _magnetization(t1, t2, protocol)
+    if protocol.kind != "GRE":
+        pd = pd * (1 - np.asarray(flow_void, np.float32))
     return np.abs(pd * (water_signal * (1 - fat) + fat_signal * fat)).astype(np.float32)
 
 

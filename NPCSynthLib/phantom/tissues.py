@@ -34,7 +34,10 @@ class Tissue:
     Attributes:
         name: key in ``TISSUES``.
         t1_ms, t2_ms: relaxation times in ms of the WATER component, by field strength in T (1.5 and 3.0).
-        pd: signal-giving protons relative to CSF, 0..1. In vessels it is what flow leaves of it.
+        pd: signal-giving protons relative to CSF, 0..1.
+        flow_void: share of the signal that is lost to a spin echo because the blood has flowed on between the pulses
+            that excite and refocus its slice, 0..1. A gradient echo has no such second pulse and loses nothing
+            (Bernstein, "Handbook of MRI Pulse Sequences", 2004; Bradley WG et al., AJR 1984;143:1167-1174).
         fat_fraction: share of those protons that belong to fat, 0..1.
         enhancement: concentration of contrast agent relative to that of blood a few minutes after injection,
             0..1; multiply by ``Protocol.contrast_mmol_l``.
@@ -48,9 +51,10 @@ class Tissue:
     fat_fraction: float
     enhancement: float
     source: str
+    flow_void: float = 0.0
 
 
-# name: T1 at 1.5 T, T1 at 3 T, T2 at 1.5 T, T2 at 3 T, PD, fat fraction, enhancement, source
+# name: T1 at 1.5 T, T1 at 3 T, T2 at 1.5 T, T2 at 3 T, PD, fat fraction, enhancement, source, flow void if any
 _TABLE = {
     "air": (1000, 1000, 1, 1, 0.0, 0.0, 0.0, "no protons"),
     "skin": (900, 1150, 35, 32, 0.65, 0.05, 0.20, "estimated from muscle (Stanisz), shorter T2"),
@@ -80,9 +84,9 @@ _TABLE = {
     "submandibular": (950, 1250, 76, 70, 0.85, 0.15, 0.30, "estimated: less fat than the parotid"),
     "mucosa": (1150, 1450, 105, 95, 0.88, 0.0, 0.75, "estimated from enhancing, T2-bright mucosa"),
     "lymph_node": (1050, 1400, 78, 72, 0.85, 0.03, 0.30, "estimated from lymphoid tissue beside muscle"),
-    "artery": (1441, 1932, 290, 275, 0.14, 0.0, 1.0, "Stanisz (blood); PD what flow leaves in a spin echo"),
-    "vein": (1441, 1932, 220, 180, 0.40, 0.0, 1.0, "Stanisz (blood); slow flow, PD estimated"),
-    "venous_sinus": (1441, 1932, 200, 160, 0.45, 0.0, 0.90, "Stanisz (blood); slow flow, PD estimated"),
+    "artery": (1441, 1932, 290, 275, 0.90, 0.0, 1.0, "Stanisz (blood); fast flow, void estimated", 0.84),
+    "vein": (1441, 1932, 220, 180, 0.90, 0.0, 1.0, "Stanisz (blood); slow flow, void estimated", 0.56),
+    "venous_sinus": (1441, 1932, 200, 160, 0.90, 0.0, 0.90, "Stanisz (blood); slow flow, void estimated", 0.50),
     "blood": (1441, 1932, 250, 230, 0.90, 0.0, 1.0, "Stanisz; static blood, T2 of mixed oxygenation"),
     "pituitary": (950, 1250, 88, 82, 0.82, 0.0, 0.75, "estimated from gray matter; no blood-brain barrier"),
     "choroid_plexus": (1300, 1700, 140, 130, 0.90, 0.0, 0.70, "estimated between gray matter and CSF"),
@@ -98,7 +102,7 @@ _TABLE = {
 }
 
 TISSUES: dict[str, Tissue] = {
-    name: Tissue(name, {1.5: row[0], 3.0: row[1]}, {1.5: row[2], 3.0: row[3]}, row[4], row[5], row[6], row[7])
+    name: Tissue(name, {1.5: row[0], 3.0: row[1]}, {1.5: row[2], 3.0: row[3]}, *row[4:])
     for name, row in _TABLE.items()
 }
 """Every tissue by name."""

@@ -1,7 +1,7 @@
 """What a training run is made of, read from a file."""
 
 import json
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
@@ -11,7 +11,6 @@ from ..model.network import AnyToAll, ModelConfig
 from ..model.text import TextTower
 from ..phantom.signal import ANY_ECHO
 from ..vocabulary import load_classes
-from . import wordings
 from .baseline_networks import NETWORKS
 from .dataset import Mixture
 from .objectives import LEARNS, LabelTower, TrainingModule
@@ -31,7 +30,7 @@ class TrainingConfig:
             follow words that move, and learns more slowly.
         losses: weights of losses that differ from ``objectives.WEIGHTS``.
         learns: "everything", or what of finished weights learns while all else stays as it is: "segmentation" (the
-            head), "images" (all but the text tower) or "words" (a text tower anew, see ``wordings``).
+            head) or "words" (a text tower anew, see ``wordings``).
     """
 
     model: ModelConfig | None
@@ -120,6 +119,5 @@ def build_module(config: TrainingConfig, tokens: list[int]) -> torch.nn.Module:
     if config.network == "any-to-all-labels":
         text = LabelTower(config.model)
     else:
-        layers = wordings.LAYERS if config.learns == "words" else config.model.text_layers
-        text = TextTower(replace(config.model, text_layers=layers), tokens)
+        text = TextTower(config.model, tokens)
     return TrainingModule(model, text, losses=config.losses, learns=config.learns)

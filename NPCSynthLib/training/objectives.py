@@ -22,7 +22,7 @@ _SOURCE_TEXT_DROPOUT = 0.15
 _LEVEL_SHARE = 0.4
 
 #: What a run may leave to learn.
-LEARNS = ("everything", "segmentation", "images", "words")
+LEARNS = ("everything", "segmentation", "words")
 
 WEIGHTS = {
     "l1": 1.0, "mse": 2.0, "ssim": 0.4, "gradient": 0.3, "scale": 0.05, "contrast": 0.02, "variance": 0.02,
@@ -207,11 +207,9 @@ class TrainingModule(nn.Module):
         self.projections = nn.ModuleList(nn.Conv2d(c, contrast_width, 1) for c in model.config.channels)
         self.learns = learns
         self.meanings: Meanings | None = None
-        if learns in ("segmentation", "words"):
+        if learns != "everything":
             self.requires_grad_(False)
             {"segmentation": model.segmentation, "words": text}[learns].requires_grad_(True)
-        if learns == "images":
-            text.requires_grad_(False)
 
     def _words(self, batch: Batch) -> tuple[list[str], list[str]]:
         """How sources and targets are named to the tower."""

@@ -123,6 +123,7 @@ def simulate(
                   np.array([0 < t.fat_fraction < 0.9 for t in table]), 0, 1)  # fmt: skip
     pd = np.array([t.pd for t in table]) * jitter[:, 2]
     uptake = np.array([t.enhancement for t in table]) * jitter[:, 3]
+    flow_void = np.array([t.flow_void for t in table])
     field_t = float(rng.choice((1.5, 3.0)))
     t1 = np.array([t.t1_ms[field_t] for t in table]) * jitter[:, 0]
     t2 = np.array([t.t2_ms[field_t] for t in table]) * jitter[:, 1]
@@ -135,14 +136,13 @@ def simulate(
 
     images, prompts = {}, {}
     for sequence_id in dict.fromkeys([*source_ids, *target_ids]):
-        protocol = random_protocol(sequence_id, rng)
-        protocol = replace(protocol, field_strength_t=field_t)
+        protocol = random_protocol(sequence_id, rng, field_t)
         any_echo = sequence_id not in source_ids and rng.random() < echo_times and protocol.sequence in ANY_ECHO
         if any_echo:
             protocol = replace(protocol, TE_ms=random_echo_time(rng))
-        base = signal(t1, t2, pd, fat, uptake, protocol)
-        d1 = (signal(t1 * 1.05, t2, pd * 1.01, fat, uptake, protocol) - base) / np.float32(0.05)
-        d2 = (signal(t1, t2 * 1.05, pd, fat, uptake, protocol) - base) / np.float32(0.05)
+        base = signal(t1, t2, pd, fat, uptake, protocol, flow_void)
+        d1 = (signal(t1 * 1.05, t2, pd * 1.01, fat, uptake, protocol, flow_void) - base) / np.float32(0.05)
+        d2 = (signal(t1, t2 * 1.05, pd, fat, uptake, protocol, flow_void) - base) / np.float32(0.05)
         fine_image = base[labels] + d1[labels] * field1 + d2[labels] * field2
         image = np.maximum(_average(fine_image), 0)
         low, high = _weighted_percentiles(base, counts)

@@ -153,7 +153,8 @@ class _Run:
         self.config, self.checkpoint, self.base = config, checkpoint, base
         self._fabric, self._plain = fabric, module
         optimizer = torch.optim.AdamW(
-            _groups(module, config), lr=config.learning_rate, weight_decay=config.weight_decay, betas=(0.9, 0.98)
+            _groups(module, config), lr=config.learning_rate, weight_decay=config.weight_decay, betas=(0.9, 0.98),
+            fused=True,
         )
         self._average = MovingAverage(module, config.ema)
         self._module, self._optimizer = fabric.setup(module, optimizer)

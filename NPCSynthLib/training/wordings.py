@@ -20,8 +20,6 @@ from ..phantom.signal import ANY_ECHO
 from ..vocabulary import canonical_prompt
 from .text_pretraining import nearest, random_wording
 
-#: Of the new tower: half of those that the image side learns with, and a file half as large.
-LAYERS = 2
 _BATCH = 48
 _PIXELS = 48  # that look at the words, a step
 _CANONICAL = 0.1  # of a lesson: the canonical prompts themselves

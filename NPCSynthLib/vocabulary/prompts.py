@@ -48,12 +48,16 @@ def _free_wording(sequence: Sequence, rng: np.random.Generator, timing: dict | N
     def piece(choices: list[str], chance: float = 0.5) -> list[str]:
         return [str(rng.choice(choices))] if rng.random() < chance else []
 
-    weighting = piece(free["weighting"]["inversion" if sequence.inversion_recovery else sequence.weighting], 1)
+    weightings = free["weighting"]["inversion" if sequence.inversion_recovery else sequence.weighting]
+    if timing is not None and timing["TE"] < sequence.typical["TE"][0]:
+        weightings = [words for words in weightings if not words.startswith("long TE")]
+    weighting = piece(weightings, 1)
     fat = piece(templates["fat"][str(sequence.fat_suppressed).lower()], 1 if sequence.fat_suppressed else 0.3)
     if sequence.weighting == "T2" and sequence.fat_suppressed and rng.random() < 0.25:
         weighting, fat = piece(free["inverted_fat"], 1), []
+    techniques = free["technique"]["any"] + free["technique"].get(sequence.weighting, [])
     agent = piece(templates["agent"][str(sequence.contrast_agent).lower()], 1 if sequence.contrast_agent else 0.3)
-    inner = [agent, weighting, fat, piece(free["technique"], 0.4), piece(free["plane"], 0.3)]
+    inner = [agent, weighting, fat, piece(techniques, 0.4), piece(free["plane"], 0.3)]
     said = [words for words in inner if words]
     said = [said[n][0] for n in rng.permutation(len(said))]
     noun, region = piece(free["noun"], 0.7), piece(free["region"], 0.5)
