@@ -83,13 +83,13 @@ def test_image_under_a_wrong_name_is_noticed(synthesizer, acquired):
 def test_identify_looks_at_the_images_when_asked(acquired, tmp_path):
     from NPCSynthLib.cli.main import app
 
-    for name, volume in (("T1", acquired["T1"]), ("FLAIR", acquired["T1"])):  # the second one under a wrong name
+    for name, volume in (("T1", acquired["T1"]), ("T2", acquired["T1"])):  # the second one under a wrong name
         sitk.WriteImage(to_sitk(volume.array, volume.grid), str(tmp_path / f"{name}.nii.gz"))
     done = CliRunner().invoke(app, ["identify", str(tmp_path), "--look", "--json"])
     assert done.exit_code == 0, done.stderr
     entries = {entry["sequence"]: entry for entry in json.loads(done.stdout)}
     assert entries["T1"]["image_sequence"] == "T1" and "looks like" not in entries["T1"]["reason"]
-    assert entries["FLAIR"]["image_sequence"] == "T1" and "looks like T1" in entries["FLAIR"]["reason"]
+    assert entries["T2"]["image_sequence"] == "T1" and "looks like T1" in entries["T2"]["reason"]
 
 
 def test_every_result_says_how_little_the_contours_learned_from(synthesizer, acquired):
@@ -113,6 +113,6 @@ def test_organs_are_found_on_fine_pixels(synthesizer):
     study = build_study({"T2": acquire(anatomy, typical_protocol("T2"), np.random.default_rng(0), grid=anatomy.grid)})
     segmentation = synthesizer.run(study, ["T1"]).segmentation
     for segment in segmentation.segments:
-        if segment.name in ("Brain", "SpinalCord", "Eye_L"):
+        if segment.name in ("Brain", "Brainstem", "Eye_L", "Eye_R", "Parotid_L"):  # of the cord there is one slice
             made, true = segmentation.mask(segment), anatomy.structures[segment.name]
-            assert 2 * (made & true).sum() > 0.6 * (made.sum() + true.sum()), segment.name
+            assert 2 * (made & true).sum() > 0.7 * (made.sum() + true.sum()), segment.name

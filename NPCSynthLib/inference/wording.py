@@ -63,11 +63,11 @@ def check_wording(loaded: LoadedModel, target: str, prompt: str) -> list[str]:
 def _about_numbers(loaded: LoadedModel, target: str, prompt: str) -> str:
     low, high = ECHO_TIMES_MS
     if not (target in ANY_ECHO and loaded.manifest.get("reads_echo_times")):
-        return (f"Leave numbers out of your words for {target}: the model is meant to pass over them, and does not "
-                "always.")
+        return (f"Leave numbers out of your words for {target}: the model is meant to pass over them, and often does "
+                "not. The image may be wrong.")
     told = _ECHO_TIME.search(prompt)
     if told and not low <= float(told[1]) <= high:
         return (f"The model learned echo times from {low:g} to {high:g} ms: what it makes of {told[1]} ms for {target} "
                 "is a guess.")
     return (f"An echo time in your words changes the contrast of {target} as learned from simulated images, and only "
-            "roughly: look at it. Leave other numbers out.")
+            "roughly: look at it. Leave other numbers out, they can spoil the image.")
