@@ -152,13 +152,13 @@ class _Run:
                  base: str | None):  # fmt: skip
         self.config, self.checkpoint, self.base = config, checkpoint, base
         self._fabric, self._plain = fabric, module
+        self._scaled = choose_device()[0].dtype == torch.float16
         optimizer = torch.optim.AdamW(
             _groups(module, config), lr=config.learning_rate, weight_decay=config.weight_decay, betas=(0.9, 0.98),
-            fused=True,
+            fused=not self._scaled,  # a fused one unscales by itself, and its gradients cannot be clipped then
         )
         self._average = MovingAverage(module, config.ema)
         self._module, self._optimizer = fabric.setup(module, optimizer)
-        self._scaled = choose_device()[0].dtype == torch.float16
         self.step = 0
         if state is not None:
             load_optimizer(self._optimizer, state["optimizer"], checkpoint)
