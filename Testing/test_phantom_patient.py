@@ -142,6 +142,16 @@ def test_sequences_share_their_texture(anatomy):
     assert np.corrcoef(t1, t1fs)[0, 1] > 0.99
 
 
+def test_vessels_are_dark_in_spin_echoes_and_bright_in_enhanced_gradient_echoes():
+    anatomy = make_anatomy(4, (40, 90, 80), (5.0, 2.5, 2.5))
+    artery, muscle = (anatomy.labels == anatomy.tissue_names.index(name) for name in ("artery", "muscle"))
+    assert artery.sum() > 20
+    spin = tissue_signal(anatomy, Protocol("T1C", 3.0, "TSE", 600, 12, None, 90, 0, 1.0))
+    gradient = tissue_signal(anatomy, Protocol("T1C", 3.0, "GRE", 6, 2.5, None, 12, 0, 1.0))
+    assert spin[artery].mean() < 0.8 * spin[muscle].mean()
+    assert gradient[artery].mean() > 1.5 * gradient[muscle].mean()
+
+
 def test_mprage_is_sagittal_and_its_header_says_inversion(anatomy):
     protocol = Protocol("T1", 3.0, "GRE", 2000, 3, 900, 9, 0, 0)
     grid = scan_grid(anatomy, protocol)

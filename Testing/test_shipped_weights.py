@@ -80,6 +80,12 @@ def test_image_under_a_wrong_name_is_noticed(synthesizer, acquired):
     assert doubts
 
 
+@pytest.mark.xfail(strict=True, reason="known: these weights see 5.7 % FLAIR in it, and the alarm begins below 5 %")
+def test_t1_under_the_name_of_flair_is_noticed(synthesizer, acquired):
+    warnings = synthesizer.run(build_study({"FLAIR": acquired["T1"]}), ["PD"], segment=False).warnings
+    assert any("looks like T1" in warning for warning in warnings)
+
+
 def test_identify_looks_at_the_images_when_asked(acquired, tmp_path):
     from NPCSynthLib.cli.main import app
 

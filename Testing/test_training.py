@@ -1,5 +1,6 @@
 """Training: samples that are what they say, losses that mean what they say, runs that resume exactly."""
 
+import dataclasses
 import os
 import re
 import socket
@@ -20,12 +21,15 @@ pytest.importorskip("lightning_fabric", reason="training needs the train extra")
 from tiny_runs import box_labelmap, tiny_config
 
 from NPCSynthLib.errors import InputError, OutputError, UsageError, WeightsError
+from NPCSynthLib.inference.device import Device
 from NPCSynthLib.model.manifest import read_manifest, write_manifest
 from NPCSynthLib.model.network import ModelConfig
 from NPCSynthLib.model.text import TextTower, tokens_of_vocabulary
 from NPCSynthLib.model.weights import add_file, load_weights
+from NPCSynthLib.phantom.signal import FAT_T1_MS, nulling_inversion_time
+from NPCSynthLib.phantom.tissues import TISSUES
 from NPCSynthLib.training import config as config_module
-from NPCSynthLib.training import dataset, export, journal, objectives, trainer
+from NPCSynthLib.training import dataset, export, journal, objectives, simulation, trainer
 from NPCSynthLib.training.baseline_networks import NETWORKS, load_baseline
 from NPCSynthLib.training.config import TrainingConfig
 from NPCSynthLib.training.dataset import Mixture, TrainingBatches
@@ -52,6 +56,22 @@ def test_simulated_sample_follows_the_physics():
     assert len(values["T1"]) >= 4
     ratio = {s: np.median(v) for s, v in values.items()}
     assert ratio["T1C"] > 1.2 * ratio["T1"]
+
+
+def test_simulated_stir_nulls_fat_of_its_own_field_and_blood_flows(monkeypatch):
+    """The field strength is drawn for the patient, not for each sequence: T1 of tissues and TI must be of the same."""
+    seen, compute = [], simulation.signal
+    monkeypatch.setattr(simulation, "signal", lambda *given: seen.append(given[5:]) or compute(*given))
+    boxes = box_labelmap()
+    names = tuple(name.replace("muscle", "artery") for name in boxes.names)
+    for seed in range(40):
+        simulate(dataclasses.replace(boxes, names=names), ["T1"], ["T2FS"], np.random.default_rng(seed), 32, 0)
+    stir = [protocol for protocol, _ in seen if protocol.kind == "IR"]
+    assert {protocol.field_strength_t for protocol in stir} == {1.5, 3.0}
+    for protocol in stir:
+        nulling = nulling_inversion_time(FAT_T1_MS[protocol.field_strength_t], protocol.TR_ms)
+        assert 0.9 <= protocol.TI_ms / nulling <= 1.0
+    assert all(flow_void.max() == TISSUES["artery"].flow_void for _, flow_void in seen)
 
 
 def test_echo_times_far_from_the_usual_are_told():
@@ -256,7 +276,7 @@ def test_run_from_finished_weights_begins_where_they_ended(boxes, tmp_path, firs
 def test_the_segmentation_head_learns_alone_and_leaves_the_rest_as_it_is(boxes, tmp_path, first):
     """To the bit, so that images stay the same and a second edition of the weights adds little to the history."""
     add_file(first, "usual.safetensors", {"limits": np.ones(3, np.float32)})
-    write_manifest(first, {**read_manifest(first)[1], "calibration": {"T1": 1.5}})
+    write_manifest(first, {**read_manifest(first)[1], "calibration": {"T1": 1.5}, "notes": ["Check every contour."]})
     config = tiny_config(tmp_path, learns="segmentation", learning_rate=0.01)
     second = trainer.train(config, tmp_path, tmp_path / "second", start=first)
     a, b = load_weights(first), load_weights(second)
@@ -265,8 +285,18 @@ def test_the_segmentation_head_learns_alone_and_leaves_the_rest_as_it_is(boxes, 
     for name in ("text.safetensors", "usual.safetensors"):
         assert (first / name).read_bytes() == (second / name).read_bytes()
     assert b.manifest["calibration"] == {"T1": 1.5}
+    assert "Check every contour." in b.manifest["notes"], "what users are warned of stays true"
     prompt = canonical_prompt(get_sequence("T1"))
     assert torch.equal(a.text_features(prompt)[0].tokens, b.text_features(prompt)[0].tokens)
+
+
+def test_where_gradients_are_scaled_they_can_be_clipped_too(boxes, tmp_path, monkeypatch):
+    """On GPUs without bfloat16; Fabric clips no gradients of an optimizer that unscales them itself."""
+    made, build = [], torch.optim.AdamW
+    monkeypatch.setattr(torch.optim, "AdamW", lambda *a, **k: made.append(build(*a, **k)) or made[-1])
+    monkeypatch.setattr(trainer, "choose_device", lambda: (Device(torch.device("cpu"), torch.float16, "old GPU"), []))
+    trainer.train(tiny_config(tmp_path, steps=1), tmp_path, tmp_path / "out")
+    assert made and not any(getattr(optimizer, "_step_supports_amp_scaling", False) for optimizer in made)
 
 
 def test_weights_say_by_themselves_what_their_contours_were_learned_from(boxes, tmp_path, monkeypatch, first):

@@ -108,7 +108,6 @@ def test_a_run_of_words_changes_the_text_tower_alone(boxes, tmp_path, first):
     assert (first / "model.safetensors").read_bytes() == (second / "model.safetensors").read_bytes()
     assert (first / "text.safetensors").read_bytes() != (second / "text.safetensors").read_bytes()
     before, after = load_weights(first), load_weights(second)
-    assert after.manifest["model"] == before.manifest["model"]
     features, unknown = after.text_tower().encode(["T2 image of the neck, TE 40 ms"])
     assert features.pooled.shape == (1, 32) and not unknown
     assert after.manifest["started_from"] == before.identity

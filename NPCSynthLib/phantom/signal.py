@@ -83,7 +83,8 @@ def signal(t1_ms, t2_ms, pd, fat_fraction, uptake, protocol: Protocol, flow_void
 
     The components add in phase, weighted by ``fat_fraction``; spectral suppression leaves (1 - efficacy) of fat.
 
-    Spin echoes (SE, TSE, IR) have (1 - flow_void) of it. What blood that enters the slice unsaturated adds is left out.
+    Spin echoes (SE, TSE, IR) have (1 - flow_void) of it, whatever their TE. What blood that enters the slice
+    unsaturated adds is left out: without contrast agent arteries are about as gray as muscle in gradient echoes.
 
     Args:
         t1_ms, t2_ms: of the water component; pd, fat_fraction, uptake, flow_void: as in ``Tissue``. Scalars or arrays
