@@ -238,6 +238,37 @@ def test_a_patient_who_lacks_nothing_is_no_failure(tmp_path):
     assert outcomes(cohort) == {"all": "nothing missing", "some": "done"}
 
 
+def test_of_a_patient_who_lacks_nothing_remarks_are_kept(tmp_path):
+    """A series that was taken for another sequence must not close the case in silence; nor names come with it."""
+    cohort = Cohort(tmp_path / "out", Settings(**{**vars(QUICK), "targets": ("T1",), "segment": True}))
+    folder = write_patient(tmp_path / "all", ("T1", "T1C"))
+    (folder / "Doe_Jane.nii.gz").write_bytes(b"no image")
+    shutil.copy(folder / "T1.nii.gz", folder / "Doe_t1.nii.gz")
+    cohort.add([folder])
+    run(cohort)
+    patient, = cohort.patients
+    assert patient.outcome == "nothing missing"
+    told = " ".join(patient.warnings)
+    assert "both look like T1" in told and "damaged" in told and "No contours were made" in told
+    assert "Doe" not in told
+    assert "No contours were made" in (tmp_path / "out" / "summary.html").read_text()
+
+
+@pytest.mark.parametrize("numbered", [False, True])
+def test_nobody_takes_the_name_of_results_that_are_there(tmp_path, numbered):
+    """Or the report of a patient who was taken off the list would open under another's name."""
+    cohort = Cohort(tmp_path / "out", Settings(**{**vars(QUICK), "numbered": numbered}))
+    cohort.add([write_patient(tmp_path / "a" / "mr")])
+    run(cohort)
+    first, = cohort.patients
+    cohort.remove(first.name)
+    cohort.add([write_patient(tmp_path / "b" / "mr")])
+    second, = cohort.patients
+    assert second.name == ("patient-002" if numbered else "mr (2)")
+    run(cohort)
+    assert outcomes(cohort) == {second.name: "done"}
+
+
 def test_pause_ends_after_the_patient_at_hand_and_a_restart_goes_on(cohort_folder, tmp_path):
     cohort = Cohort(tmp_path / "out", QUICK)
     cohort.add(patient_folders(cohort_folder))
@@ -462,7 +493,7 @@ def test_the_command_tells_outcomes_and_goes_on(cohort_folder, tmp_path, quick_w
     shutil.rmtree(cohort_folder / "empty")
     write_patient(cohort_folder / "empty")
     code, out, said = npcsynth(*options, "--retry")
-    assert code == 0 and len(quick_weights.runs) == 4 and "Wrote 4 patients" in said and out == ""
+    assert code == 0 and len(quick_weights.runs) == 4 and "4 patients in" in said and ": 4 done." in said and out == ""
 
 
 def test_the_command_with_a_real_network(cohort_folder, tmp_path):
@@ -503,5 +534,5 @@ def test_the_batchs_own_folder_is_no_patient(cohort_folder, tmp_path, quick_weig
     options = ("batch", cohort_folder, "--out", cohort_folder / "results", "--no-segment")
     assert npcsynth(*options)[0] == 0
     code, _, said = npcsynth(*options)
-    assert code == 0 and "Wrote 3 patients" in said
+    assert code == 0 and "3 patients in" in said
     assert names(cohort_folder) == {"anna", "bert", "carl", "results"}

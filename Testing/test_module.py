@@ -264,6 +264,7 @@ def test_another_patient_that_is_loaded_later_does_not_mix_in(two_studies, make_
     panel.study.onVolumeAdded(second["FLAIR"])
     panel.study._onDetectTimer()
     assert sources(panel) == first and panel._parameterNode.study == "1.2.0"
+    assert "another study were loaded" in panel.study.notesLabel.text and not panel.study.notesLabel.isHidden()
 
 
 def test_no_target_means_no_run(nodes, make_panel):

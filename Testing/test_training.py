@@ -489,6 +489,17 @@ def test_more_processes_than_a_batch_has_samples_are_said(boxes, tmp_path, monke
         trainer.train(tiny_config(tmp_path), tmp_path, tmp_path / "out")
 
 
+def test_checkpoint_whose_network_has_other_layers_is_said(boxes, tmp_path):
+    """An older edition's run of the same configuration may have had them."""
+    config = tiny_config(tmp_path, steps=1)
+    trainer.train(config, tmp_path, tmp_path / "out")
+    state = torch.load(tmp_path / "out" / "checkpoint.ckpt")
+    state["module"].popitem()
+    torch.save(state, tmp_path / "out" / "checkpoint.ckpt")
+    with pytest.raises(InputError, match="older NPCSynth"):
+        trainer.train(config, tmp_path, tmp_path / "out")
+
+
 def test_checkpoint_of_an_older_edition_is_said(boxes, tmp_path):
     """Its optimizer had one group of parameters for images and text."""
     config = tiny_config(tmp_path, steps=1)

@@ -196,7 +196,7 @@ class BatchSection:
         remarks = [patient.error, *(_("Unusual: {text}").format(text=text) for text in patient.unusual),
                    *patient.warnings]
         return (
-            patient.name, outcomes[patient.outcome], ", ".join(patient.sources), ", ".join(patient.made),
+            patient.name, _("⚠ done, unusual") if patient.unusual else outcomes[patient.outcome], ", ".join(patient.sources), ", ".join(patient.made),
             ", ".join(f"{sequence} {value / 10:.1f} %" for sequence, value in uncertainty.items()),
             f"{patient.seconds:.0f}" if patient.seconds else "", "\n".join(text for text in remarks if text),
         )
@@ -327,8 +327,10 @@ class BatchSection:
         """Open a patient's report, or the folder of results."""
         if self.cohort is None or not 0 <= row < len(self.cohort.patients):
             return
-        folder = self.cohort.results(self.cohort.patients[row])
-        path = next((path for path in (folder / "report.html", folder) if path.exists()), None)
+        patient = self.cohort.patients[row]
+        folder = self.cohort.results(patient)  # in that of somebody who failed may lie what an earlier run left
+        paths = (folder / "report.html", folder) if patient.outcome == "done" else ()
+        path = next((path for path in paths if path.exists()), None)
         if path is None:
             self.messages.showError(UsageError(_("There are no results of this patient.")))
             return

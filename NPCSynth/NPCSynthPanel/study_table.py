@@ -215,8 +215,11 @@ class StudySection:
         nodes = [node for node in candidates if node.GetID() in added and node not in taken]
         if nodes:
             self.detect(nodes)
-        else:
-            self.refresh()
+            return
+        if any(node.GetID() in added and node not in candidates for node in self.logic.candidateNodes()):
+            self._showNotes([_("Images of another study were loaded; the table still shows the first. Choose the other "
+                               "under “Patient and study”.")])
+        self.refresh()
 
     def detect(self, nodes=None):
         """Propose a sequence for each volume and say what needs a look.
@@ -244,9 +247,12 @@ class StudySection:
         self._parameterNode.assign({sequence: proposals.get(sequence) for sequence in load_sequences()})
         if not proposals and not notes:
             notes = [_("No MR volume is loaded yet.")]
+        self._showNotes(notes)
+        self.refresh()
+
+    def _showNotes(self, notes):
         self.notesLabel.text = "\n".join(notes)
         self.notesLabel.visible = bool(notes)
-        self.refresh()
 
     def _keepToStudyOf(self, assigned):
         """Another patient was loaded: the table stays with the one that it shows."""

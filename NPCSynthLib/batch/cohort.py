@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
+from itertools import count
 from pathlib import Path
 
 from .. import __version__
@@ -189,12 +190,14 @@ class Cohort:
             yield
 
     def _free_name(self, folder: Path, patients: list[Patient]) -> str:
+        """A name that nobody has; where results of somebody taken off the list lie, it is that patient's for ever."""
         taken = {patient.name.casefold() for patient in patients} | {STATE, CSV, PAGE}
         if self.settings.numbered:
-            return next(name for n in range(1, len(taken) + 2) if (name := f"patient-{n:03d}") not in taken)
-        base = folder.name.lstrip(".") or "patient"
-        names = (base if n == 1 else f"{base} ({n})" for n in range(1, len(taken) + 2))
-        return next(name for name in names if name.casefold() not in taken)
+            names = (f"patient-{n:03d}" for n in count(1))
+        else:
+            base = folder.name.lstrip(".") or "patient"
+            names = (base if n == 1 else f"{base} ({n})" for n in count(1))
+        return next(name for name in names if name.casefold() not in taken and not (self.out / name).exists())
 
     def _read(self) -> Settings:
         try:

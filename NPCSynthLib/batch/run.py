@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ..errors import Cancelled, InputError, NPCSynthError, UsageError
 from ..inference.request import SynthesisRequest
-from ..output.discretion import discreet
+from ..output.discretion import discreet, without
 from ..output.folder import MANIFEST, check_free
 from ..study.build import volumes_from_folder
 from .cohort import COMPLETE, CSV, DONE, FAILED, PAGE, RUNNING, STATE, WAITING, Cohort, Patient
@@ -109,7 +109,13 @@ def _one(cohort: Cohort, patient: Patient, computer, wanted, device, weights, sc
     reading = time.perf_counter() - started
     targets = [sequence for sequence in wanted if sequence not in volumes]
     if not targets:
-        return {"outcome": COMPLETE, "sources": tuple(volumes), "seconds": time.perf_counter() - started}
+        names = [volume.name for volume in volumes.values()] + [name for name, _ in refused]
+        told = (*warnings, *(f"A series was not used: {reason}" for _, reason in refused))
+        remarks = tuple(dict.fromkeys(map(without(names), told)))
+        if settings.segment:
+            remarks += ("No contours were made: they come with the images, and none of those was missing.",)
+        return {"outcome": COMPLETE, "sources": tuple(volumes), "warnings": remarks,
+                "seconds": time.perf_counter() - started}  # fmt: skip
     if settings.dicom:
         from ..output.dicom_source import check_from_dicom
         from ..study.build import choose_reference

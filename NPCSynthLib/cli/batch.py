@@ -80,7 +80,9 @@ def run(
             messages.print(Traceback.from_exception(type(error), error, error.__traceback__))
         told = f"failed: {error_of(batch, patient)}" if patient.outcome == FAILED else \
             f"{patient.outcome}{': ' + ', '.join(patient.made) if patient.made else ''} ({patient.seconds:.0f} s)"
-        say(f"{patient.name}: {told}")
+        remarks = len(patient.unusual) + len(patient.warnings)
+        say(f"{patient.name}: {told}{f'; {remarks} remarks' if remarks else ''}")
+        warn(f"{patient.name}: {sentence}" for sentence in patient.unusual)
 
     with progress_bar() as on_progress:
         on_progress(0.0, "Loading weights")
@@ -106,4 +108,6 @@ def run(
     if failed:
         raise BatchError(f"{failed} of {len(batch.patients)} patients failed, see {CSV} in {out}. When the cause is "
                          "removed, the same command with --retry does them again.")  # fmt: skip
-    say(f"Wrote {len(batch.patients)} patients to {out}; {PAGE} sums up. Synthetic images: research use only.")
+    outcomes = ", ".join(f"{number} {outcome}" for outcome, number in total.items())
+    say(f"{len(batch.patients)} patients in {out}: {outcomes}. {PAGE} there holds all remarks. Synthetic images: "
+        "research use only.")

@@ -37,6 +37,17 @@ def _of_another_run(checkpoint: Path) -> InputError:
     )
 
 
+def load_module(module: torch.nn.Module, state: dict, checkpoint: Path) -> None:
+    """Go on with a module's parameters.
+
+    Raises InputError when they are of another network.
+    """
+    try:
+        module.load_state_dict(state)
+    except RuntimeError as error:
+        raise _of_another_run(checkpoint) from error
+
+
 def load_optimizer(optimizer: torch.optim.Optimizer, state: dict, checkpoint: Path) -> None:
     """Go on with an optimizer's state.
 

@@ -17,7 +17,7 @@ from ..inference.device import choose_device
 from ..model.text import tokens_of_vocabulary
 from ..model.weights import LoadedModel, load_weights
 from ..vocabulary import load_sequences
-from .checkpoint import CHECKPOINT, load_optimizer, read_checkpoint, save_checkpoint
+from .checkpoint import CHECKPOINT, load_module, load_optimizer, read_checkpoint, save_checkpoint
 from .config import TrainingConfig, build_module
 from .dataset import Batch, TrainingBatches
 from .export import export_weights
@@ -120,7 +120,8 @@ def _configuration(name: str, start: Path | None) -> tuple[TrainingConfig, Loade
 
 
 def _module(config: TrainingConfig, base: LoadedModel | None, state: dict | None, fabric, on_step) -> torch.nn.Module:
-    """What a run learns: that of its checkpoint, or finished weights, or a fresh one whose tower has read prompts."""
+    """What a run learns: one that waits for its checkpoint, or finished weights, or a fresh one whose tower has read
+    prompts."""
     words = config.learns == "words"
     ours = config.network == "any-to-all"
     if state is None and base is not None:
@@ -136,8 +137,6 @@ def _module(config: TrainingConfig, base: LoadedModel | None, state: dict | None
                       autocast=precision, on_step=on_step if words else None)  # fmt: skip
     if words:
         module.meanings = Meanings(canonical, config.mixture.without)
-    if state is not None:
-        module.load_state_dict(state["module"])
     return module.to(memory_format=torch.channels_last)
 
 
@@ -161,6 +160,7 @@ class _Run:
         self._module, self._optimizer = fabric.setup(module, optimizer)
         self.step = 0
         if state is not None:
+            load_module(module, state["module"], checkpoint)
             load_optimizer(self._optimizer, state["optimizer"], checkpoint)
             self._average.values = state["average"]
             self.step = state["step"]
