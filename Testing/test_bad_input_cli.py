@@ -195,10 +195,20 @@ def test_device_that_is_not_there(tmp_path, nifti, weights):
 
 
 def test_training_without_data_or_with_an_unknown_configuration(tmp_path):
+    pytest.importorskip("lightning_fabric", reason="training needs the train extra")
     code, _, _ = npcsynth("train", "small", "--data", tmp_path / "none", "--out", tmp_path / "out")
     assert code == 2
     code, _, said = npcsynth("train", "gigantic", "--data", tmp_path, "--out", tmp_path / "out")
     assert code == 2 and "gigantic" in said
+    code, _, said = npcsynth("train", "small", "--data", tmp_path, "--out", tmp_path / "out")
+    assert code == 2 and "none of cohorts/, heads/, labelmaps/, npc_t2/" in said
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_training_without_its_extra(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "lightning_fabric", None)
+    code, _, said = npcsynth("train", "small", "--data", tmp_path, "--out", tmp_path / "out")
+    assert code == 2 and "Training needs lightning_fabric" in said and '"train" extra' in said
     assert list(tmp_path.iterdir()) == []
 
 

@@ -346,6 +346,25 @@ def test_check_command(tmp_path, segments):
     assert nothing.exit_code == 3 and "No patient was found" in nothing.stderr
 
 
+@pytest.mark.parametrize(("broken", "said"), [
+    (lambda folder: (folder / "masks" / "1.jpg").unlink(), "masks/1.jpg of npc_t2 is missing or damaged"),
+    (lambda folder: (folder / "masks" / "1.jpg").write_bytes(b"no"), "masks/1.jpg of npc_t2 is missing or damaged"),
+    (lambda folder: (folder / "images" / "1.jpg").write_bytes(b"no"), "images/1.jpg of npc_t2 is missing or damaged"),
+    (lambda folder: Image.new("L", (512, 512)).save(folder / "masks" / "1.jpg"), "The mask 1.jpg of npc_t2 is empty"),
+    (lambda folder: Image.new("L", (512, 512)).save(folder / "images" / "1.jpg"), "The image 1.jpg of npc_t2"),
+])  # fmt: skip
+def test_a_tumor_slice_that_cannot_be_used_is_named(tmp_path, broken, said):
+    for kind in ("images", "masks"):
+        (tmp_path / kind).mkdir()
+        array = np.zeros((512, 512), np.uint8)
+        array[100:300, 100:300] = 200
+        Image.fromarray(array).save(tmp_path / kind / "1.jpg")
+    load_tumor_slices(tmp_path, held_out=0)
+    broken(tmp_path)
+    with pytest.raises(InputError, match=said):
+        load_tumor_slices(tmp_path, held_out=0)
+
+
 def test_masks_of_the_tumor_slices_are_turned(tmp_path):
     """In that set the rows of a mask run against those of its image."""
     (tmp_path / "images").mkdir()

@@ -13,6 +13,7 @@ pytest.importorskip("skimage", reason="the evaluation needs scikit-image (extra:
 
 from NPCSynthLib.cli.main import app
 from NPCSynthLib.study.volume import Grid, to_sitk
+from NPCSynthLib.training import baseline_networks
 from NPCSynthLib.training.baseline_networks import ChannelUNet, save_baseline
 
 
@@ -67,7 +68,8 @@ def test_one_section_beside_networks_of_both_kinds_and_again_with_another(data, 
 @pytest.mark.parametrize(("options", "code", "said"), [
     (("--only", "beauty"), 2, "no section"),
     (("--quick", "--full"), 2, "exclude each other"),
-    (("--only", "any-to-all", "--baseline", "data"), 3, "no weights to compare with"),
+    (("--only", "any-to-all", "--baseline", "data"), 3, "There are no weights in"),
+    (("--only", "out-of-distribution", "--baseline", "data"), 3, "There are no weights in"),  # where it takes no part
 ])
 def test_wrong_requests_are_refused_before_anything_is_written(options, code, said, data, weights, tmp_path):
     options = [data if option == "data" else option for option in options]
@@ -100,3 +102,9 @@ def test_calibrate_says_what_could_not_be_done(tmp_path):
     code, _, said = npcsynth("calibrate", folder, "--data", tmp_path)
     assert code == 0, said
     assert "not calibrated" in said and "unnoticed" in said
+
+
+def test_a_missing_package_of_the_last_section_is_told_before_the_first(data, weights, tmp_path, monkeypatch):
+    monkeypatch.setattr(baseline_networks, "find_spec", lambda name: None)
+    code, _, said = npcsynth("evaluate", "--data", data, "--out", tmp_path / "out", "--weights", weights)
+    assert code == 2 and '"train" extra' in said and not (tmp_path / "out").exists()

@@ -13,7 +13,7 @@ pytest.importorskip("lightning_fabric", reason="training needs the train extra")
 from NPCSynthLib.cli.main import app
 from NPCSynthLib.errors import InputError
 from NPCSynthLib.evaluation.before_after import Row, table
-from NPCSynthLib.training.held_out import remember, seen_before
+from NPCSynthLib.training.held_out import remember, seen_before, trained_before
 from NPCSynthLib.training.layouts import find_cohort
 
 
@@ -74,27 +74,29 @@ def test_a_comparison_network_is_trained_without_anybody_to_compare_on(tmp_path,
 def test_only_the_first_process_writes_who_was_held_out(tmp_path, cohort, monkeypatch):
     a, b, _ = find_cohort(cohort).patients
     monkeypatch.setenv("RANK", "1")
-    remember(tmp_path / "out", [a], [b], resume=True)
+    remember(tmp_path / "out", [a], [b], [])
     assert not (tmp_path / "out").exists()
 
 
 def test_resumed_run_never_holds_out_whom_it_was_trained_on(tmp_path, cohort):
     a, b, c = find_cohort(cohort).patients
-    remember(tmp_path / "out", [a, b], [c], resume=True)
+    out = tmp_path / "out"
+    remember(out, [a, b], [c], trained_before(out, [c], resume=True))
     with pytest.raises(InputError, match="trained on ward/Doe_1 already"):
-        remember(tmp_path / "out", [a, c], [b], resume=True)
-    remember(tmp_path / "out", [a], [c], resume=True)
+        trained_before(out, [b], resume=True)
+    remember(out, [a], [c], trained_before(out, [c], resume=True))
     with pytest.raises(InputError, match="trained on ward/Doe_1 already"):
-        remember(tmp_path / "out", [a, c], [b], resume=True)
-    remember(tmp_path / "out", [a, c], [b], resume=False)
+        trained_before(out, [b], resume=True)
+    assert trained_before(out, [b], resume=False) == []
     (tmp_path / "out" / "held_out.json").write_text("{")
     with pytest.raises(InputError, match="damaged"):
-        remember(tmp_path / "out", [a, c], [b], resume=True)
+        trained_before(out, [b], resume=True)
 
 
 def test_weights_that_have_seen_the_patient_are_told(tmp_path, cohort):
     a, b, c = find_cohort(cohort).patients
-    (tmp_path / "manifest.json").write_text(json.dumps({"training_data": ["real images: glioma/x, ward/Doe_1"]}))
+    manifest = {"files": {}, "training_data": ["real images: glioma/x, ward/Doe_1"]}
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
     (sentence,) = seen_before(tmp_path, [a, b])
     assert sentence.startswith("ward/Doe_1 is held out")
 
@@ -121,3 +123,15 @@ def test_table_averages_over_patients():
     rows = [Row("a", "T2", ("T1",), (0.4, 0.6), (14.0, 18.0), (0.2, 0.1)),
             Row("b", "T2", ("T1",), (0.6, 0.8), (16.0, 20.0), (0.2, 0.1))]
     assert "| T2 | 2 | 0.500 | 0.700 | 15.0 | 19.0 | 0.200 | 0.100 |" in table(rows)
+
+
+def test_a_run_that_cannot_begin_changes_nothing_of_who_was_held_out(tmp_path, cohort, config):
+    write_tiny_weights(tmp_path / "weights")
+    out = tmp_path / "out"
+    told = npcsynth(config, "--from", tmp_path / "weights", "--cohort", cohort, "--out", out)
+    assert told.exit_code == 0, told.stderr
+    before = (out / "held_out.json").read_text()
+    told = npcsynth(config, "--from", tmp_path / "typo", "--cohort", cohort, "--hold-out", "Doe_2", "--out", out,
+                    "--fresh")  # fmt: skip
+    assert told.exit_code == 3 and "There are no weights in" in told.stderr
+    assert (out / "held_out.json").read_text() == before and (out / "checkpoint.ckpt").exists()

@@ -12,7 +12,7 @@ from tiny_runs import tiny_config
 from typer.testing import CliRunner
 
 from NPCSynthLib.cli.main import app
-from NPCSynthLib.errors import InputError, OutputError, UsageError
+from NPCSynthLib.errors import InputError, OutputError, UsageError, WeightsError
 from NPCSynthLib.model.weights import load_weights
 from NPCSynthLib.training.config import TrainingConfig
 from NPCSynthLib.training.stages import train_in_stages
@@ -80,6 +80,7 @@ def test_time_that_is_up_ends_the_run_with_the_weights_that_there_are(boxes, rec
 
 
 def test_the_command_tells_the_stage_in_which_time_was_up(boxes, recipe, tmp_path):
+    (tmp_path / "labelmaps").mkdir()
     done = CliRunner().invoke(app, ["train", recipe, "--data", str(tmp_path), "--out", str(tmp_path / "run"),
                                     "--max-minutes", "0"])  # fmt: skip
     assert done.exit_code == 0 and "Time was up in tiny, 1 of 3. The same command goes on" in done.stderr
@@ -99,7 +100,31 @@ def test_a_fresh_run_stopped_in_its_first_stage_uses_nothing_of_the_run_before(b
     assert seen[0] == ("tiny, 1 of 3", 2) and {stage for stage, _ in seen} == {f"tiny, {n} of 3" for n in (1, 2, 3)}
 
 
-def test_what_a_fresh_run_cannot_remove_is_told(recipe, tmp_path, monkeypatch):
+@pytest.mark.parametrize("several", [True, False])
+def test_a_fresh_run_that_cannot_begin_costs_nothing_of_the_run_before(boxes, recipe, tmp_path, several):
+    config = recipe if several else tiny_config(tmp_path)
+    train_in_stages(config, tmp_path, tmp_path / "run")
+    before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    with pytest.raises(WeightsError, match="no weights in .*typo"):
+        train_in_stages(config, tmp_path, tmp_path / "run", resume=False, start=tmp_path / "typo")
+    damaged = tmp_path / "labelmaps" / "synthseg" / "training_seg_01.nii.gz"
+    damaged.parent.mkdir(parents=True)
+    damaged.write_bytes(b"no image")
+    with pytest.raises(InputError, match="training_seg_01.nii.gz cannot be read"):
+        train_in_stages(config, tmp_path, tmp_path / "run", resume=False)
+    assert {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()} == before
+
+
+def test_the_command_tells_of_a_run_of_one_stage_that_time_was_up(boxes, tmp_path):
+    """And neither calibrates nor compares what is not finished."""
+    (tmp_path / "labelmaps").mkdir()
+    done = CliRunner().invoke(app, ["train", tiny_config(tmp_path), "--data", str(tmp_path), "--out",
+                                    str(tmp_path / "run"), "--max-minutes", "0"])  # fmt: skip
+    assert done.exit_code == 0 and "Time was up in tiny. The same command goes on" in done.stderr
+    assert "calibrated" not in done.stderr and "Training ended" not in done.stderr
+
+
+def test_what_a_fresh_run_cannot_remove_is_told(boxes, recipe, tmp_path, monkeypatch):
     (tmp_path / "run" / "1-tiny").mkdir(parents=True)
 
     def locked(path):

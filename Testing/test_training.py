@@ -530,20 +530,94 @@ def test_a_step_that_is_no_number_ends_the_run_and_costs_nothing(boxes, tmp_path
     assert all(value.isfinite().all() for value in (*state["module"].values(), *state["average"].values()))
 
 
-def test_full_disk_costs_no_checkpoint(boxes, tmp_path, monkeypatch):
+@pytest.mark.parametrize("error", [
+    OSError(28, "No space left on device"),
+    RuntimeError("[enforce fail at inline_container.cc:659] . unexpected pos 704 vs 598"),  # what torch's writer says
+])  # fmt: skip
+def test_full_disk_costs_no_checkpoint(boxes, tmp_path, monkeypatch, error):
     config = tiny_config(tmp_path)
     trainer.train(config, tmp_path, tmp_path / "out", max_minutes=0)
     good = (tmp_path / "out" / "checkpoint.ckpt").read_bytes()
 
     def full(state, path):
         Path(path).write_bytes(b"half")
-        raise OSError(28, "No space left on device")
+        raise error
 
     monkeypatch.setattr(torch, "save", full)
-    with pytest.raises(OutputError, match="No space left.*last good checkpoint was kept"):
+    with pytest.raises(OutputError, match="(No space left|disk full).*last good checkpoint was kept"):
         trainer.train(config, tmp_path, tmp_path / "out")
     assert (tmp_path / "out" / "checkpoint.ckpt").read_bytes() == good
     assert not list((tmp_path / "out").glob("*.part"))
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no device that is always full")
+def test_a_log_that_cannot_be_written_ends_no_run(boxes, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "log.csv").symlink_to("/dev/full")
+    notes = []
+    weights = trainer.train(tiny_config(tmp_path), tmp_path, tmp_path / "out", note=notes.append)
+    assert load_weights(weights).manifest["steps"] == 4
+    assert notes == ["The log of the run cannot be written (No space left on device). Training goes on without it."]
+
+
+def test_a_folder_that_cannot_be_made_is_said(boxes, tmp_path):
+    (tmp_path / "out").write_text("a file")
+    with pytest.raises(OutputError, match="out"):
+        trainer.train(tiny_config(tmp_path), tmp_path, tmp_path / "out")
+    assert (tmp_path / "out").read_text() == "a file"
+
+
+def test_a_damaged_comparison_network_is_said(boxes, tmp_path):
+    """Not taken for the one that its manifest describes, and measured under its name."""
+    weights = trainer.train(tiny_config(tmp_path, network="channel-unet", steps=1), tmp_path, tmp_path / "out")
+    content = bytearray((weights / "model.safetensors").read_bytes())
+    load_baseline(weights.parent)
+    for damaged in (content[: len(content) // 2], content[:-1000] + bytes(1000)):
+        (weights / "model.safetensors").write_bytes(damaged)
+        with pytest.raises(WeightsError, match="damaged"):
+            load_baseline(weights)
+
+
+def test_weights_of_another_kind_are_not_called_broken(boxes, tmp_path):
+    unet = trainer.train(tiny_config(tmp_path, network="channel-unet", steps=1), tmp_path, tmp_path / "unet")
+    with pytest.raises(WeightsError, match="of a comparison network .channel-unet."):
+        load_weights(unet)
+    labels = trainer.train(tiny_config(tmp_path, network="any-to-all-labels"), tmp_path, tmp_path / "labels")
+    with pytest.raises(WeightsError, match="by labels, not by words"):
+        trainer.train(tiny_config(tmp_path), tmp_path, tmp_path / "out", start=labels)
+
+
+def test_the_folder_of_a_run_stands_for_its_weights(first_run):
+    assert load_weights(first_run.parent).identity == load_weights(first_run).identity
+
+
+@pytest.mark.parametrize(("changes", "said"), [
+    ({"steps": "many"}, '"steps" is a whole number above 0'),
+    ({"batch_size": 0}, '"batch_size" is a whole number above 0'),
+    ({"seed": -1}, '"seed" is a whole number, 0 or above'),
+    ({"size": 34}, '"size" is a multiple of 8'),
+    ({"size": 48, "network": "channel-unet"}, '"size" is a multiple of 32'),
+    ({"losses": {"ssimm": 5}}, "there is no loss ssimm"),
+    ({"mixture": {"without": ["T9"]}}, "there is no sequence T9"),
+])  # fmt: skip
+def test_a_configuration_that_cannot_be_meant_is_told_before_anything_is_read(tmp_path, changes, said):
+    with pytest.raises(UsageError, match=said):
+        TrainingConfig.load(tiny_config(tmp_path, **changes))
+
+
+@pytest.mark.parametrize("content", ['"a"', "null", "[]", '{"like": "%s"}'])
+def test_a_file_that_is_no_configuration_is_told(tmp_path, content):
+    path = tmp_path / "mine.json"
+    path.write_text(content.replace("%s", str(path)))
+    with pytest.raises(UsageError, match="mine.json. is not a training configuration"):
+        TrainingConfig.load(str(path))
+
+
+def test_a_label_map_without_labels_is_named(tmp_path):
+    path = tmp_path / "training_seg_01.nii.gz"
+    sitk.WriteImage(sitk.GetImageFromArray(np.zeros((4, 4, 4), np.int16)), str(path))
+    with pytest.raises(InputError, match="training_seg_01.nii.gz holds no label that is known"):
+        load_labelmap(path)
 
 
 def test_networks_of_the_comparison_learn_from_the_same_mixture():

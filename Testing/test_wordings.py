@@ -13,11 +13,12 @@ from tiny_runs import box_labelmap, tiny_config
 from typer.testing import CliRunner
 
 from NPCSynthLib.cli.main import app
-from NPCSynthLib.errors import InputError, UsageError
+from NPCSynthLib.errors import InputError, UsageError, WeightsError
 from NPCSynthLib.model.manifest import read_manifest, write_manifest
 from NPCSynthLib.model.network import AnyToAll, ModelConfig
 from NPCSynthLib.model.text import TextTower, tokens_of_vocabulary
 from NPCSynthLib.model.weights import load_weights
+from NPCSynthLib.phantom.signal import ANY_ECHO
 from NPCSynthLib.training import trainer
 from NPCSynthLib.training.config import TrainingConfig
 from NPCSynthLib.training.dataset import Mixture, TrainingBatches, collate
@@ -170,6 +171,7 @@ def test_what_learns_must_be_something_that_does(tmp_path):
 def test_the_command_leaves_what_was_calibrated_as_it_was(boxes, tmp_path, first):
     write_manifest(first, {**read_manifest(first)[1], "calibration": {"T1": 1.5}, "patient_spread": 0.5})
     config = tiny_config(tmp_path, model=None, learns="words")
+    (tmp_path / "labelmaps").mkdir()
     done = CliRunner().invoke(app, ["train", config, "--data", str(tmp_path), "--from", str(first),
                                     "--out", str(tmp_path / "out")])  # fmt: skip
     assert done.exit_code == 0, done.stderr
@@ -181,3 +183,9 @@ def test_the_command_leaves_what_was_calibrated_as_it_was(boxes, tmp_path, first
 def test_a_run_of_words_needs_weights(boxes, tmp_path):
     with pytest.raises(UsageError, match="goes on from weights"):
         trainer.train("words", tmp_path, tmp_path / "out")
+
+
+def test_weights_that_never_met_t2_learn_no_words(boxes, tmp_path):
+    first = trainer.train(tiny_config(tmp_path, mixture={"without": list(ANY_ECHO)}), tmp_path, tmp_path / "first")
+    with pytest.raises(WeightsError, match="never met T2 or T2FS"):
+        trainer.train(tiny_config(tmp_path, model=None, learns="words"), tmp_path, tmp_path / "out", start=first)

@@ -195,8 +195,9 @@ class BatchSection:
         uncertainty = patient.mean_uncertainty or {}
         remarks = [patient.error, *(_("Unusual: {text}").format(text=text) for text in patient.unusual),
                    *patient.warnings]
+        outcome = _("⚠ done, unusual") if patient.unusual else outcomes[patient.outcome]
         return (
-            patient.name, _("⚠ done, unusual") if patient.unusual else outcomes[patient.outcome], ", ".join(patient.sources), ", ".join(patient.made),
+            patient.name, outcome, ", ".join(patient.sources), ", ".join(patient.made),
             ", ".join(f"{sequence} {value / 10:.1f} %" for sequence, value in uncertainty.items()),
             f"{patient.seconds:.0f}" if patient.seconds else "", "\n".join(text for text in remarks if text),
         )

@@ -50,10 +50,13 @@ def run(
     from ..evaluation.report import PAGE, write_section
     from ..evaluation.section import Context, run_section, section_names
     from ..inference.synthesizer import Synthesizer
+    from ..training.baseline_networks import check_swin_unetr
 
     if quick and full:
         raise UsageError("--quick and --full exclude each other. Give one of them, or none.")
     names = section_names(only)
+    if "cost" in names:
+        check_swin_unetr()
     baselines = _named(baseline or [])
     written = []
     with progress_bar() as on_progress:
@@ -73,15 +76,18 @@ def run(
 
 
 def _named(folders: list[Path]) -> dict[str, Path]:
-    """Name in tables -> weights folder; a run's folder stands for the weights in it. Raises UsageError."""
-    from ..model.weights import MANIFEST
+    """Name in tables -> weights folder; a run's folder stands for the weights in it.
+
+    Raises UsageError; WeightsError: there are none in a folder.
+    """
+    from ..model.manifest import manifest_of_any
 
     found = {}
     for folder in folders:
         folder = folder.resolve()
-        inner = folder if (folder / MANIFEST).exists() else folder / "weights"
+        weights, _ = manifest_of_any(folder)
         name = folder.parent.name if folder.name == "weights" else folder.name
         if name in found:
             raise UsageError(f'Two baselines are called "{name}". Rename the folder of one of their runs.')
-        found[name] = inner
+        found[name] = weights
     return found

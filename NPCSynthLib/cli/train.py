@@ -10,6 +10,7 @@ from ..errors import Cancelled, UsageError
 from .console import command, progress_bar, say, warn
 
 NAME = "train"
+_KINDS = ("cohorts", "heads", "labelmaps", "npc_t2")
 _SHOWN = ("l1", "ssim", "segmentation", "wordings")
 
 
@@ -61,10 +62,12 @@ def run(
     [cyan]npcsynth train fine-tune --from weights --cohort our_patients --hold-out 07 --hold-out 08 --out runs/ours[/]
     """
     try:
+        import lightning_fabric  # noqa: F401  of the extra, and not imported before the run
+
         from ..evaluation.before_after import before_after, comparable, table, write_before_after
         from ..evaluation.calibration import finish
         from ..training.config import TrainingConfig
-        from ..training.held_out import remember, seen_before
+        from ..training.held_out import remember, seen_before, trained_before
         from ..training.stages import train_in_stages
     except ModuleNotFoundError as error:
         raise UsageError(f'Training needs {error.name}. Install NPCSynth with its "train" extra.') from error
@@ -73,19 +76,28 @@ def run(
     if hold_out and (cohort is None or start is None):
         raise UsageError("--hold-out compares before and after on patients of --cohort, by the weights of --from.")
     configs = [TrainingConfig.load(stage) for stage in TrainingConfig.stages(config_name)]
+    if data is not None and not any((data / kind).is_dir() for kind in _KINDS):
+        raise UsageError(f"{data} holds none of {', '.join(f'{kind}/' for kind in _KINDS)}: there is nothing in it to "
+                         "train on. Give the folder that these are in.")
     # a run of words leaves all of that as it was
     calibrated = any(config.network == "any-to-all" and config.learns != "words" for config in configs)
-    done, notes = [], []
+    done, said = [], set()
+
+    def note(sentence: str) -> None:
+        if sentence not in said:
+            said.add(sentence)
+            warn([sentence])
+
     try:
         with progress_bar() as on_progress:
-            patients, held = _patients(cohort, hold_out or [], notes, on_progress)
-            compared = comparable(held, notes.append)
-            if patients:
-                remember(out, patients, held, resume)
-                notes += seen_before(start, held) if held else []
+            patients, held = _patients(cohort, hold_out or [], note, on_progress)
+            compared = comparable(held, note)
+            before = trained_before(out, held, resume)
+            for sentence in seen_before(start, held) if held else []:
+                note(sentence)
             weights, unfinished = train_in_stages(
                 config_name, data, out, resume=resume, max_minutes=max_minutes, start=start, cohort=patients,
-                note=notes.append, held_out=held,
+                note=note, held_out=held, begin=lambda: remember(out, patients, held, before) if patients else None,
                 on_step=lambda stage, step, steps, losses: on_progress(step / steps, _told(stage, step, steps, losses)),
             )
             if os.environ.get("RANK", "0") != "0":
@@ -94,11 +106,9 @@ def run(
                 done = finish(weights, data, on_progress, patients, held)
             rows = []
             if compared and not unfinished:
-                rows = before_after(start, weights, compared, on_progress, notes.append)
+                rows = before_after(start, weights, compared, on_progress, note)
     except KeyboardInterrupt:
         raise Cancelled("Training stopped. The same command goes on from the last checkpoint.") from None
-    finally:
-        warn(dict.fromkeys(notes))
     if unfinished:
         say(f"Time was up in {unfinished}. The same command goes on from there.")
         return
@@ -112,8 +122,8 @@ def run(
     say(f"Training ended. The weights are in {weights}; use them with --weights.")
 
 
-def _patients(cohort: Path | None, hold_out: list[str], notes: list[str], on_progress) -> tuple[list, list]:
-    """(patients to train on, patients held out) of a cohort; what is wrong by the headers goes into the notes."""
+def _patients(cohort: Path | None, hold_out: list[str], note, on_progress) -> tuple[list, list]:
+    """(patients to train on, patients held out) of a cohort; ``note`` takes what is wrong by the headers."""
     from ..training.cohort_check import check_cohort
     from ..training.layouts import find_cohort, part
 
@@ -121,8 +131,9 @@ def _patients(cohort: Path | None, hold_out: list[str], notes: list[str], on_pro
         return [], []
     found = find_cohort(cohort, on_progress)
     checked = check_cohort(found, quick=True)
-    notes += checked.problems
-    notes += [f"{one.name}: {problem}" for one in checked.patients for problem in one.problems]
+    by_patient = (f"{one.name}: {problem}" for one in checked.patients for problem in one.problems)
+    for problem in (*checked.problems, *by_patient):
+        note(problem)
     return part(found, hold_out)
 
 

@@ -1,12 +1,10 @@
 """The methods that are compared: the weights that are judged, simple baselines, and trained comparison networks."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import WeightsError
 from ..inference.synthesizer import Synthesizer
-from ..model.weights import MANIFEST
+from ..model.manifest import manifest_of_any
 from .baselines import Predict, all_baselines, training_voxels
 from .protocol import training_studies
 from .section import Context
@@ -60,25 +58,16 @@ def trained_by(context: Context, configuration: str) -> Synthesizer | None:
 
     Raises WeightsError.
     """
-    for folder in map(Path, context.baselines.values()):
-        if _manifest(folder)[0].get("configuration") == configuration:
+    for folder in context.baselines.values():
+        if manifest_of_any(folder)[1].get("configuration") == configuration:
             return Synthesizer(folder, context.synthesizer.device.torch.type)
     return None
 
 
 def _trained(name: str, folder: Path, context: Context) -> Method:
-    manifest, identity = _manifest(folder)
+    _, manifest = manifest_of_any(folder)
+    identity = " ".join(entry["sha256"] for entry in manifest["files"].values())
     device = context.synthesizer.device
     if "network" in manifest:
         return Method(name, trained_baseline(folder, device), identity)
     return Method(name, Synthesizer(folder, device.torch.type).predict, identity)
-
-
-def _manifest(folder: Path) -> tuple[dict, str]:
-    """The manifest of weights of any kind of network, and the hashes of its files."""
-    try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        return manifest, " ".join(entry["sha256"] for entry in manifest["files"].values())
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise WeightsError(f'"{folder}" holds no weights to compare with ({MANIFEST} is missing or damaged). Name the '
-                           "folder weights of a run with --baseline.") from error

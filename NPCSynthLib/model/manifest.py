@@ -24,24 +24,43 @@ def file_sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def read_manifest(folder: Path | str | None = None) -> tuple[Path, dict]:
-    """The folder (the shipped one for None) and its manifest, of which what everybody needs is there.
+def manifest_of_any(folder: Path | str) -> tuple[Path, dict]:
+    """The folder and the manifest of weights of any kind of network, comparison networks too.
 
-    Raises WeightsError naming the file.
+    The folder of a training run stands for the weights in it. Raises WeightsError naming the file.
     """
+    folder = Path(folder)
     try:
-        folder = resource_path("weights") if folder is None else Path(folder)
+        if not (folder / MANIFEST).exists() and (folder / "weights" / MANIFEST).exists():
+            folder = folder / "weights"
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        manifest["files"][MODEL], manifest["files"][TEXT]
         for name, entry in manifest["files"].items():
             entry["sha256"].lower()
             if PureWindowsPath(name).name != name:  # knows the separators of all systems
                 raise ValueError("A file of the weights lies beside the manifest, nowhere else.")
-        for key in ("name", "version", "model", "tokens", "prompts"):
-            manifest[key]
     except FileNotFoundError as error:
         raise WeightsError(f"There are no weights in {folder}: {MANIFEST} is missing. {REMEDY}") from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise WeightsError(f"{folder / MANIFEST} cannot be read or is incomplete. {REMEDY}") from error
+    return folder, manifest
+
+
+def read_manifest(folder: Path | str | None = None) -> tuple[Path, dict]:
+    """The folder (the shipped one for None) and its manifest, of which what everybody needs is there.
+
+    The folder of a training run stands for the weights in it. Raises WeightsError naming the file.
+    """
+    folder, manifest = manifest_of_any(resource_path("weights") if folder is None else folder)
+    if "network" in manifest:
+        raise WeightsError(
+            f"The weights in {folder} are of a comparison network ({manifest['network']}), which npcsynth evaluate "
+            "takes with --baseline and nothing else can use. Choose weights of NPCSynth."
+        )
+    try:
+        manifest["files"][MODEL], manifest["files"][TEXT]
+        for key in ("name", "version", "model", "tokens", "prompts"):
+            manifest[key]
+    except (KeyError, TypeError) as error:
         raise WeightsError(f"{folder / MANIFEST} cannot be read or is incomplete. {REMEDY}") from error
     return folder, manifest
 

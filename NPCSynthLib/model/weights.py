@@ -136,6 +136,8 @@ def load_weights(folder: Path | str | None = None) -> LoadedModel:
         sequence = name.split(".")[1]
         pooled, tokens = tensors.pop(name), tensors.pop(f"prompt.{sequence}.tokens")
         mask = torch.ones(tokens.shape[:2], dtype=torch.bool)
+        if sequence not in manifest["prompts"]:
+            raise WeightsError(f"{folder / MANIFEST} lacks the words for {sequence}. {REMEDY}")
         prompts[manifest["prompts"][sequence]] = TextFeatures(pooled.float(), tokens.float(), mask)
     model = AnyToAll(config)
     _fill(model, tensors, MODEL)
@@ -210,7 +212,7 @@ def add_file(folder: Path, name: str, arrays: dict, about: Mapping = MappingProx
     """
     from safetensors.numpy import save as to_bytes
 
-    _, manifest = read_manifest(folder)
+    folder, manifest = read_manifest(folder)
     content = to_bytes(arrays)
     manifest.update(about)
     manifest["files"][name] = {"sha256": hashlib.sha256(content).hexdigest()}

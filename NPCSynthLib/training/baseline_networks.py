@@ -5,17 +5,18 @@ segmentation. ``forward`` gives the losses of a batch, as ``TrainingModule`` doe
 """
 
 import hashlib
-import json
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from monai.networks.nets import BasicUNet, PatchDiscriminator, SwinUNETR
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from ..errors import WeightsError
-from ..model.manifest import MANIFEST, write_manifest
+from ..errors import UsageError, WeightsError
+from ..model.manifest import manifest_of_any, verify_file, write_manifest
 from ..model.network import IN_SLICES
 from ..vocabulary import load_sequences
 from .dataset import Batch
@@ -140,12 +141,20 @@ class PairUNets(Baseline):
         return total / count.clamp_min(1)
 
 
+def check_swin_unetr() -> None:
+    """Raises UsageError when the package is missing that MONAI's SwinUNETR is written with."""
+    if find_spec("einops") is None:
+        raise UsageError('The comparison with SwinUNETR needs einops. Install NPCSynth with its "train" extra, or '
+                         "leave it out (npcsynth evaluate: name the other sections with --only).")
+
+
 class LabelSwinUNETR(Baseline):
     """MONAI's SwinUNETR (Hatamizadeh et al., arXiv:2201.01266), its bottleneck scaled and shifted by an embedding
     of the target's label: the seed method's backbone. It takes one source; of several the answers are averaged."""
 
     def __init__(self, losses: dict | None = None, feature_size: int = 48):
         super().__init__(losses)
+        check_swin_unetr()
         self.net = SwinUNETR(in_channels=IN_SLICES, out_channels=1, feature_size=feature_size, spatial_dims=2)
         self.label = nn.Embedding(len(load_sequences()), 32 * feature_size)
         nn.init.normal_(self.label.weight, std=0.1)
@@ -184,12 +193,12 @@ def save_baseline(folder: Path, network: str, module: Baseline, about: dict) -> 
 
 
 def load_baseline(folder: Path) -> Baseline:
-    """Read what :func:`save_baseline` wrote. Raises WeightsError when it cannot be read."""
+    """Read and verify what :func:`save_baseline` wrote. Raises WeightsError when that is not what it is."""
+    folder, manifest = manifest_of_any(folder)
     try:
-        manifest = json.loads((Path(folder) / MANIFEST).read_text(encoding="utf-8"))
         module = NETWORKS[manifest["network"]]()
-        tensors = load_file(Path(folder) / _FILE)
+        tensors = load_file(verify_file(folder, _FILE, manifest))
         module.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in tensors.items()})
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise WeightsError(f'"{Path(folder).name}" holds no trained baseline ({error}). Train it again.') from error
+    except (OSError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        raise WeightsError(f'"{folder.name}" holds no trained baseline ({error}). Train it again.') from error
     return module.eval().requires_grad_(False)

@@ -242,14 +242,31 @@ def load_tumor_slices(folder: Path, held_out: int = 4) -> list[TumorSlice]:
 
     The masks of that set lie upside down on their images (rows reversed): as they come, tumors lie in brainstem and
     cerebellum; reversed, they fill the nasopharynx and end at its walls. They are turned here.
+
+    Raises InputError when an image or its mask is missing, damaged or empty.
     """
     slices = []
     for file in sorted((folder / "images").glob("*.jpg"))[: -held_out or None]:
-        image = np.asarray(Image.open(file).convert("L").resize((256, 256), Image.Resampling.BOX), np.float32)
-        mask = Image.open(folder / "masks" / file.name).convert("L").resize((256, 256), Image.Resampling.BOX)
-        low, high = percentiles(image, body_mask(image[None], (0.9, 0.9, 5.0))[0])
-        slices.append(TumorSlice(np.clip(normalize(image, low, high), 0, 2), np.asarray(mask)[::-1] >= 128))
+        image, mask = (_half_resolution(path) for path in (file, folder / "masks" / file.name))
+        tumor = mask[::-1] >= 128
+        if not tumor.any():
+            raise InputError(f"The mask {file.name} of npc_t2 is empty. Copy it again, or take it and its image out.")
+        try:
+            low, high = percentiles(image, body_mask(image[None], (0.9, 0.9, 5.0))[0])
+        except InputError as error:
+            raise InputError(f"The image {file.name} of npc_t2: {error}") from error
+        slices.append(TumorSlice(np.clip(normalize(image, low, high), 0, 2), tumor))
     return slices
+
+
+def _half_resolution(path: Path) -> np.ndarray:
+    try:
+        return np.asarray(Image.open(path).convert("L").resize((256, 256), Image.Resampling.BOX), np.float32)
+    except OSError as error:
+        raise InputError(
+            f"{path.parent.name}/{path.name} of npc_t2 is missing or damaged. Copy it again, or take out image and "
+            "mask."
+        ) from error
 
 
 def crop_tumor(item: TumorSlice, rng: np.random.Generator, size: int, place: int) -> Sample:

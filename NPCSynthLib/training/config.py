@@ -10,10 +10,10 @@ from ..errors import UsageError
 from ..model.network import AnyToAll, ModelConfig
 from ..model.text import TextTower
 from ..phantom.signal import ANY_ECHO
-from ..vocabulary import load_classes
+from ..vocabulary import load_classes, load_sequences
 from .baseline_networks import NETWORKS
 from .dataset import Mixture
-from .objectives import LEARNS, LabelTower, TrainingModule
+from .objectives import LEARNS, WEIGHTS, LabelTower, TrainingModule
 
 #: Ours, ours told of sequences by number instead of text, and the baselines.
 _OURS = ("any-to-all", "any-to-all-labels")
@@ -65,6 +65,7 @@ class TrainingConfig:
             config = cls(model=model, mixture=mixture, **values)
             if config.network not in (*_OURS, *NETWORKS):
                 raise ValueError(f"network {config.network} is unknown")
+            config._check()
             if config.learns not in LEARNS:
                 raise ValueError(f"{config.learns} is nothing that learns: {', '.join(LEARNS)} do")
             unfit = config.network != "any-to-all" or model is not None or set(ANY_ECHO) <= set(config.mixture.without)
@@ -73,6 +74,24 @@ class TrainingConfig:
             return config
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise _unreadable(name, error) from error
+
+    def _check(self) -> None:
+        for name in ("steps", "batch_size", "size"):
+            if type(getattr(self, name)) is not int or getattr(self, name) < 1:
+                raise ValueError(f'"{name}" is a whole number above 0')
+        for name in ("text_steps", "warmup_steps", "phantoms", "seed"):
+            if type(getattr(self, name)) is not int or getattr(self, name) < 0:
+                raise ValueError(f'"{name}" is a whole number, 0 or above')
+        if unknown := sorted({*self.losses} - {*WEIGHTS}):
+            raise ValueError(f"there is no loss {', '.join(unknown)}, but {', '.join(WEIGHTS)}")
+        if unknown := sorted({*self.mixture.without} - {*load_sequences()}):
+            raise ValueError(f"there is no sequence {', '.join(unknown)} to do without")
+        if self.network in NETWORKS:
+            stride = NETWORKS[self.network].stride
+        else:
+            stride = self.model.stride if self.model else 1
+        if self.size % stride:
+            raise ValueError(f'"size" is a multiple of {stride}')
 
     def text(self) -> str:
         """All values, by which a checkpoint knows its run."""
@@ -95,19 +114,23 @@ class TrainingConfig:
 
 def _unreadable(name: str, error: Exception) -> UsageError:
     return UsageError(
-        f'"{name}" is not a training configuration ({error}). Use "small", "base", "fine-tune" or the path of '
-        "a JSON file with the same fields."
+        f'"{name}" is not a training configuration ({error}). Use one of those that npcsynth train --help names, or '
+        "the path of a JSON file with the same fields."
     )
 
 
-def _read_values(name: str) -> dict:
+def _read_values(name: str, seen: tuple[str, ...] = ()) -> dict:
+    if name in seen:
+        raise ValueError(f'"like" leads back to {name}')
     path = Path(__file__).parent / f"{name}.json"
     if not path.exists():
         path = Path(name)
     values = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(values, dict):
+        raise ValueError("it holds no fields")
     values.pop("about", None)
     like = values.pop("like", None)
-    return values if like is None else {**_read_values(like), **values}
+    return values if like is None else {**_read_values(like, (*seen, name)), **values}
 
 
 def build_module(config: TrainingConfig, tokens: list[int]) -> torch.nn.Module:

@@ -6,18 +6,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..errors import InputError, OutputError
-from ..model.manifest import MANIFEST
+from ..model.manifest import manifest_of_any
 from .layouts import PatientFiles
 
 _FILE = "held_out.json"
 
 
-def remember(folder: Path, trained: Sequence[PatientFiles], held: Sequence[PatientFiles], resume: bool) -> None:
-    """Write the split into the folder of a run; of several processes the first one does.
+def trained_before(folder: Path, held: Sequence[PatientFiles], resume: bool) -> list[str]:
+    """Names of the cohort's patients that the run in a folder was trained on already; none when it begins anew.
 
-    Raises:
-        InputError: the run that is resumed was trained on somebody who is now held out.
-        OutputError: the folder cannot be written.
+    Raises InputError when somebody who is now held out is among them.
     """
     path = folder / _FILE
     before = []
@@ -31,8 +29,22 @@ def remember(folder: Path, trained: Sequence[PatientFiles], held: Sequence[Patie
     if mixed:
         raise InputError(f'The run in "{folder.name}" was trained on {", ".join(mixed)} already: no comparison on them '
                          "would be fair. Choose another folder, or begin again with --fresh.")
+    return before
+
+
+def remember(
+    folder: Path, trained: Sequence[PatientFiles], held: Sequence[PatientFiles], before: Sequence[str]
+) -> None:
+    """Write the split into the folder of a run; of several processes the first one does.
+
+    Args:
+        before: what :func:`trained_before` gave.
+
+    Raises OutputError: the folder cannot be written.
+    """
     if os.environ.get("RANK", "0") != "0":
         return
+    path = folder / _FILE
     document = {"trained_on": sorted({one.name for one in trained} | set(before)),
                 "held_out": [one.name for one in held]}
     partial = path.with_suffix(".part")
@@ -46,11 +58,11 @@ def remember(folder: Path, trained: Sequence[PatientFiles], held: Sequence[Patie
 
 
 def seen_before(weights: Path, held: Sequence[PatientFiles]) -> list[str]:
-    """Sentences on patients held out whom the weights that a run starts from were trained on, by their manifest."""
-    try:
-        lines = json.loads((weights / MANIFEST).read_text(encoding="utf-8")).get("training_data", [])
-    except (OSError, ValueError):
-        return []  # whoever loads the weights says so
+    """Sentences on patients held out whom the weights that a run starts from were trained on, by their manifest.
+
+    Raises WeightsError: there are no weights.
+    """
+    lines = manifest_of_any(weights)[1].get("training_data", [])
     known = {word.strip() for line in lines for word in line.split(":", 1)[-1].split(",")}
     return [f"{one.name} is held out, but the weights that the run starts from were trained on a patient of that name: "
             "before and after may both look too good." for one in held if one.name in known]

@@ -3,6 +3,7 @@
 import csv
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -19,36 +20,58 @@ Preview = Callable[[], tuple[torch.Tensor, torch.Tensor]]
 class Journal:
     """Context manager that keeps ``log.csv``, TensorBoard events and ``progress.png`` in a folder; None keeps nothing.
 
-    TensorBoard is left out where the package is not installed.
+    TensorBoard is left out where the package is not installed. What cannot be written ends the log, not the run.
+
+    Args:
+        note: takes a sentence when the log ends early.
     """
 
-    def __init__(self, folder: Path | None):
-        self.folder = folder
+    def __init__(self, folder: Path | None, note: Callable[[str], None]):
+        self.folder, self._note = folder, note
         self._file = self._events = None
 
     def __enter__(self) -> "Journal":
         self._started = time.monotonic()
         if self.folder is not None:
-            self._file = (self.folder / "log.csv").open("a", newline="", encoding="utf-8")
-            self._table = csv.writer(self._file)
             try:
-                from torch.utils.tensorboard import SummaryWriter
-            except ImportError:
-                pass
-            else:
-                self._events = SummaryWriter(str(self.folder / "events"))
+                self._open()
+            except OSError as error:
+                self._end(error)
         return self
 
     def __exit__(self, *error) -> None:
-        if self._file is not None:
-            self._file.close()
-        if self._events is not None:
-            self._events.close()
+        self._close()
+
+    def _open(self) -> None:
+        self._file = (self.folder / "log.csv").open("a", newline="", encoding="utf-8")
+        self._table = csv.writer(self._file)
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:
+            return
+        self._events = SummaryWriter(str(self.folder / "events"))
+
+    def _close(self) -> None:
+        kept, self._file, self._events = (self._file, self._events), None, None
+        for one in kept:
+            with suppress(OSError):  # of what could not be written before, closing tries again
+                if one is not None:
+                    one.close()
+
+    def _end(self, error: OSError) -> None:
+        self._close()
+        self._note(f"The log of the run cannot be written ({error.strerror or error}). Training goes on without it.")
 
     def write(self, step: int, losses: dict[str, float], preview: Preview) -> None:
         """Note the losses of a step, and now and then a picture."""
         if self._file is None:
             return
+        try:
+            self._write(step, losses, preview)
+        except OSError as error:
+            self._end(error)
+
+    def _write(self, step: int, losses: dict[str, float], preview: Preview) -> None:
         if self._file.tell() == 0:
             self._table.writerow(["step", "seconds", *losses])
         seconds = round(time.monotonic() - self._started, 2)

@@ -14,6 +14,7 @@ import numpy as np
 import SimpleITK as sitk
 from scipy import ndimage
 
+from ..errors import InputError
 from ..vocabulary import load_classes
 from .sample import IGNORE, NERVOUS_TISSUE, SOFT_TISSUE
 
@@ -169,9 +170,15 @@ def find_labelmaps(data_dir: Path) -> list[Path]:
 
 @cache  # stages of one run ask for the same ones
 def load_labelmap(path: Path, seed: int = 0) -> LabelMap:
-    """Read one public label map (see ``_KINDS``) and bring it to our classes and axes."""
+    """Read one public label map (see ``_KINDS``) and bring it to our classes and axes.
+
+    Raises InputError when it is damaged or empty.
+    """
     mapping, axes = next(kind for pattern, kind in _KINDS.items() if re.search(pattern, path.name))
-    image = sitk.ReadImage(str(path))
+    try:
+        image = sitk.ReadImage(str(path))
+    except RuntimeError as error:
+        raise InputError(f"The label map {path.name} cannot be read. Copy it again, or take it out.") from error
     if axes is None:
         image = sitk.DICOMOrient(image, "LPS")
     array = sitk.GetArrayFromImage(image).astype(np.int16)
@@ -189,6 +196,8 @@ def load_labelmap(path: Path, seed: int = 0) -> LabelMap:
             labels[region] = _INDEX[name]
         else:
             deferred[name] = region
+    if not any(region.any() for region in (labels, *deferred.values())):
+        raise InputError(f"The label map {path.name} holds no label that is known. Copy it again, or take it out.")
     scale = 1.0 / float(spacing[2])
     if "soft" in deferred:
         _split(labels, deferred["soft"], (("soft_a", 0.4), ("soft_b", 0.4), ("soft_c", 0.2)), 9 * scale, rng)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ..errors import InputError, OutputError, UsageError
-from ..model.manifest import MANIFEST, MODEL, read_manifest
+from ..model.manifest import MANIFEST, MODEL, manifest_of_any, read_manifest
 from .checkpoint import CHECKPOINT
 from .config import TrainingConfig
 from .labelmaps import load_labelmap, phantom_labelmap
@@ -19,16 +19,18 @@ def train_in_stages(
     config_name: str, data_dir: Path | None, out_dir: Path, resume: bool = True, max_minutes: float | None = None,
     start: Path | None = None, on_step: Callable[[str, int, int, dict], None] | None = None,
     cohort: Sequence[PatientFiles] = (), note: Callable[[str], None] = lambda text: None,
-    held_out: Sequence[PatientFiles] = (),
+    held_out: Sequence[PatientFiles] = (), begin: Callable[[], None] = lambda: None,
 ) -> tuple[Path, str]:  # fmt: skip
     """Train all that a configuration consists of; most are of one stage alone, and then this is :func:`train`.
 
     The last stage's files lie in ``out_dir`` itself, those of earlier ones in folders "1-…", "2-…" within. A stage that
-    has been finished is not trained again when ``resume``; otherwise what earlier stages left is removed first.
+    has been finished is not trained again when ``resume``; otherwise what a run before left goes as soon as data and
+    weights turn out to be there, and not before.
 
     Args:
         max_minutes: stop after this long, counted over all stages; call again to go on.
         on_step: called as ``on_step(stage, step, steps, losses)``; ``stage`` is "" where there is but one.
+        begin: called once, when data and weights are there and nothing has been written yet.
 
     Returns:
         The weights folder; and in which stage time was up, "" when none is missing.
@@ -46,9 +48,17 @@ def train_in_stages(
         raise UsageError(f'"{config_name}" learns words, and these from simulated images alone. Leave out --cohort.')
     several, out_dir = len(stages) > 1, Path(out_dir)
     folders = [out_dir / f"{n}-{Path(stage).stem}" for n, stage in enumerate(stages[:-1], start=1)]
-    if several and not resume and os.environ.get("RANK", "0") == "0":  # of several processes the first one writes
-        _remove([out_dir / CHECKPOINT, *folders])
-    started = time.monotonic()
+
+    def begin_first() -> None:
+        nonlocal begun
+        if begun:
+            return
+        begun = True
+        if not resume and os.environ.get("RANK", "0") == "0":  # of several processes the first one writes
+            _remove([out_dir / CHECKPOINT, *folders])
+        begin()
+
+    begun, started = False, time.monotonic()
     try:
         for number, (stage, config, folder) in enumerate(zip(stages, configs, [*folders, out_dir], strict=True), 1):
             weights = folder / "weights"
@@ -65,11 +75,11 @@ def train_in_stages(
             label = f"{Path(stage).stem}, {number} of {len(stages)}" if several else ""
             train(
                 stage, data_dir, folder, resume=resume, max_minutes=left, start=start, cohort=cohort, note=note,
-                called=config_name, held_out=held_out,
+                called=config_name, held_out=held_out, begin=begin_first,
                 on_step=on_step and (lambda *told, label=label: on_step(label, *told)),
             )  # fmt: skip
-            if several and not _finished(weights, start, config.steps):
-                return weights, label
+            if not _finished(weights, start, config.steps):
+                return weights, label or Path(stage).stem
             start = weights
         return weights, ""
     finally:  # stages ask for the same ones
@@ -93,7 +103,7 @@ def _finished(weights: Path, start: Path | None, steps: int) -> bool:
     """Whether weights are there that went on from ``start`` to the last step."""
     if not (weights / MANIFEST).exists():
         return False
-    manifest, before, begun_from = read_manifest(weights)[1], 0, None
+    manifest, before, begun_from = manifest_of_any(weights)[1], 0, None
     if start is not None:
         base = read_manifest(start)[1]
         before, begun_from = base.get("steps", 0), base["files"][MODEL]["sha256"]

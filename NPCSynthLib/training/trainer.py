@@ -12,10 +12,12 @@ import torch
 from torch.utils.data import DataLoader
 
 from .. import __version__
-from ..errors import InputError, UsageError, WeightsError
+from ..errors import InputError, OutputError, UsageError, WeightsError
 from ..inference.device import choose_device
 from ..model.text import tokens_of_vocabulary
 from ..model.weights import LoadedModel, load_weights
+from ..output.folder import cannot_write
+from ..phantom.signal import ANY_ECHO
 from ..vocabulary import load_sequences
 from .checkpoint import CHECKPOINT, load_module, load_optimizer, read_checkpoint, save_checkpoint
 from .config import TrainingConfig, build_module
@@ -72,6 +74,9 @@ def _start_from(loaded: LoadedModel, config: TrainingConfig) -> TrainingModule:
             "Use the configuration that they were trained with."
         )
     words = config.learns == "words"
+    if not loaded.manifest["tokens"]:
+        raise WeightsError(f"The weights in {loaded.folder} know sequences by labels, not by words: they are there to "
+                           "be compared with. Choose others.")
     module = build_module(config, tokens_of_vocabulary() if words else loaded.manifest["tokens"])
     module.model.load_state_dict(loaded.model.state_dict())
     if words:
@@ -115,6 +120,9 @@ def _configuration(name: str, start: Path | None) -> tuple[TrainingConfig, Loade
     if config.learns == "words":  # what the weights never met stays unknown to their words
         met = base.manifest["prompts"]
         without = tuple(s for s in load_sequences() if s in config.mixture.without or s not in met)
+        if set(ANY_ECHO) <= set(without):
+            raise WeightsError(f"The weights in {start} never met {' or '.join(ANY_ECHO)}, and words are learned on "
+                               "these. Choose weights that did.")
         config = replace(config, mixture=replace(config.mixture, without=without))
     return config, base
 
@@ -202,6 +210,7 @@ def train(
     config_name: str, data_dir: Path | None, out_dir: Path, resume: bool = True, max_minutes: float | None = None,
     start: Path | None = None, on_step=None, cohort: Sequence[PatientFiles] = (),
     note: Callable[[str], None] = lambda text: None, called: str | None = None, held_out: Sequence[PatientFiles] = (),
+    begin: Callable[[], None] = lambda: None,
 ) -> Path:  # fmt: skip
     """Train and leave ``weights/``, ``checkpoint.ckpt`` and what ``Journal`` writes in ``out_dir``.
 
@@ -218,6 +227,7 @@ def train(
         note: takes a sentence for each file that is not used, or not as it came.
         called: what the weights are named after, instead of the configuration.
         held_out: patients that are never met, not even where ``data_dir`` has them too.
+        begin: called when data and weights are there and nothing has been written yet.
 
     Returns:
         The weights folder, ready for ``Synthesizer(weights=...)``.
@@ -230,7 +240,6 @@ def train(
     """
     config, base = _configuration(config_name, start)
     out_dir = Path(out_dir)
-    out_dir.mkdir(parents=True, exist_ok=True)
     fabric = _launch()
     if fabric.world_size > config.batch_size:
         raise UsageError(
@@ -251,13 +260,18 @@ def train(
         raise InputError(f"{where} holds nothing to train on. It should contain cohorts/ or labelmaps/.")
     if cohort and not any(patient.name in batches.own for patient in batches.patients):
         raise InputError("No patient of the cohort could be used. See what is wrong with: npcsynth cohort check DIR")
+    begin()
+    try:
+        out_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(cannot_write(out_dir, error)) from error
     # on a computer with a GPU the processor's cores are all there is to feed it
     workers = max(1, min(14, (os.cpu_count() or 2) // fabric.world_size - 1))
     loader = DataLoader(
         batches, batch_size=None, sampler=range(run.step, config.steps), num_workers=workers, prefetch_factor=3
     )
     started = saved = time.monotonic()
-    with Journal(out_dir if fabric.is_global_zero else None) as journal:
+    with Journal(out_dir if fabric.is_global_zero else None, note) as journal:
         try:
             for batch in loader:
                 batch = _move(batch, fabric.device)
