@@ -111,7 +111,8 @@ class DICOMNPCSynthPluginClass(DICOMPlugin):
     def export(self, exportables):
         """Returns why nothing is written."""
         return _("This is synthetic. Export it with the button of the module NPCSynth: this dialog would write it as "
-                 "if it had been acquired, or drawn by a person.")
+                 "if it had been acquired, or drawn by a person. Predicted contours that were edited, or lie among "
+                 "your own, cannot be exported at all: draw your own in a new segmentation.")
 
 
 class DICOMNPCSynthPlugin:

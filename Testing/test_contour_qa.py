@@ -138,8 +138,8 @@ def test_a_study_with_drawn_contours_is_compared_with_the_prediction(scene, pati
     assert not errors and scene.GetNumberOfNodes() == before
     rows = dict(zip(column(section, "Structure"), zip(column(section, "Name in the reference"),
                                                         column(section, "Name compared"))))
-    assert rows == {"GTVp": ("GTVnx", "GTVp"), "Brainstem": ("Brain_Stem", "Brainstem"),
-                    "Parotid_L": ("Left parotid", "Parotid_L")}
+    assert rows == {"GTVp": ("GTVnx", "GTVp^SYN"), "Brainstem": ("Brain_Stem", "Brainstem^SYN"),
+                    "Parotid_L": ("Left parotid", "Parotid_L^SYN")}
     table = panel.logic.contours.table
     by_name = {one.name: one for one in table.agreements}
     assert 0.3 < by_name["Brainstem"].dice < 1 and 0 < by_name["Brainstem"].mean_distance_mm < 5

@@ -278,6 +278,21 @@ def test_warnings_and_registration_are_in_every_object_and_the_guess_in_words_in
         assert (GUESS in dataset.DerivationDescription) == ("T1C" in dataset.SeriesDescription)
 
 
+@pytest.mark.parametrize("doubtful", [False, True])
+def test_that_it_may_be_wrong_is_told_in_words_in_every_object(small, tmp_path, doubtful):
+    """Most programs show the description and never the private element."""
+    source, study, result = small
+    unusual = ("T1 lies upside down.",) if doubtful else ()
+    sequences = tuple(replace(one, calibrated=not doubtful) for one in result.sequences)
+    export((source, study, replace(result, sequences=sequences, unusual=unusual)), tmp_path / "out")
+    for dataset in datasets(tmp_path / "out"):
+        told = dataset.DerivationDescription
+        assert ("unlike what the network learned from" in told) == doubtful
+        of_an_image = dataset.Modality in ("MR", "OT")
+        assert ("never checked on acquired images" in told) == (doubtful and of_an_image)
+        assert ("Prompt" in told) == of_an_image
+
+
 @pytest.mark.parametrize("deidentify", [False, True])
 @pytest.mark.parametrize("drawn", [True, False])
 def test_nodes_that_were_left_out_are_told_where_the_contours_are_looked_at(small, tmp_path, deidentify, drawn):
@@ -356,6 +371,8 @@ def test_structures_carry_names_codes_and_what_drew_them_and_refer_to_the_source
     assert drawn == {f"{s.name}^SYN" for s in result.segmentation.segments} - {"GTVn^SYN"}
     assert all(len(name) <= 16 for name in drawn), "TG-263: planning systems cut off what is longer"
     assert drawn == {one.ROIObservationLabel for one in contours.RTROIObservationsSequence}
+    types = {one.ROIObservationLabel: one.RTROIInterpretedType for one in contours.RTROIObservationsSequence}
+    assert types["GTVp^SYN"] == "" and types["Brain^SYN"] == "ORGAN", "a target is for a person to say"
     assert "nothing was found: GTVn; they may be there all the same." in contours.StructureSetDescription
 
 

@@ -149,22 +149,22 @@ def erase_the_tumor(content):
 
 
 def leave_out_the_empty(content):
-    content["segments"] = [segment for segment in content["segments"] if segment["name"] != "GTVn"]
+    content["segments"] = [segment for segment in content["segments"] if segment["name"] != "GTVn^SYN"]
 
 
 def swap_sides(content):
-    left, right = (s["labelValue"] for s in content["segments"] if s["name"] in ("Parotid_L", "Parotid_R"))
+    left, right = (s["labelValue"] for s in content["segments"] if s["name"] in ("Parotid_L^SYN", "Parotid_R^SYN"))
     labels = content["voxels"][0]
     labels[...] = np.where(labels == left, right, np.where(labels == right, left, labels))
 
 
 def swap_names(content):
-    left, right = (s for s in content["segments"] if s["name"] in ("Parotid_L", "Parotid_R"))
+    left, right = (s for s in content["segments"] if s["name"] in ("Parotid_L^SYN", "Parotid_R^SYN"))
     left["name"], right["name"] = right["name"], left["name"]
 
 
 def draw_the_tumor_as_the_body(content):
-    next(segment for segment in content["segments"] if segment["name"] == "GTVp")["layer"] = 1
+    next(segment for segment in content["segments"] if segment["name"] == "GTVp^SYN")["layer"] = 1
 
 
 def grow_the_body(content):

@@ -192,7 +192,7 @@ print(json.dumps(found))
                          capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
     found = json.loads(run.stdout.splitlines()[-1])
-    assert [name for name, *_ in found] == [segment.name for segment in result.segmentation.segments]
+    assert [name for name, *_ in found] == [f"{segment.name}^SYN" for segment in result.segmentation.segments]
     for segment, (_, color, terminology, voxels) in zip(result.segmentation.segments, found, strict=True):
         assert color == pytest.approx(segment.color, abs=1e-6)
         for code in (segment.code["category"], segment.code["type"], segment.code["modifier"]):

@@ -5,7 +5,17 @@ import math
 import pytest
 
 from NPCSynthLib.qa.contours import TOLERANCES_MM, StructureAgreement
-from NPCSynthLib.qa.ratings import FAIR, GOOD, POOR, has_stronger_edge, is_missed, overall, rate, rate_edges
+from NPCSynthLib.qa.ratings import (
+    FAIR,
+    GOOD,
+    POOR,
+    has_stronger_edge,
+    is_invented,
+    is_missed,
+    overall,
+    rate,
+    rate_edges,
+)
 
 
 def agreement(**known):
@@ -43,7 +53,7 @@ def test_an_invented_edge_is_poor_and_said_to_be_stronger(acquired, synthetic, r
 @pytest.mark.parametrize("known, missed", [
     (dict(reference_name="GTVnd", reference_ml=3.0), True),
     (dict(reference_name="GTVnd", reference_ml=3.0, predicted_name="GTVn", predicted_ml=0.0, dice=0.0), True),
-    (dict(predicted_name="GTVn", predicted_ml=3.0), False),
+    (dict(name="Brain", predicted_name="Brain", predicted_ml=3.0), False),
     # one that was left out on reading may be there
     (dict(reference_name="GTVnd", reference_ml=3.0, predicted_name="GTVn"), False),
     (dict(reference_name="GTVnd"), False),
@@ -52,3 +62,12 @@ def test_an_invented_edge_is_poor_and_said_to_be_stronger(acquired, synthetic, r
 def test_what_only_the_reference_has_is_poor(known, missed):
     one = agreement(**known)
     assert is_missed(one) is missed and overall(one) == (POOR if missed else None)
+
+
+@pytest.mark.parametrize(("name", "invented"), [("GTVn", True), ("GTVp", True), ("Parotid_L", False)])
+def test_a_tumor_that_only_the_compared_contours_have_is_poor(name, invented):
+    """Others may have been drawn on one side alone; of a tumor it is the graver error."""
+    one = agreement(name=name, predicted_name=name, predicted_ml=3.0)
+    assert is_invented(one) is invented and overall(one) == (POOR if invented else None)
+    known = agreement(name=name, predicted_name=name, predicted_ml=3.0, reference_name="X", reference_ml=2.0, dice=0.9)
+    assert not is_invented(known)

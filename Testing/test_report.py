@@ -110,13 +110,14 @@ def test_paper_breaks_between_pictures_and_repeats_the_mark(result, study):
 def test_the_checklist_has_a_box_a_remark_and_initials_for_each_place(result, study):
     page = Page(report(result, study, provenance(result, study)))
     rows = table_with(page, "Checked")[1:]
-    assert len(rows) == len(CHECKLIST) == 8
+    assert len(rows) == len(CHECKLIST) == 11
     told = " ".join(row[1].lower() for row in rows)
     for place in ("clivus", "foramina", "cavernous sinus", "pterygopalatine fossa", "parapharyngeal fat",
-                  "retropharyngeal nodes", "dental artifact", "first and last slices"):
+                  "retropharyngeal nodes", "cervical nodes", "left and right", "each contour",
+                  "dental artifact", "first and last slices"):
         assert place in told
     kinds = [field["type"] for field in page.every("input")]
-    assert kinds.count("checkbox") == 8 and kinds.count("text") == 16
+    assert kinds.count("checkbox") == 11 and kinds.count("text") == 22
 
 
 def test_figures_are_those_of_the_data(uneven, study):

@@ -475,7 +475,7 @@ def test_segments_have_names_colors_labels_and_codes(created):
     node = created[-1].segmentation
     for structure in load_structures():
         segment = node.GetSegmentation().GetSegment(structure.name)
-        assert segment.GetName() == structure.name
+        assert segment.GetName() == f"{structure.name}^SYN"
         np.testing.assert_allclose(segment.GetColor(), structure.color)
         assert segment.GetLabelValue() == (structure.label or 1)
         text = vtk.reference("")

@@ -72,7 +72,7 @@ def test_exported_structures_come_back_with_names_colors_and_codes(exported, sce
     assert node.GetName() == "NPCSynth segmentation (synthetic)" and node.GetAttribute("NPCSynth.Synthetic") == "YES"
     found = node.GetSegmentation()
     names = [found.GetNthSegment(n).GetName() for n in range(found.GetNumberOfSegments())]
-    assert names == [s.name for s in result.segmentation.segments]
+    assert names == [f"{s.name}^SYN" for s in result.segmentation.segments]
     for segment in result.segmentation.segments:
         np.testing.assert_allclose(found.GetSegment(segment.name).GetColor(), segment.color, atol=1e-6)
         image = slicer.vtkOrientedImageData()

@@ -214,6 +214,17 @@ def test_enhancement_without_an_enhanced_source_is_called_a_guess(synthesizer):
         assert any("T1CFS is a guess" in w for w in result.warnings) == guessed
 
 
+@pytest.mark.parametrize("sources, targets, told", [
+    (("T1C", "T2"), ["T1", "T2FS"], True), (("T1CFS",), ["T1FS"], True), (("T1C", "T1FS"), ["T1"], False),
+    (("T1C", "T2"), ["T2FS"], False), (("T2",), ["T1"], False),
+])  # fmt: skip
+def test_an_unenhanced_image_from_enhanced_ones_alone_is_called_a_guess(synthesizer, sources, targets, told):
+    """What contrast agent brightened may be left in it, and pass for fat, blood or marrow."""
+    result = synthesizer.run(make_study(axial_grid((2, 24, 20)), sources), targets, segment=False)
+    guesses = [w for w in result.warnings if f"synthetic {targets[0]} is a guess: nothing T1-weighted" in w]
+    assert len(guesses) == told
+
+
 @pytest.mark.parametrize("slices, told", [(9, False), (3, True)])
 def test_enhancement_outside_of_the_enhanced_source_is_called_a_guess(synthesizer, slices, told):
     """A few slices of T1C say nothing of the rest of the neck; other sequences are not concerned."""

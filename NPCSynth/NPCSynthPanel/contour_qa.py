@@ -16,6 +16,7 @@ from NPCSynthLib.qa.ratings import (
     POOR,
     UPPER_LIMITS,
     has_stronger_edge,
+    is_invented,
     is_missed,
     overall,
     rate_edges,
@@ -228,7 +229,7 @@ class ContourSection:
 
     def _onCompared(self, outcome, seconds):
         table = self.logic.contours.accept(outcome)
-        both = sum(overall(one) is not None and not is_missed(one) for one in table.agreements)
+        both = sum(overall(one) is not None and not is_missed(one) and not is_invented(one) for one in table.agreements)
         self.messages.show(
             _("Compared {both} of {count} structures in {seconds:.0f} s. The column “Agreement” says what kept the "
               "others from it.").format(both=both, count=len(table.agreements), seconds=seconds)
@@ -257,9 +258,11 @@ class ContourSection:
             Column(
                 _("Agreement"),
                 _("The worst of the words for Dice, surface Dice at 2 mm and HD95: each of them has its limits, shown "
-                  "with its own column. What only the reference has counts as poor and stands first when the worst are "
-                  "on top. For orientation only: no criterion by which contours are accepted."),
-                lambda one: _MISSED if is_missed(one) else _ORDER.get(overall(one), math.nan), self._word, overall),
+                  "with its own column. What only the reference has counts as poor, and so does a tumor that only the "
+                  "compared have: they stand first when the worst are on top. For orientation only: no criterion by "
+                  "which contours are accepted."),
+                lambda one: _MISSED if is_missed(one) or is_invented(one) else _ORDER.get(overall(one), math.nan),
+                self._word, overall),
             number(_("Dice"), _("Overlap of the volumes, 0 to 1. At the same distance small structures have lower "
                                 "values.") + "\n" + limits.format(*LIMITS["dice"]), lambda one: one.dice, "dice"),
             *(
@@ -315,6 +318,8 @@ class ContourSection:
     def _word(self, one):
         if is_missed(one):
             return _("only in the reference: missed")
+        if is_invented(one):
+            return _("only in the compared: invented?")
         rating = overall(one)
         if rating is not None:
             return {GOOD: _("good"), FAIR: _("fair"), POOR: _("poor")}[rating]

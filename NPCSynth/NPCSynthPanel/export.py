@@ -68,6 +68,8 @@ class ExportSection:
         sentences = [_("Wrote {count} DICOM series to {folder}.").format(count=len(series), folder=folder)]
         if self.logic.addToDatabase(folder, series):
             sentences.append(_("They are in Slicer's DICOM database too."))
+        else:
+            sentences.append(_("They are not in Slicer's DICOM database: import the folder in the module DICOM."))
         empty = [name for one in series for name in one.left_out]
         if empty:
             sentences.append(

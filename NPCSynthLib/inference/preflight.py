@@ -231,8 +231,8 @@ def _field_of_view(study: Study) -> Check:
     said = f"{study.reference} shows {' x '.join(f'{mm:.0f}' for mm in size)} mm in {study.grid.shape[0]} slices"
     if size.min() < SMALLEST_FIELD_MM:
         return Check("Field of view", AMBER, f"{said}: a slab, less than {SMALLEST_FIELD_MM:.0f} mm in one direction. "
-                     "The model learned from whole heads: judge nothing near its edges, or choose a source that shows "
-                     "more.")
+                     "The model learned from brains and heads: judge nothing near its edges, or choose a source that "
+                     "shows more.")
     return Check("Field of view", GREEN, f"{said}.")
 
 

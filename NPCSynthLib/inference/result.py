@@ -29,7 +29,7 @@ class SynthesizedSequence:
         uncertainty: (k, j, i) int16, predicted mean absolute error in the same units.
         prompt: the text that the decoder was given.
         mean_uncertainty: mean of ``uncertainty`` inside the body.
-        calibrated: whether the uncertainty of this target was scaled on acquired images.
+        calibrated: whether the uncertainty of this target, asked for in the usual words, was scaled on acquired images.
         interval_factors: half-widths, in units of ``uncertainty``, of the intervals of
             ``intervals.LEVELS``; empty where nobody told.
     """

@@ -128,13 +128,14 @@ class Synthesizer:
                 "be much larger."
             )
         self._clear_air(study, means)
+        usual = [wordings[t] == canonical_prompt(get_sequence(t)) for t in targets]  # words that it was checked for
         factors = interval_factors(spread=self.loaded.manifest.get("patient_spread", 0.0))
         for n, target in enumerate(targets):
             uncertainty = self._calibrated(scales[n], target)
             inside = float(uncertainty[study.body].mean()) if study.body.any() else 0.0
             sequences.append(
                 SynthesizedSequence(
-                    target, means[n], uncertainty, wordings[target], inside, target in calibration, factors
+                    target, means[n], uncertainty, wordings[target], inside, target in calibration and usual[n], factors
                 )
             )
         segmentation = None
@@ -220,15 +221,24 @@ class Synthesizer:
     def _guessed(study: Study, targets: Sequence[str]) -> list[str]:
         """What nothing acquired tells about the targets."""
         enhanced = [t for t in targets if get_sequence(t).contrast_agent]
-        if not enhanced:
-            return []
-        begins = f"{ENHANCEMENT_GUESSED} {' and '.join(enhanced)} is a guess"
         acquired = [s for s in study.sources if get_sequence(s.sequence).contrast_agent]
+        plain = [s for s in map(get_sequence, (s.sequence for s in study.sources))
+                 if s.weighting == "T1" and not s.contrast_agent]  # fmt: skip
+        t1 = [t for t in targets if get_sequence(t).weighting == "T1" and t not in enhanced]
+        guesses = []
+        if t1 and acquired and not plain:
+            guesses.append(
+                f"{ENHANCEMENT_GUESSED} {' and '.join(t1)} is a guess: nothing T1-weighted was acquired without "
+                "contrast agent, and of what that brightened some may be left. Never judge enhancement by comparing "
+                "them."
+            )
+        if not enhanced:
+            return guesses
+        begins = f"{ENHANCEMENT_GUESSED} {' and '.join(enhanced)} is a guess"
         if not acquired:
             return [
                 f"{begins}: no source was acquired with contrast agent. Never judge on it whether a lesion enhances."
             ]
-        guesses = []
         shown = float(np.any([s.inside[study.body] for s in acquired], axis=0).mean()) if study.body.any() else 1.0
         if shown < FULL_COVERAGE:
             guesses.append(

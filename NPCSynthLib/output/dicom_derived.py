@@ -72,6 +72,8 @@ def contours_object(
     contours, empty = structure_set(masks, reference, notes)
     for roi, observation in zip(contours.StructureSetROISequence, contours.RTROIObservationsSequence, strict=True):
         roi.ROIName = observation.ROIObservationLabel = f"{roi.ROIName}{PREDICTED}"
+        if observation.RTROIInterpretedType == "GTV":
+            observation.RTROIInterpretedType = ""  # or a planning system may take it for a target
     # In explicit VR a contour may hold 64 KiB at most; a long outline on a fine grid may have more.
     dataset = new_object(origin, series, RTStructureSetStorage, "RTSTRUCT", syntax=ImplicitVRLittleEndian)
     for element in contours:

@@ -177,9 +177,13 @@ def _in_words(document: dict, what: str, output: dict | None) -> str:
         f"SYNTHETIC, research use only. {what} made by {SOFTWARE}, weights {weights['name']} {weights['version']} "
         f"(SHA-256 {weights['sha256']}), from acquired {', '.join(s['sequence'] for s in document['sources'])}."
     )
+    if document.get("unusual"):
+        text += " Its sources are unlike what the network learned from: it may be wrong throughout."
     if output:
         # Before the prompt, which may be long and is cut off: nobody may judge by an enhancement that was invented.
         text += "".join(f" {warning}" for warning in document.get("warnings", ()) if _guesses(warning, output))
+        if not output["uncertainty_calibrated"]:
+            text += " Its uncertainty was never checked on acquired images: it may be far too low."
         if not is_usual_prompt(output):
             text += " Made from somebody's own words: its contrast may be unusual."
         text += f" Prompt: {output['prompt']}"

@@ -43,6 +43,9 @@ CHECKLIST = (
     ("Pterygopalatine fossa", "Fat kept or lost as on the acquired images, both sides."),
     ("Parapharyngeal fat", "Planes as on the acquired images; the tumor's border neither sharpened nor blurred."),
     ("Retropharyngeal nodes", "Each acquired node found again at its size; none added."),
+    ("Cervical nodes, both sides", "Each acquired node found again on its own side; none lost, none added."),
+    ("Left and right", "As on the acquired images: a mirrored image or contour is not noticed by the program."),
+    ("Each contour", "On an acquired image, slice by slice; tumor and nodes above all. Those not found may be there."),
     ("Dental artifact", "Its shadow is not filled in with invented anatomy."),
     ("First and last slices", "Edges of the field of view: complete, and uncertainty as expected."),
 )

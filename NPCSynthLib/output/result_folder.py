@@ -9,7 +9,7 @@ import slicerio
 from ..errors import InputError
 from ..inference.result import Segment, SegmentationResult, SynthesisResult, SynthesizedSequence
 from ..study.volume import Grid
-from ..vocabulary import load_structures
+from ..vocabulary import PREDICTED, load_structures
 from .folder import MANIFEST
 from .provenance import reference_grid, voxels_sha256
 from .write import IMAGE_FILE, SEGMENTATION_FILE, UNCERTAINTY_FILE
@@ -87,7 +87,8 @@ def _segmentation(path: Path, grid: Grid, names: set[str], sha256: str) -> Segme
         voxels = np.asarray(content["voxels"]).T  # (k, j, i, layer); without the last where there is one layer
         voxels = voxels.reshape(*voxels.shape[:3], -1)
         voxels = _on_grid(voxels, np.asarray(content["ijkToLPS"], float), grid)
-        drawn = {s["name"]: _drawn(voxels, s.get("layer", 0), s["labelValue"]) for s in content["segments"]}
+        drawn = {s["name"].removesuffix(PREDICTED): _drawn(voxels, s.get("layer", 0), s["labelValue"])
+                 for s in content["segments"]}  # fmt: skip
     except Exception as error:  # of many types: pynrrd and slicerio do not agree on one
         raise InputError(f"{path.name} is missing or damaged. Synthesize again.") from error
     structures = [s for s in load_structures() if s.name in names]
@@ -101,7 +102,8 @@ def _segmentation(path: Path, grid: Grid, names: set[str], sha256: str) -> Segme
     if not as_written or voxels_sha256(labelmap, external) != sha256:
         raise InputError(
             f"{path.name} was changed since it was written, so that it is no longer what the network proposed. "
-            "Export your own contours from 3D Slicer, or synthesize again."
+            "Corrected contours cannot be exported as proposals. Synthesize again, or draw your own in a new "
+            "segmentation."
         )
     segments = tuple(Segment(s.name, s.label, s.color, s.code) for s in structures)
     return SegmentationResult(labelmap, external, segments)

@@ -48,11 +48,11 @@ def ratings(one: StructureAgreement) -> dict[str, str | None]:
 
 
 def overall(one: StructureAgreement) -> str | None:
-    """The worst of the ratings of Dice, surface Dice at 2 mm and HD95, POOR where it was ``is_missed``.
+    """The worst of the ratings of Dice, surface Dice at 2 mm and HD95, POOR where it ``is_missed`` or ``is_invented``.
 
-    None for what only the compared contours have, and for what cannot be compared.
+    None for what else only the compared contours have, and for what cannot be compared.
     """
-    if is_missed(one):
+    if is_missed(one) or is_invented(one):
         return POOR
     each = ratings(one)
     found = [each[measure] for measure in ("dice", "surface_dice_2mm", "hd95_mm") if each[measure] is not None]
@@ -65,6 +65,11 @@ def is_missed(one: StructureAgreement) -> bool:
     What could not be read there was not missed.
     """
     return one.reference_ml > 0 and (not one.predicted_name or one.predicted_ml == 0)
+
+
+def is_invented(one: StructureAgreement) -> bool:
+    """Whether the compared contours have a tumor or nodes that the reference does not know at all."""
+    return one.name.upper().startswith("GTV") and not one.reference_name and one.predicted_ml > 0
 
 
 def rate_edges(one: StructureAgreement, synthetic: str, acquired: str) -> str | None:

@@ -16,6 +16,7 @@ from ..inference.result import INTENSITY_HIGH, INTENSITY_LOW, SegmentationResult
 from ..output.provenance import provenance
 from ..study.study import Study
 from ..study.volume import Grid
+from ..vocabulary import PREDICTED
 from .collect import (
     DIGEST,
     GRID,
@@ -213,7 +214,7 @@ def add_segmentation(scene, segmentation: SegmentationResult, ijk_to_node: np.nd
         own_layer = segment.label == 0
         image = _oriented_image(segmentation.mask(segment), ijk_to_node) if own_layer else exclusive
         item = slicer.vtkSegment()
-        item.SetName(segment.name)
+        item.SetName(f"{segment.name}{PREDICTED}")  # it may be copied to where nothing else tells
         item.SetColor(*segment.color)
         item.SetLabelValue(1 if own_layer else segment.label)
         item.SetTag(slicer.vtkSegment.GetTerminologyEntryTagName(), terminology_entry(segment.code))
