@@ -69,6 +69,28 @@ def test_commands_on_the_pages_exist(page):
     assert {first or second for first, second in named} <= known
 
 
+def options_of(command) -> set[str]:
+    """All options of a command of click's, and of the commands within it."""
+    within = getattr(command, "commands", {}).values()
+    return {name for one in command.params for name in (*one.opts, *one.secondary_opts)}.union(
+        *(options_of(one) for one in within))
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "CHANGELOG.md"], ids=lambda page: page.stem)
+def test_options_on_the_pages_exist(page):
+    from typer.main import get_command
+
+    from NPCSynthLib.cli.main import app
+
+    commands = get_command(app).commands
+    text = page.read_text(encoding="utf-8").replace("\\\n", " ")
+    snippets = re.findall(r"`npcsynth ([^`]+)`|npcsynth ([^`\n#&|]+)", text)
+    for snippet in (first or second for first, second in snippets):
+        name, _, rest = snippet.partition(" ")
+        named = set(re.findall(r"(?<!\S)--[a-z][\w-]*", rest))
+        assert not named or named <= options_of(commands[name]) | {"--help"}, snippet
+
+
 def test_all_of_the_caution_stands_in_its_box():
     lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
     start = lines.index("> [!CAUTION]")
