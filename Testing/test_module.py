@@ -265,6 +265,10 @@ def test_another_patient_that_is_loaded_later_does_not_mix_in(two_studies, make_
     panel.study._onDetectTimer()
     assert sources(panel) == first and panel._parameterNode.study == "1.2.0"
     assert "another study were loaded" in panel.study.notesLabel.text and not panel.study.notesLabel.isHidden()
+    panel.study._showNotes([])
+    panel.study.onVolumeAdded(add_volume(slicer.mrmlScene, head(9), "resampled"))
+    panel.study._onDetectTimer()
+    assert panel.study.notesLabel.isHidden(), "what is filed under no study is not of another one"
 
 
 def test_no_target_means_no_run(nodes, make_panel):

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from NPCSynthLib.qa.contours import TOLERANCES_MM, StructureAgreement
+from NPCSynthLib.qa.contours import PAIRED_AWAY, TOLERANCES_MM, StructureAgreement
 from NPCSynthLib.qa.ratings import (
     FAIR,
     GOOD,
@@ -71,3 +71,5 @@ def test_a_tumor_that_only_the_compared_contours_have_is_poor(name, invented):
     assert is_invented(one) is invented and overall(one) == (POOR if invented else None)
     known = agreement(name=name, predicted_name=name, predicted_ml=3.0, reference_name="X", reference_ml=2.0, dice=0.9)
     assert not is_invented(known)
+    away = agreement(name=name, predicted_name=name, predicted_ml=3.0, remark=f"{PAIRED_AWAY} …")
+    assert not is_invented(away), "the reference has it, and it was compared with another one"

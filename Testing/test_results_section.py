@@ -73,7 +73,7 @@ def test_an_uncertainty_that_was_never_scaled_says_so_in_plain_words(section, pa
     )
     panel.refresh()
     assert texts(section)[1] == "5.0 %, may be far too low"
-    assert "never scaled on acquired images" in section.table.item(0, 1).toolTip()
+    assert "never checked on acquired images" in section.table.item(0, 1).toolTip()
 
 
 def test_a_row_leaves_out_what_is_about_other_outputs_alone(scene, nodes, study, result):

@@ -100,6 +100,15 @@ def test_a_fresh_run_stopped_in_its_first_stage_uses_nothing_of_the_run_before(b
     assert seen[0] == ("tiny, 1 of 3", 2) and {stage for stage, _ in seen} == {f"tiny, {n} of 3" for n in (1, 2, 3)}
 
 
+@pytest.mark.parametrize("start", ["run/weights", "run"])
+def test_a_run_does_not_start_from_weights_that_it_would_overwrite(boxes, tmp_path, start):
+    weights, _ = train_in_stages(tiny_config(tmp_path), tmp_path, tmp_path / "run")
+    before = contents(weights)
+    with pytest.raises(UsageError, match="lie in the folder of the run"):
+        train_in_stages(tiny_config(tmp_path), tmp_path, tmp_path / "run", resume=False, start=tmp_path / start)
+    assert contents(weights) == before
+
+
 @pytest.mark.parametrize("several", [True, False])
 def test_a_fresh_run_that_cannot_begin_costs_nothing_of_the_run_before(boxes, recipe, tmp_path, several):
     config = recipe if several else tiny_config(tmp_path)

@@ -221,7 +221,7 @@ def test_enhancement_without_an_enhanced_source_is_called_a_guess(synthesizer):
 def test_an_unenhanced_image_from_enhanced_ones_alone_is_called_a_guess(synthesizer, sources, targets, told):
     """What contrast agent brightened may be left in it, and pass for fat, blood or marrow."""
     result = synthesizer.run(make_study(axial_grid((2, 24, 20)), sources), targets, segment=False)
-    guesses = [w for w in result.warnings if f"synthetic {targets[0]} is a guess: nothing T1-weighted" in w]
+    guesses = [w for w in result.warnings if f"synthetic {targets[0]} is a guess: every T1-weighted source" in w]
     assert len(guesses) == told
 
 

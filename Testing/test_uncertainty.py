@@ -141,6 +141,8 @@ def test_calibration_scales_what_was_checked_and_results_tell_how_wide_intervals
     study = build_study({"T1": make_patient(5, ("T1",), size="small").volumes["T1"]})
     result = Synthesizer(weights, "cpu").run(study, ["T2", "FLAIR"], segment=False)
     assert [s.calibrated for s in result.sequences] == [True, False]
+    own = Synthesizer(weights, "cpu").run(study, ["T2"], segment=False, prompts={"T2": "T2 of the head"})
+    assert not own.sequences[0].calibrated, "checked for the usual words alone"
     told = provenance(result, study)["outputs"][0]["interval_factors"]
     expected = interval_factors(spread=manifest["patient_spread"])
     assert told == {name: round(f, 3) for name, f in zip(("50%", "80%", "90%", "95%"), expected, strict=True)}

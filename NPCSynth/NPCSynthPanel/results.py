@@ -165,8 +165,8 @@ class ResultsSection:
                                     "carcinoma.")
             else:
                 text = _("{percent:.1f} %, may be far too low")
-                sentence += " " + _("For this sequence it was never scaled on acquired images: the true error may be "
-                                    "far larger.")
+                sentence += " " + _("For this sequence, or for words of your own, it was never checked on acquired "
+                                    "images: the true error may be far larger.")
             uncertainty = (text.format(percent=100 * output.mean_uncertainty), sentence)
         if output.unusual is None:
             unusual = (

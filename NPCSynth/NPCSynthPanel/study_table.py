@@ -216,7 +216,9 @@ class StudySection:
         if nodes:
             self.detect(nodes)
             return
-        if any(node.GetID() in added and node not in candidates for node in self.logic.candidateNodes()):
+        others = [node for study in self.logic.studies() if study.key != self._parameterNode.study
+                  for node in study.volumes]
+        if self._parameterNode.study and any(node.GetID() in added for node in others):
             self._showNotes([_("Images of another study were loaded; the table still shows the first. Choose the other "
                                "under “Patient and study”.")])
         self.refresh()

@@ -228,9 +228,9 @@ class Synthesizer:
         guesses = []
         if t1 and acquired and not plain:
             guesses.append(
-                f"{ENHANCEMENT_GUESSED} {' and '.join(t1)} is a guess: nothing T1-weighted was acquired without "
-                "contrast agent, and of what that brightened some may be left. Never judge enhancement by comparing "
-                "them."
+                f"{ENHANCEMENT_GUESSED} {' and '.join(t1)} is a guess: every T1-weighted source was acquired with "
+                "contrast agent, and of what that brightened some may be left. Never compare the two to judge "
+                "enhancement."
             )
         if not enhanced:
             return guesses

@@ -1,5 +1,6 @@
 """A folder of results that is either complete or not there at all."""
 
+import errno
 import json
 import os
 import shutil
@@ -148,6 +149,15 @@ def write_whole(path: Path, text: str) -> None:
         with suppress(OSError):
             draft.unlink(missing_ok=True)
         raise OutputError(cannot_write(path, error)) from error
+
+
+def check_writable(folder: Path) -> None:
+    """Raises OutputError when files could not be written into a folder, there already or not. Writes nothing."""
+    folder = folder.absolute()
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    code = errno.ENOTDIR if not there.is_dir() else 0 if os.access(there, os.W_OK) else errno.EACCES
+    if code:
+        raise OutputError(cannot_write(folder, OSError(code, os.strerror(code))))
 
 
 def cannot_write(folder: Path, error: OSError) -> str:

@@ -33,7 +33,7 @@ FORBIDDEN = (
 )
 #: What the uncertainty of a sequence was scaled on. Whether it holds for a patient like this one, nobody has looked at.
 SCALED = "acquired images of a few patients, none with nasopharyngeal carcinoma"
-NOT_SCALED = "nothing: may be far too low"
+NOT_SCALED = "never checked for this: may be far too low"
 #: What to look at on acquired images before anything is concluded from a result: where nasopharyngeal carcinoma spreads
 #: and where synthesis goes wrong.
 CHECKLIST = (

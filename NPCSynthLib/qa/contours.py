@@ -23,6 +23,8 @@ from ..study.volume import SAME_GRID_MM, Grid, Volume
 from ..vocabulary import tg263_name
 from .edges import body_range, edges_in
 
+#: Begins the remark on a structure whose namesake in the reference was compared with another one.
+PAIRED_AWAY = "Not compared:"
 #: mm; contouring atlases and interobserver studies of the head and neck lie between these.
 TOLERANCES_MM = (1.0, 2.0, 3.0)
 #: What the two sides are called in a sentence; either may be drawn by somebody or predicted.
@@ -132,7 +134,7 @@ def compare_contours(
         one = replace(known[content], name=name)
         names = ["" if side is None else side.original_name for side in sides]
         if sides[0] is None and name in (structure.name for structure in reference.structures):
-            one = replace(one, remark=f"Not compared: {name} of the reference was paired with another one by hand.")
+            one = replace(one, remark=f"{PAIRED_AWAY} {name} of the reference was paired with another one by hand.")
         if None not in sides and (pairs or {}).get(name) == sides[1].name:
             one = replace(one, remark=f"{one.remark} Paired by hand.".strip())
         table.append(replace(one, reference_name=names[0], predicted_name=names[1]))

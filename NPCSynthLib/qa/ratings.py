@@ -8,7 +8,7 @@ acquired image does not show so strongly may be invented.
 
 import math
 
-from .contours import TOLERANCES_MM, StructureAgreement
+from .contours import PAIRED_AWAY, TOLERANCES_MM, StructureAgreement
 
 GOOD, FAIR, POOR = "good", "fair", "poor"
 #: Measure -> (good from here, fair from here). Where the first is the smaller one, less is better.
@@ -69,7 +69,8 @@ def is_missed(one: StructureAgreement) -> bool:
 
 def is_invented(one: StructureAgreement) -> bool:
     """Whether the compared contours have a tumor or nodes that the reference does not know at all."""
-    return one.name.upper().startswith("GTV") and not one.reference_name and one.predicted_ml > 0
+    known = one.reference_name or one.remark.startswith(PAIRED_AWAY)
+    return one.name.upper().startswith("GTV") and not known and one.predicted_ml > 0
 
 
 def rate_edges(one: StructureAgreement, synthetic: str, acquired: str) -> str | None:

@@ -196,7 +196,7 @@ def is_predicted(node) -> bool:
 
 def predicted_segments(node, whole: bool) -> list[str]:
     """IDs of a segmentation node's segments that a program predicted: all where it did the ``whole`` (what
-    ``says_predicted`` says), else those with the tag, or the name that they have in DICOM."""
+    ``says_predicted`` says), else those with the tag, or the name that ours have."""
     segmentation = node.GetSegmentation()
     names = segmentation.GetSegmentIDs() if segmentation is not None else ()
     segments = {name: segmentation.GetSegment(name) for name in names}

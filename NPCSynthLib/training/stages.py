@@ -36,8 +36,9 @@ def train_in_stages(
         The weights folder; and in which stage time was up, "" when none is missing.
 
     Other arguments and errors are those of :func:`train`. UsageError comes before the first stage and tells of a
-    later one too, or that a cohort was given where words are learned. InputError, before a stage is trained, when a
-    later one has a checkpoint already. OutputError: a run before could not be removed.
+    later one too, that a cohort was given where words are learned, or that ``start`` lies in ``out_dir``. InputError,
+    before a stage is trained, when a later one has a checkpoint already. OutputError: a run before could not be
+    removed.
     """
     stages = TrainingConfig.stages(config_name)
     configs = [TrainingConfig.load(stage) for stage in stages]
@@ -47,6 +48,9 @@ def train_in_stages(
     if cohort and any(config.learns == "words" for config in configs):
         raise UsageError(f'"{config_name}" learns words, and these from simulated images alone. Leave out --cohort.')
     several, out_dir = len(stages) > 1, Path(out_dir)
+    if start is not None and Path(start).resolve().is_relative_to(out_dir.resolve()):
+        raise UsageError(f"The weights in {start} lie in the folder of the run, which would overwrite them. Choose "
+                         "another folder for the run.")
     folders = [out_dir / f"{n}-{Path(stage).stem}" for n, stage in enumerate(stages[:-1], start=1)]
 
     def begin_first() -> None:

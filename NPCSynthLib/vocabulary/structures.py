@@ -72,7 +72,7 @@ def tg263_name(name: str) -> str:
     Case, separators and the place of the side do not matter: "parotid_left", "Lt Parotid" and "PAROTID L" are all
     "Parotid_L". Qualifiers do: "GTVp_old", "Parotid_L_opt" and "PRV SpinalCord" are other structures, and so are names
     with TG-263's own signs: "Brain~" (a part), "GTVp!" (cropped), "_Parotid_L" (not for evaluation). They come back as
-    they are, without surrounding blanks, as does every name that the table does not know. What NPCSynth exported comes
+    they are, without surrounding blanks, as does every name that the table does not know. What NPCSynth predicted comes
     back without ``PREDICTED``.
     """
     name = name.strip().removesuffix(PREDICTED)
