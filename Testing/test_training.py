@@ -381,6 +381,11 @@ def test_shipped_configurations_load(path):
             assert config.size % config.model.stride == 0
 
 
+def test_the_rival_at_the_full_budget_differs_in_the_network_alone():
+    ours, rival = (TrainingConfig.load(name) for name in ("small", "small-channel-unet"))
+    assert dataclasses.replace(rival, network=ours.network) == ours != rival
+
+
 def test_journal_holds_losses_and_pictures(boxes, tmp_path, monkeypatch):
     monkeypatch.setattr(journal, "_PICTURE_STEPS", 2)
     trainer.train(tiny_config(tmp_path), tmp_path, tmp_path / "out")

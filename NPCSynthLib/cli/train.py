@@ -51,7 +51,7 @@ def run(
     (weights that are there, on patients of your own; see Resources/Docs/fine-tuning.md), segmentation (its head alone,
     further), words (the text tower alone, anew), and comparison/ours with what it is compared with:
     comparison/channel-unet, channel-unet-gan, pair-unets, swin-unetr, labels, slow-text, no-contrast, no-simulation,
-    no-t1fs, share-25 and share-50.
+    no-t1fs, share-25 and share-50; small-channel-unet, which small is compared with at its full budget.
 
     [bold]Examples[/]
 

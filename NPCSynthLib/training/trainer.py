@@ -12,11 +12,11 @@ import torch
 from torch.utils.data import DataLoader
 
 from .. import __version__
-from ..errors import InputError, UsageError, WeightsError
+from ..errors import InputError, OutputError, UsageError, WeightsError
 from ..inference.device import choose_device
 from ..model.text import tokens_of_vocabulary
 from ..model.weights import LoadedModel, load_weights
-from ..output.folder import check_writable
+from ..output.folder import cannot_write, check_writable
 from ..phantom.signal import ANY_ECHO
 from ..vocabulary import load_sequences
 from .checkpoint import CHECKPOINT, load_module, load_optimizer, read_checkpoint, save_checkpoint
@@ -262,7 +262,10 @@ def train(
     if cohort and not any(patient.name in batches.own for patient in batches.patients):
         raise InputError("No patient of the cohort could be used. See what is wrong with: npcsynth cohort check DIR")
     begin()
-    out_dir.mkdir(parents=True, exist_ok=True)
+    try:
+        out_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:  # on some disks nothing tells before
+        raise OutputError(cannot_write(out_dir, error)) from error
     # on a computer with a GPU the processor's cores are all there is to feed it
     workers = max(1, min(14, (os.cpu_count() or 2) // fabric.world_size - 1))
     loader = DataLoader(
